@@ -1,0 +1,218 @@
+//! Putting a question and getting the answer: from the reviewer service, or from the person at the terminal.
+//!
+//! Invariant: what comes back is an [`Asked`] whose decision was believed; a signal while it is pending takes the
+//! question back.
+
+use std::time::Duration;
+
+use protocol::{
+    Decision, FailedStep, Grant, Receipt, ReviewFailure, ReviewId, ReviewResource, SubmitReview,
+};
+
+use crate::ask::PersonsTerminal;
+use crate::config::{ApprovalsReviewer, Environment};
+use crate::failure::Failure;
+use crate::pending::PendingLine;
+use crate::prepare::Prepared;
+use crate::review_client::{Answered, Question, Retry, ReviewClient, server_failure};
+use crate::reviewers;
+use crate::signals::{EndSignal, Signals};
+
+/// What came of a question.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// What binds.
+    pub(crate) decision: Decision,
+    /// The review as the server told it, where one was opened.
+    pub(crate) review: Option<ReviewResource>,
+    /// What is needed to spend an approval.
+    pub(crate) session: Option<AskedSession>,
+    /// The signal that took the question back.
+    pub(crate) interrupted: Option<EndSignal>,
+}
+
+/// A question that was put, with whom it was put to: enough to spend its approval.
+#[derive(Debug)]
+pub(crate) struct AskedSession {
+    client: ReviewClient,
+    question: Question,
+    review_id: ReviewId,
+}
+
+impl Asked {
+    fn failed(failure: ReviewFailure) -> Self {
+        Self {
+            decision: Decision::Failed(failure),
+            review: None,
+            session: None,
+            interrupted: None,
+        }
+    }
+}
+
+impl AskedSession {
+    /// Spends `grant`; afterwards the embedded server has finished what it held.
+    ///
+    /// # Errors
+    /// It cannot be spent. Nothing may run then.
+    pub(crate) async fn redeem(self, grant: Grant) -> Result<(Grant, Receipt), ReviewFailure> {
+        let redeemed = self
+            .client
+            .redeem(&self.question, self.review_id, &grant)
+            .await;
+        self.client.close().await;
+        Ok((grant, redeemed?))
+    }
+
+    /// Lets the embedded server finish what it holds.
+    pub(crate) async fn close(self) {
+        self.client.close().await;
+    }
+}
+
+/// Puts `body` to `reviewer`.
+pub(crate) async fn ask(
+    prepared: &Prepared,
+    environment: &Environment,
+    reviewer: ApprovalsReviewer,
+    body: SubmitReview,
+) -> Asked {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return Asked::failed(set_up(&Failure::runner(&error))),
+    };
+    match reviewer {
+        ApprovalsReviewer::AutoReview => {
+            ask_service(prepared, environment, body, &mut signals).await
+        }
+        ApprovalsReviewer::User => ask_person(prepared, environment, body, &mut signals).await,
+    }
+}
+
+async fn ask_service(
+    prepared: &Prepared,
+    environment: &Environment,
+    body: SubmitReview,
+    signals: &mut Signals,
+) -> Asked {
+    let client = match reviewers::configured(&prepared.settings, environment, &prepared.state).await
+    {
+        Ok(client) => client,
+        Err(failure) => return Asked::failed(set_up(&failure)),
+    };
+    let question = client.question(body, reviewers::TIME_LIMIT);
+    let line = PendingLine::show();
+    // The review is opened without waiting for its end, so that a signal can name what it takes back.
+    let opened = tokio::select! {
+        opened = client.submit(&question, Duration::ZERO) => opened,
+        signal = signals.next() => return interrupted(client, None, signal).await,
+    };
+    let review = match opened {
+        Ok(review) => review,
+        Err(failure) => {
+            client.close().await;
+            return Asked::failed(failure);
+        }
+    };
+    let review_id = review.review_id;
+    let answered = tokio::select! {
+        answered = client.wait(&question, review) => answered,
+        signal = signals.next() => return interrupted(client, Some(review_id), signal).await,
+    };
+    drop(line);
+    asked(client, question, review_id, answered)
+}
+
+async fn ask_person(
+    prepared: &Prepared,
+    environment: &Environment,
+    mut body: SubmitReview,
+    signals: &mut Signals,
+) -> Asked {
+    let Ok(mut terminal) = PersonsTerminal::open() else {
+        let message = "approval must come from a person, and there is no terminal to ask at; \
+                       run it at one, or set approvals_reviewer = \"auto_review\"";
+        let failure = server_failure("no_terminal", Retry::IsUseless, message);
+        return Asked::failed(ReviewFailure {
+            step: FailedStep::NotConfigured,
+            ..failure
+        });
+    };
+    let client = match reviewers::local(&prepared.settings, environment, &prepared.state).await {
+        Ok(client) => client,
+        Err(failure) => return Asked::failed(set_up(&failure)),
+    };
+    body.must_be_human = true;
+    let question = client.question(body, reviewers::TIME_LIMIT);
+    let review = match client.submit(&question, Duration::ZERO).await {
+        Ok(review) => review,
+        Err(failure) => {
+            client.close().await;
+            return Asked::failed(failure);
+        }
+    };
+    let review_id = review.review_id;
+    let action = question.body().action.clone();
+    let asking =
+        tokio::task::spawn_blocking(move || terminal.ask(&action, Duration::from_secs(80)));
+    let answer = tokio::select! {
+        answer = asking => answer.map_err(std::io::Error::other).and_then(|answer| answer),
+        signal = signals.next() => return interrupted(client, Some(review_id), signal).await,
+    };
+    let ended = match answer {
+        Ok(Some(answer)) => client.answer(review_id, answer).await,
+        Ok(None) | Err(_) => client.abort(review_id).await.map(|()| review),
+    };
+    let answered = match ended {
+        Ok(review) => client.wait(&question, review).await,
+        Err(failure) => Answered {
+            decision: Decision::Failed(failure),
+            review: None,
+        },
+    };
+    asked(client, question, review_id, answered)
+}
+
+fn asked(
+    client: ReviewClient,
+    question: Question,
+    review_id: ReviewId,
+    answered: Answered,
+) -> Asked {
+    Asked {
+        decision: answered.decision,
+        review: answered.review,
+        session: Some(AskedSession {
+            client,
+            question,
+            review_id,
+        }),
+        interrupted: None,
+    }
+}
+
+/// A signal takes the question back; should that not reach the server, its deadline does.
+async fn interrupted(
+    client: ReviewClient,
+    review_id: Option<ReviewId>,
+    signal: EndSignal,
+) -> Asked {
+    if let Some(id) = review_id {
+        client.abort(id).await.unwrap_or_default();
+    }
+    client.close().await;
+    Asked {
+        decision: Decision::Aborted,
+        review: None,
+        session: None,
+        interrupted: Some(signal),
+    }
+}
+
+fn set_up(failure: &Failure) -> ReviewFailure {
+    let message = format!(
+        "the reviewer cannot be set up: {}",
+        failure.message.replace('\n', "; ")
+    );
+    server_failure("set_up", Retry::IsUseless, &message)
+}

@@ -1,0 +1,110 @@
+//! The person at the terminal: shown the action whole, asked y/N.
+//!
+//! Invariant: only a `y` typed after the question was shown is a yes; what was typed ahead is thrown away, and no
+//! terminal means no answer.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use protocol::{Action, CommandAction, PersonsAnswer, Printable, SandboxPermissions};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{QueueSelector, tcflush};
+
+/// The person's terminal.
+#[derive(Debug)]
+pub(crate) struct PersonsTerminal(File);
+
+impl PersonsTerminal {
+    /// Opens the controlling terminal.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn open() -> io::Result<Self> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/tty")
+            .map(Self)
+    }
+
+    /// Asks. `None`: nobody answered within `limit`.
+    ///
+    /// # Errors
+    /// The terminal went away.
+    pub(crate) fn ask(
+        &mut self,
+        action: &Action,
+        limit: Duration,
+    ) -> io::Result<Option<PersonsAnswer>> {
+        self.0.write_all(question(action, limit).as_bytes())?;
+        tcflush(&self.0, QueueSelector::IFlush)?;
+        let deadline = Instant::now() + limit;
+        let Some(line) = self.read_line(deadline)? else {
+            self.0.write_all(b"\r\nno answer\r\n")?;
+            return Ok(None);
+        };
+        let yes = matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+        Ok(Some(if yes {
+            PersonsAnswer::Allow
+        } else {
+            PersonsAnswer::Deny
+        }))
+    }
+
+    fn read_line(&mut self, deadline: Instant) -> io::Result<Option<String>> {
+        let mut line = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            let ready = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&left));
+            match ready {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let mut byte = [0];
+            // End of file is a no: nobody is there any more.
+            if self.0.read(&mut byte)? == 0 || byte == *b"\n" || byte == *b"\r" || line.len() > 64 {
+                return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+            }
+            line.extend(byte);
+        }
+    }
+}
+
+fn question(action: &Action, limit: Duration) -> String {
+    let mut text = String::new();
+    match action {
+        Action::Command(command) => describe(&mut text, command),
+        Action::FileChange(_)
+        | Action::NetworkAccess(_)
+        | Action::ToolCall(_)
+        | Action::PermissionRequest(_) => {
+            text.push_str("agent-runner: the agent asks for leave\r\n");
+        }
+    }
+    text.push_str(&format!(
+        "  Allow it once? [y/N] (within {} s) ",
+        limit.as_secs()
+    ));
+    text
+}
+
+fn describe(text: &mut String, command: &CommandAction) {
+    let wants = match command.sandbox_permissions {
+        SandboxPermissions::UseDefault => "to run this inside the walls",
+        SandboxPermissions::WithAdditionalPermissions => "to run this with more permissions",
+        SandboxPermissions::RequireEscalated => "to run this OUTSIDE the walls, as you",
+        SandboxPermissions::RequireUnconfined => "to run this with NO WALLS AT ALL, as you",
+    };
+    text.push_str(&format!(
+        "\r\nThe agent wants {wants}:\r\n  {}\r\n",
+        crate::report::shown_command(&command.command)
+    ));
+    text.push_str(&format!("  in {}\r\n", Printable(command.cwd.as_str())));
+    if let Some(reason) = &command.justification {
+        text.push_str(&format!("  it says: {}\r\n", Printable(reason)));
+    }
+}

@@ -1,0 +1,147 @@
+//! `$CODEX_HOME/agent-runner.toml`: the settings that only this program knows. All of it is optional.
+
+use std::path::PathBuf;
+
+use protocol::ServerKey;
+use serde::Deserialize;
+
+use super::layers::ConfigError;
+use crate::config::Environment;
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRunner {
+    server_url: Option<String>,
+    server_key: Option<String>,
+    token_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    state: RawState,
+    #[cfg(feature = "embedded")]
+    reviewer: reviewer::ReviewerTable,
+    #[cfg(feature = "embedded")]
+    policy: reviewer::PolicyTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawState {
+    dir: Option<PathBuf>,
+}
+
+/// What the runner's own file says.
+#[derive(Debug, Clone)]
+pub(crate) struct RunnerSettings {
+    /// The server to ask; `None`: the embedded one.
+    pub(crate) server: Option<RemoteServer>,
+    /// Where state lives.
+    pub(crate) state_dir: PathBuf,
+    /// How the embedded reviewer judges.
+    #[cfg(feature = "embedded")]
+    pub(crate) reviewer: reviewer::ReviewerTable,
+    /// The embedded reviewer's policy section.
+    #[cfg(feature = "embedded")]
+    pub(crate) policy: reviewer::PolicyTable,
+}
+
+/// A server somewhere else.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteServer {
+    /// `https://…`, or `http://` on loopback.
+    pub(crate) url: reqwest::Url,
+    /// The key that its decisions must be signed with.
+    pub(crate) key: ServerKey,
+    /// The file that holds the bearer token.
+    pub(crate) token_file: PathBuf,
+    /// A certificate authority beside the system's.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+impl RunnerSettings {
+    pub(super) fn from_raw(
+        raw: RawRunner,
+        file: &str,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let invalid = |key: &'static str, reason: String| ConfigError::Value {
+            file: file.to_owned(),
+            key,
+            reason,
+        };
+        let server = match raw.server_url {
+            None => None,
+            Some(url) => {
+                let url = server_url(&url).map_err(|reason| invalid("server_url", reason))?;
+                let key = raw.server_key.ok_or_else(|| {
+                    invalid(
+                        "server_key",
+                        "is needed with `server_url`: what `auto-review-server key show` prints"
+                            .to_owned(),
+                    )
+                })?;
+                let key = key
+                    .parse()
+                    .map_err(|error| invalid("server_key", format!("{error}")))?;
+                let token_file = raw.token_file.ok_or_else(|| {
+                    invalid("token_file", "is needed with `server_url`".to_owned())
+                })?;
+                Some(RemoteServer {
+                    url,
+                    key,
+                    token_file: environment.expand_home(&token_file),
+                    ca_file: raw.ca_file.map(|path| environment.expand_home(&path)),
+                })
+            }
+        };
+        let state_dir = raw.state.dir.map_or_else(
+            || environment.state_dir.clone(),
+            |dir| environment.expand_home(&dir),
+        );
+        if state_dir.is_relative() {
+            return Err(invalid(
+                "state.dir",
+                format!("`{}` is not an absolute path", state_dir.display()),
+            ));
+        }
+        Ok(Self {
+            server,
+            state_dir,
+            #[cfg(feature = "embedded")]
+            reviewer: raw.reviewer,
+            #[cfg(feature = "embedded")]
+            policy: raw.policy,
+        })
+    }
+}
+
+/// A token must not travel in clear text: plain HTTP is for loopback only.
+fn server_url(text: &str) -> Result<reqwest::Url, String> {
+    let url =
+        reqwest::Url::parse(text).map_err(|error| format!("`{text}` is not a URL: {error}"))?;
+    let loopback = match url.host_str() {
+        Some("localhost" | "127.0.0.1" | "[::1]") => true,
+        Some(_) | None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        "http" => Err(format!(
+            "`{text}` would send the token in clear text; use https"
+        )),
+        other => Err(format!("`{other}` is not http or https")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::server_url;
+
+    #[test]
+    fn a_token_never_travels_in_clear_text() {
+        assert!(server_url("http://10.0.0.5:8787").is_err());
+        assert!(server_url("http://127.0.0.1.example.com").is_err());
+        assert!(server_url("ftp://127.0.0.1").is_err());
+        assert!(server_url("http://127.0.0.1:8787").is_ok());
+        assert!(server_url("https://reviewer.example.com").is_ok());
+    }
+}

@@ -1,0 +1,252 @@
+//! `agent-runner history`: what was reviewed, newest first, with what no server could record merged in from the journal.
+
+use std::io::Write;
+
+use jiff::Timestamp;
+use protocol::{Action, HistoryEntry, Printable, ReviewStatus};
+use serde::Serialize;
+
+use crate::cli;
+use crate::config::{Environment, Overrides, Settings};
+use crate::failure::{Failure, RUNNER_FAILED};
+use crate::journal::{self, JournalEntry, JournalEvent};
+use crate::report::shown_command;
+use crate::reviewers;
+use crate::state::State;
+
+/// How many reviews a page holds.
+const PAGE: u32 = 200;
+
+/// One line of the history.
+#[derive(Debug, Serialize)]
+#[serde(tag = "recorded_by", rename_all = "snake_case")]
+enum Line {
+    /// A review, from the server.
+    Server(Box<HistoryEntry>),
+    /// Something that only the runner could record.
+    Journal(JournalEntry),
+}
+
+/// Prints the history to `out`.
+///
+/// # Errors
+/// Neither server nor journal can be read, or `out` cannot be written.
+pub(crate) async fn history(
+    args: &cli::History,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<u8, Failure> {
+    let cwd = std::env::current_dir().unwrap_or_else(|_| environment.home.clone());
+    let settings = Settings::load(environment, &Overrides::default(), &cwd)?;
+    let state = State::open(&settings.runner.state_dir, &environment.codex_home, &[])?;
+    let wanted = args.status.map(cli::StatusArg::status);
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+
+    let mut lines: Vec<Line> = reviews(&settings, environment, &state, wanted, limit).await?;
+    let journal = journal::read(&state.journal())?;
+    lines.extend(
+        journal
+            .into_iter()
+            .filter(|entry| matches(entry, wanted))
+            .map(Line::Journal),
+    );
+    lines.sort_by_key(|line| std::cmp::Reverse(line.at()));
+    lines.truncate(limit);
+
+    let printed = if args.json {
+        print_json(&lines, out)
+    } else {
+        print_table(&lines, out)
+    };
+    match printed {
+        Ok(()) => Ok(0),
+        // Whoever read it has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        Err(error) => Err(Failure {
+            code: RUNNER_FAILED,
+            message: format!("cannot print the history: {error}"),
+        }),
+    }
+}
+
+async fn reviews(
+    settings: &Settings,
+    environment: &Environment,
+    state: &State,
+    status: Option<ReviewStatus>,
+    limit: usize,
+) -> Result<Vec<Line>, Failure> {
+    let client = reviewers::configured(settings, environment, state).await?;
+    let mut lines = Vec::new();
+    let mut before = None;
+    let ended = loop {
+        match client.history(status, before, PAGE).await {
+            Ok(page) => {
+                lines.extend(
+                    page.reviews
+                        .into_iter()
+                        .map(|entry| Line::Server(Box::new(entry))),
+                );
+                before = page.next_before;
+                if before.is_none() || lines.len() >= limit {
+                    break Ok(());
+                }
+            }
+            Err(failure) => {
+                break Err(Failure::because(format!(
+                    "cannot read the history: {}",
+                    failure.message
+                )));
+            }
+        }
+    };
+    client.close().await;
+    ended.map(|()| lines)
+}
+
+/// A journal entry stands where its failure would.
+fn matches(entry: &JournalEntry, status: Option<ReviewStatus>) -> bool {
+    match (&entry.event, status) {
+        (_, None) => true,
+        (JournalEvent::ReviewFailed { .. }, Some(status)) => status == ReviewStatus::Failed,
+        (JournalEvent::FullAccess, Some(_)) => false,
+    }
+}
+
+impl Line {
+    fn at(&self) -> Timestamp {
+        match self {
+            Self::Server(entry) => entry.review.created_at,
+            Self::Journal(entry) => entry.at,
+        }
+    }
+
+    fn status(&self) -> &'static str {
+        match self {
+            Self::Server(entry) => entry.review.status.title(),
+            Self::Journal(entry) => match entry.event {
+                JournalEvent::ReviewFailed { .. } => "Failed",
+                JournalEvent::FullAccess => "Full access",
+            },
+        }
+    }
+
+    fn by(&self) -> String {
+        match self {
+            Self::Server(entry) => {
+                let by = entry.review.decided_by.as_str().replace('_', "-");
+                let spent = if entry.redeemed_at.is_some() {
+                    ", ran"
+                } else {
+                    ""
+                };
+                format!("{by}{spent}")
+            }
+            Self::Journal(_) => "runner".to_owned(),
+        }
+    }
+
+    fn risk(&self) -> &'static str {
+        match self {
+            Self::Server(entry) => entry
+                .review
+                .risk_level
+                .map_or("-", protocol::RiskLevel::as_str),
+            Self::Journal(_) => "-",
+        }
+    }
+
+    fn action(&self) -> &Action {
+        match self {
+            Self::Server(entry) => &entry.action,
+            Self::Journal(entry) => &entry.action,
+        }
+    }
+
+    fn why(&self) -> String {
+        match self {
+            Self::Server(entry) => {
+                let review = &entry.review;
+                let rationale = review
+                    .rationale
+                    .as_ref()
+                    .map(|text| text.as_str().to_owned());
+                let failure = review.failure.as_ref().map(|failure| {
+                    format!(
+                        "{}/{}: {}",
+                        failure.step.as_str(),
+                        failure.code,
+                        failure.message
+                    )
+                });
+                failure.or(rationale).unwrap_or_default()
+            }
+            Self::Journal(entry) => match &entry.event {
+                JournalEvent::ReviewFailed { failure, .. } => {
+                    format!(
+                        "{}/{}: {}",
+                        failure.step.as_str(),
+                        failure.code,
+                        failure.message
+                    )
+                }
+                JournalEvent::FullAccess => "danger-full-access was chosen by name".to_owned(),
+            },
+        }
+    }
+}
+
+/// What would be done, on one line.
+pub(crate) fn shown_action(action: &Action) -> String {
+    match action {
+        Action::Command(command) => shown_command(&command.command),
+        Action::FileChange(change) => format!("patch of {} files", change.files.len()),
+        Action::NetworkAccess(access) => format!("{}:{}", Printable(&access.host), access.port),
+        Action::ToolCall(call) => {
+            format!("{}/{}", Printable(&call.server), Printable(&call.tool_name))
+        }
+        Action::PermissionRequest(_) => "more permissions".to_owned(),
+    }
+}
+
+fn print_json(lines: &[Line], out: &mut dyn Write) -> std::io::Result<()> {
+    for line in lines {
+        serde_json::to_writer(&mut *out, line)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn print_table(lines: &[Line], out: &mut dyn Write) -> std::io::Result<()> {
+    if lines.is_empty() {
+        return writeln!(out, "nothing was reviewed yet");
+    }
+    writeln!(
+        out,
+        "{:<20}  {:<11}  {:<14}  {:<8}  {:<44}  WHY",
+        "TIME (UTC)", "STATUS", "BY", "RISK", "ACTION"
+    )?;
+    for line in lines {
+        let at = line.at().strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let action = cut(&shown_action(line.action()), 44);
+        let why = cut(&Printable(&line.why()).to_string(), 90);
+        let (status, by, risk) = (line.status(), line.by(), line.risk());
+        writeln!(
+            out,
+            "{at:<20}  {status:<11}  {by:<14}  {risk:<8}  {action:<44}  {why}"
+        )?;
+    }
+    Ok(())
+}
+
+/// At most `width` characters; what is cut ends in `…`.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        None => text.to_owned(),
+        Some(_) => text
+            .chars()
+            .take(width.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
+    }
+}

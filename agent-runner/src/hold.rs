@@ -1,0 +1,353 @@
+//! What is reviewed, held so that it is what runs (design D21): the program resolved once and kept open, scripts and
+//! programs that a command could change kept as sealed bytes, and everything hashed.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use protocol::{AbsolutePath, FileIdentity, Sha256Hex};
+use rustix::fs::{Access, AtFlags};
+use sandbox::{Program, Sealed};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+/// The largest script or changeable program that is kept as sealed bytes.
+const MAX_SEALED: u64 = 256 * 1024 * 1024;
+
+/// Programs that read a script from the first operand, by the start of their name.
+const INTERPRETERS: &[&str] = &[
+    "sh", "bash", "dash", "zsh", "ksh", "python", "pypy", "node", "nodejs", "deno", "bun", "perl",
+    "ruby", "php", "lua", "tclsh", "Rscript",
+];
+
+/// The files behind a command as they were when it was reviewed.
+#[derive(Debug)]
+pub(crate) struct HeldFiles {
+    /// The program's path and hash.
+    pub(crate) program: FileIdentity,
+    /// The script's path and hash, where an interpreter will read one.
+    pub(crate) script: Option<FileIdentity>,
+    /// What runs from a copy, because a command could change the original.
+    pub(crate) sealed: Vec<Sealed>,
+}
+
+/// Why a command cannot be held.
+#[derive(Debug, Error)]
+pub(crate) enum HoldError {
+    /// No such program.
+    #[error("`{0}` was not found")]
+    NotFound(String),
+    /// It is there and cannot be executed.
+    #[error("`{path}` cannot be executed")]
+    NotExecutable {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file behind the command cannot be read, so it cannot be shown to a reviewer.
+    #[error("`{path}` cannot be read, so nobody can review what it would do")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file changed between review and run.
+    #[error("`{0}` has changed since it was reviewed\nhint: nothing ran; ask again")]
+    Changed(String),
+}
+
+/// Finds the program that `word` names, as `cwd` and the folders of `path` have it.
+///
+/// # Errors
+/// Nothing of that name can be executed.
+pub(crate) fn find_program<'a>(
+    word: &OsStr,
+    cwd: &Path,
+    path: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<Program, HoldError> {
+    if word.as_bytes().contains(&b'/') {
+        return open_program(&cwd.join(word));
+    }
+    let mut refused = None;
+    for folder in path {
+        match open_program(&folder.join(word)) {
+            Ok(program) => return Ok(program),
+            Err(HoldError::NotFound(_)) => {}
+            Err(other) => refused = refused.or(Some(other)),
+        }
+    }
+    Err(refused.unwrap_or_else(|| HoldError::NotFound(shown(Path::new(word)))))
+}
+
+fn open_program(candidate: &Path) -> Result<Program, HoldError> {
+    if !candidate.exists() {
+        return Err(HoldError::NotFound(shown(candidate)));
+    }
+    let not_executable = |source| HoldError::NotExecutable {
+        path: shown(candidate),
+        source,
+    };
+    rustix::fs::accessat(
+        rustix::fs::CWD,
+        candidate,
+        Access::EXEC_OK,
+        AtFlags::EACCESS,
+    )
+    .map_err(|error| not_executable(io::Error::from(error)))?;
+    Program::open(candidate).map_err(|error| not_executable(io::Error::other(error)))
+}
+
+impl HeldFiles {
+    /// Hashes what a reviewer has to know, and seals what a command could change: scripts, and programs under
+    /// `writable_roots`.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn of(
+        program: &Program,
+        argv: &[OsString],
+        cwd: &Path,
+        writable_roots: &[PathBuf],
+    ) -> Result<Self, HoldError> {
+        let path = program.path();
+        let unreadable = |path: &Path| {
+            let path = shown(path);
+            move |source| HoldError::Unreadable { path, source }
+        };
+        let mut sealed = Vec::new();
+        let sha256 = match program.script() {
+            Some(text) => hash(text),
+            None if writable_roots.iter().any(|root| path.starts_with(root)) => {
+                let bytes = read_sealed(program.file()).map_err(unreadable(path))?;
+                let sha256 = hash(&bytes);
+                sealed.push(seal(path, bytes)?);
+                sha256
+            }
+            None => hash_file(program.file()).map_err(unreadable(path))?,
+        };
+        let identity = identity(path, sha256)?;
+        let script = match script_operand(path, argv, cwd) {
+            Some(operand) => {
+                let bytes = File::open(&operand)
+                    .and_then(|file| read_sealed(&file))
+                    .map_err(unreadable(&operand))?;
+                let script = self::identity(&operand, hash(&bytes))?;
+                sealed.push(seal(&operand, bytes)?);
+                Some(script)
+            }
+            None => program.script().map(|_| identity.clone()),
+        };
+        Ok(Self {
+            program: identity,
+            script,
+            sealed,
+        })
+    }
+
+    /// Takes the program's hash again, just before it runs. What is sealed cannot have changed.
+    ///
+    /// # Errors
+    /// It is not what was reviewed.
+    pub(crate) fn confirm(&self, program: &Program) -> Result<(), HoldError> {
+        let path = program.path();
+        if program.script().is_some() || self.sealed.iter().any(|sealed| sealed.path() == path) {
+            return Ok(());
+        }
+        let now = hash_file(program.file()).map_err(|source| HoldError::Unreadable {
+            path: shown(path),
+            source,
+        })?;
+        if now == self.program.sha256 {
+            Ok(())
+        } else {
+            Err(HoldError::Changed(shown(path)))
+        }
+    }
+}
+
+fn seal(path: &Path, bytes: Vec<u8>) -> Result<Sealed, HoldError> {
+    Sealed::new(path, bytes).map_err(|error| HoldError::Unreadable {
+        path: shown(path),
+        source: io::Error::other(error),
+    })
+}
+
+fn shown(path: &Path) -> String {
+    protocol::Printable(&path.to_string_lossy()).to_string()
+}
+
+/// The script that an interpreter would read: its first operand, where that is a file.
+///
+/// After an option that brings its own text (`-c`, `-e`, `-m` and the like) there is none.
+fn script_operand(program: &Path, argv: &[OsString], cwd: &Path) -> Option<PathBuf> {
+    let name = program.file_name()?.to_str()?;
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    if !INTERPRETERS.contains(&stem) {
+        return None;
+    }
+    for word in argv.iter().skip(1) {
+        match word.as_bytes() {
+            [b'-', b'-', rest @ ..] if !rest.is_empty() => {}
+            [b'-', letters @ ..] if letters.iter().any(|letter| b"cemprE".contains(letter)) => {
+                return None;
+            }
+            [b'-', ..] => {}
+            _ => {
+                return cwd
+                    .join(word)
+                    .canonicalize()
+                    .ok()
+                    .filter(|path| path.is_file());
+            }
+        }
+    }
+    None
+}
+
+fn identity(path: &Path, sha256: Sha256Hex) -> Result<FileIdentity, HoldError> {
+    let unreadable = || HoldError::Unreadable {
+        path: shown(path),
+        source: io::Error::other("its path is not UTF-8"),
+    };
+    let text = path.to_str().ok_or_else(unreadable)?.to_owned();
+    let path = AbsolutePath::try_from(text).map_err(|_| unreadable())?;
+    Ok(FileIdentity { path, sha256 })
+}
+
+fn read_sealed(mut file: &File) -> io::Result<Vec<u8>> {
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.take(MAX_SEALED + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SEALED {
+        return Err(io::Error::other(format!(
+            "it is larger than {MAX_SEALED} bytes"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// SHA-256 of `bytes`.
+pub(crate) fn hash(bytes: &[u8]) -> Sha256Hex {
+    Sha256Hex::of(&Sha256::digest(bytes).into())
+}
+
+fn hash_file(mut file: &File) -> io::Result<Sha256Hex> {
+    file.rewind()?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Sha256Hex::of(&hasher.finalize().into())),
+            read => hasher.update(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::{Path, PathBuf};
+
+    use super::{HeldFiles, HoldError, find_program, script_operand};
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            let path =
+                std::env::temp_dir().join(format!("auto-review-hold-{}", uuid::Uuid::new_v4()));
+            std::fs::create_dir(&path).expect("a folder");
+            Self(path.canonicalize().expect("a path"))
+        }
+
+        fn program(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            std::fs::write(&path, text).expect("a file");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+                .expect("a mode");
+            path
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).expect("the folder is removed");
+        }
+    }
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(|word| (*word).into()).collect()
+    }
+
+    #[test]
+    fn a_program_is_found_on_the_path_and_nowhere_else() {
+        let scratch = Scratch::new();
+        scratch.program("tool", "x");
+        let found = find_program("tool".as_ref(), Path::new("/"), [&scratch.0]).expect("found");
+        assert_eq!(found.path(), scratch.0.join("tool"));
+        assert!(matches!(
+            find_program("tool".as_ref(), &scratch.0, []),
+            Err(HoldError::NotFound(_))
+        ));
+        assert!(find_program("./tool".as_ref(), &scratch.0, []).is_ok());
+        assert!(matches!(
+            find_program("/etc/passwd".as_ref(), Path::new("/"), []),
+            Err(HoldError::NotExecutable { .. })
+        ));
+    }
+
+    #[test]
+    fn a_program_that_changes_after_its_review_does_not_run() {
+        let scratch = Scratch::new();
+        let path = scratch.program("tool", "\x7fELF one");
+        let program = find_program("tool".as_ref(), Path::new("/"), [&scratch.0]).expect("found");
+        let held = HeldFiles::of(&program, &words(&["tool"]), Path::new("/"), &[]).expect("held");
+        held.confirm(&program).expect("unchanged");
+        std::fs::write(path, "\x7fELF two").expect("a file");
+        assert!(matches!(held.confirm(&program), Err(HoldError::Changed(_))));
+    }
+
+    #[test]
+    fn scripts_and_programs_in_the_workspace_are_sealed_as_they_were() {
+        let scratch = Scratch::new();
+        let script = scratch.program("run.sh", "#!/bin/sh\necho one\n");
+        let program = find_program("./run.sh".as_ref(), &scratch.0, []).expect("found");
+        let held = HeldFiles::of(&program, &words(&["./run.sh"]), &scratch.0, &[]).expect("held");
+        std::fs::write(&script, "#!/bin/sh\necho two\n").expect("a file");
+        assert_eq!(program.script(), Some(&b"#!/bin/sh\necho one\n"[..]));
+        assert_eq!(held.script.as_ref(), Some(&held.program));
+
+        scratch.program("tool", "\x7fELF");
+        let program = find_program("./tool".as_ref(), &scratch.0, []).expect("found");
+        let roots = std::slice::from_ref(&scratch.0);
+        let held = HeldFiles::of(&program, &words(&["./tool"]), &scratch.0, roots).expect("held");
+        assert_eq!(held.sealed.len(), 1);
+        assert_eq!(held.sealed[0].content(), b"\x7fELF");
+    }
+
+    #[test]
+    fn an_interpreter_reads_its_first_operand_unless_an_option_brings_the_text() {
+        let scratch = Scratch::new();
+        let script = scratch.program("x.py", "");
+        let of = |program: &str, argv: &[&str]| {
+            script_operand(Path::new(program), &words(argv), &scratch.0)
+        };
+        assert_eq!(
+            of("/usr/bin/python3.11", &["python3", "x.py", "a"]),
+            Some(script.clone())
+        );
+        assert_eq!(of("/bin/bash", &["bash", "-x", "x.py"]), Some(script));
+        assert_eq!(of("/bin/bash", &["bash", "-c", "x.py"]), None);
+        assert_eq!(of("/bin/bash", &["bash", "-lc", "x.py"]), None);
+        assert_eq!(of("/usr/bin/python3", &["python3", "-m", "x.py"]), None);
+        assert_eq!(of("/bin/cat", &["cat", "x.py"]), None);
+        assert_eq!(of("/bin/bash", &["bash", "missing.sh"]), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! Starting a planned command and waiting for it: signals handed on, the terminal relayed, the end read.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
+
+use sandbox::{Command, Plan, Run, Running, Sandbox, SandboxError, Terminal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::failure::{Failure, NOT_FOUND, NOT_PERMITTED};
+use crate::pty::{self, Pty};
+use crate::request::{RunRequest, TerminalWish};
+use crate::signals::{EndSignal, Signals};
+
+/// How long a command may take to end after it was told to.
+const GRACE: Duration = Duration::from_secs(5);
+/// How many interrupts in a row are taken to mean it.
+const INTERRUPTS: u32 = 3;
+
+/// What the command has for a screen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Screen(TerminalWish);
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// What the sandbox says of it.
+    pub(crate) run: Run,
+    /// The signal after which the runner had to end it.
+    ended_after: Option<EndSignal>,
+}
+
+impl Screen {
+    /// What `request` asks for.
+    pub(crate) fn of(request: &RunRequest) -> Self {
+        Self(request.terminal)
+    }
+}
+
+impl Ending {
+    /// The exit status that passes the command's end on: its own, or 128 and the signal's number.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match (self.ended_after, self.run.ending) {
+            (Some(signal), _) => signal.exit_code(),
+            (None, sandbox::Ending::Exited(code)) => code,
+            (None, sandbox::Ending::Signalled(signal)) => {
+                u8::try_from(signal).unwrap_or(127).saturating_add(128)
+            }
+        }
+    }
+
+    /// The signal that ended the command.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        match self.run.ending {
+            sandbox::Ending::Exited(_) => None,
+            sandbox::Ending::Signalled(signal) => Some(signal),
+        }
+    }
+}
+
+/// Runs `command` by `plan` to its end.
+///
+/// # Errors
+/// It could not be started: nothing of it ran.
+pub(crate) async fn launch(
+    plan: Plan,
+    command: Command,
+    screen: Screen,
+) -> Result<Ending, Failure> {
+    // Listened for before the start, so that no signal falls between.
+    let mut signals = Signals::listen()?;
+    let (command, pty) = with_screen(command, screen)?;
+    let running = Sandbox::start(&plan, command).map_err(start_failure)?;
+    let relay = pty.map(|pty| tokio::task::spawn_blocking(move || pty.relay()));
+    let ended_after = wait(&running, &mut signals).await?;
+    let run = running.wait()?;
+    if let Some(relay) = relay {
+        relay.await.map_err(io::Error::other)??;
+    }
+    Ok(Ending { run, ended_after })
+}
+
+fn with_screen(command: Command, screen: Screen) -> io::Result<(Command, Option<Pty>)> {
+    match screen.0 {
+        TerminalWish::Inherit => Ok((command, None)),
+        TerminalWish::Own => {
+            let (pty, slave): (Pty, OwnedFd) = pty::open()?;
+            Ok((command.with_terminal(Terminal::Pty(slave)), Some(pty)))
+        }
+    }
+}
+
+/// Waits for the end, handing signals on. A command that was told to end and does not is ended.
+async fn wait(running: &Running, signals: &mut Signals) -> io::Result<Option<EndSignal>> {
+    let ended = watched(running.as_fd().try_clone_to_owned()?)?;
+    let mut interrupts = 0;
+    let mut told: Option<(EndSignal, tokio::time::Instant)> = None;
+    loop {
+        let patience = told.map(|(_, deadline)| deadline);
+        tokio::select! {
+            ready = ended.readable() => {
+                ready?.retain_ready();
+                return Ok(None);
+            }
+            signal = signals.next() => {
+                // A command that has just ended takes no signal any more; its end is read next.
+                running.signal(signal.number()).unwrap_or_default();
+                interrupts += u32::from(signal == EndSignal::Interrupt);
+                if signal != EndSignal::Interrupt || interrupts >= INTERRUPTS {
+                    told.get_or_insert((signal, tokio::time::Instant::now() + GRACE));
+                }
+            }
+            () = sleep_until(patience) => {
+                running.kill().unwrap_or_default();
+                return Ok(told.map(|(signal, _)| signal));
+            }
+        }
+    }
+}
+
+/// A descriptor as the runtime watches it.
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe and wants what an OwnedFd is: a descriptor that nobody else closes"
+)]
+fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn start_failure(error: SandboxError) -> Failure {
+    let code = match &error {
+        SandboxError::NotFound { .. } => NOT_FOUND,
+        SandboxError::NotExecutable { .. } => NOT_PERMITTED,
+        _ => return Failure::runner(&error),
+    };
+    Failure {
+        code,
+        ..Failure::runner(&error)
+    }
+}

@@ -1,0 +1,129 @@
+//! `agent-runner`: the hand of Auto-review. This file reads the command line, picks the mode and sets the exit status;
+//! nothing else.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod ask;
+mod cli;
+mod config;
+#[cfg(feature = "embedded")]
+mod demo;
+#[cfg(feature = "embedded")]
+mod embedded;
+mod exec;
+mod explain;
+mod failure;
+mod history;
+mod hold;
+mod journal;
+mod launch;
+mod passed_env;
+mod pending;
+mod prepare;
+mod pty;
+mod report;
+mod request;
+mod review_client;
+mod reviewers;
+mod route;
+mod signals;
+mod state;
+mod walls;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+use config::Environment;
+use failure::{Failure, RUNNER_FAILED};
+use report::Report;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return tell(&Failure::runner(&error)),
+    };
+    let ended = match Environment::read() {
+        Ok(environment) => runtime.block_on(run(cli, &environment)),
+        Err(error) => Err(Failure::runner(&error)),
+    };
+    // A question that nobody answers any more may still be waiting on a thread of its own.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => tell(&failure),
+    }
+}
+
+async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
+    match cli.command {
+        Command::Exec(args) => {
+            let mut report = Report {
+                version: 1,
+                ..Report::default()
+            };
+            let ended = exec::exec(&args, environment, &mut report).await;
+            reported(ended, report, args.report.as_deref())
+        }
+        Command::Sandbox(args) => exec::sandbox(&args, environment).await,
+        Command::Explain(args) => {
+            explain::explain(&args, environment, &mut std::io::stdout()).await
+        }
+        Command::History(args) => {
+            history::history(&args, environment, &mut std::io::stdout()).await
+        }
+        #[cfg(feature = "embedded")]
+        Command::Demo(args) => demo::demo(&args, environment, &mut std::io::stdout()).await,
+    }
+}
+
+fn reported(
+    ended: Result<u8, Failure>,
+    mut report: Report,
+    target: Option<&str>,
+) -> Result<u8, Failure> {
+    let Some(target) = target else { return ended };
+    match &ended {
+        Ok(code) => report.exit_code = *code,
+        Err(failure) => {
+            report.exit_code = failure.code;
+            report.message = Some(failure.message.clone());
+        }
+    }
+    let written = report.write(target);
+    // A command that ran has ended as it did; a report that cannot be written does not undo it.
+    if let Err(error) = written {
+        tell(&Failure::runner(&error));
+    }
+    ended
+}
+
+fn tell(failure: &Failure) -> ExitCode {
+    let text = if failure.message.starts_with("agent-runner: ") {
+        failure.message.clone()
+    } else {
+        format!("agent-runner: {}", failure.message)
+    };
+    // A standard error that is gone leaves the exit status to say it.
+    writeln!(std::io::stderr(), "{text}").unwrap_or_default();
+    ExitCode::from(failure.code)
+}
+
+/// Help and version end well; a wrong command line is the runner's failure, not a command's status.
+fn usage(error: &clap::Error) -> ExitCode {
+    error.print().unwrap_or_default();
+    if error.use_stderr() {
+        ExitCode::from(RUNNER_FAILED)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

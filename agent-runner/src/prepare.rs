@@ -1,0 +1,284 @@
+//! Everything that is known about a command before anybody decides: settings, walls, the program as it was found.
+//!
+//! `exec` and `explain` share it, so that what is explained is what would happen.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use exec_policy::Reading;
+use protocol::{
+    AbsolutePath, Action, CommandAction, ContentIdentity, EnvironmentDescription,
+    SandboxPermissions, SubmitReview, TriggerKind,
+};
+use sandbox::{Program, SandboxPolicy, WorkingDirectory};
+
+use crate::cli::SettingsArgs;
+use crate::config::{Environment, SandboxMode, Settings};
+use crate::failure::{Failure, NOT_FOUND, NOT_PERMITTED};
+use crate::hold::{HeldFiles, HoldError, find_program};
+use crate::passed_env::PassedEnv;
+use crate::request::{self, RunRequest, TerminalWish};
+use crate::route::Route;
+use crate::state::State;
+use crate::walls;
+
+/// A command and where it would run, before anybody decides.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// What is in force.
+    pub(crate) settings: Settings,
+    /// The runner's own folder.
+    pub(crate) state: State,
+    /// The walls without anybody's leave.
+    pub(crate) policy: SandboxPolicy,
+    /// The folders that commands may write.
+    pub(crate) writable_roots: Vec<PathBuf>,
+    /// The working directory, held.
+    pub(crate) directory: WorkingDirectory,
+    /// What the command is.
+    pub(crate) reading: Reading,
+    env: PassedEnv,
+}
+
+impl Prepared {
+    /// Loads the settings, checks the runner's folders and builds the walls for `argv` in `cwd`.
+    ///
+    /// # Errors
+    /// Anything is not as it must be; nothing may start then.
+    pub(crate) fn new(
+        args: &SettingsArgs,
+        environment: &Environment,
+        argv: &[OsString],
+        cwd: &Path,
+    ) -> Result<Self, Failure> {
+        let settings = Settings::load(environment, &args.overrides(), cwd)?;
+        let writable_roots = walls::writable_roots(&settings, cwd);
+        let state = State::open(
+            &settings.runner.state_dir,
+            &environment.codex_home,
+            &writable_roots,
+        )?;
+        let never_touch = walls::never_touch(&settings, environment, state.dir());
+        let policy = walls::policy(&settings, environment, cwd, &never_touch)?;
+        let words: Vec<String> = argv
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        Ok(Self {
+            reading: Reading::of_argv(&words),
+            directory: WorkingDirectory::open(cwd)?,
+            settings,
+            state,
+            policy,
+            writable_roots,
+            env: PassedEnv::of(environment),
+        })
+    }
+
+    /// Which way the command goes.
+    pub(crate) fn route(&self, permissions: SandboxPermissions) -> Route {
+        Route::of(&self.settings, permissions, &self.reading)
+    }
+
+    /// The program, for a run inside the walls.
+    ///
+    /// # Errors
+    /// It was not found (127), or cannot be executed (126).
+    pub(crate) fn program(
+        &self,
+        environment: &Environment,
+        argv: &[OsString],
+    ) -> Result<Program, Failure> {
+        self.find(argv, environment.path.iter())
+    }
+
+    /// The program, for a run that crosses the walls: never one that a command could have put on the path.
+    ///
+    /// # Errors
+    /// It was not found (127), or cannot be executed (126).
+    pub(crate) fn trusted_program(
+        &self,
+        environment: &Environment,
+        argv: &[OsString],
+    ) -> Result<Program, Failure> {
+        let outside = |folder: &&PathBuf| {
+            let resolved = folder.canonicalize().unwrap_or_else(|_| (*folder).clone());
+            !self
+                .writable_roots
+                .iter()
+                .any(|root| resolved.starts_with(root))
+        };
+        self.find(argv, environment.path.iter().filter(outside))
+    }
+
+    fn find<'a>(
+        &self,
+        argv: &[OsString],
+        path: impl Iterator<Item = &'a PathBuf>,
+    ) -> Result<Program, Failure> {
+        let word = argv.first().map(OsString::as_os_str).unwrap_or_default();
+        find_program(word, self.directory.path(), path).map_err(hold_failure)
+    }
+
+    /// The environment of a command with these permissions.
+    pub(crate) fn env(&self, permissions: SandboxPermissions) -> PassedEnv {
+        let mut env = self.env.clone();
+        if permissions == SandboxPermissions::UseDefault
+            && self.settings.sandbox != SandboxMode::DangerFullAccess
+        {
+            env.set("TMPDIR", "/tmp");
+            env.set("AUTO_REVIEW_SANDBOX", self.settings.sandbox.as_str());
+            if self.policy.network() == sandbox::Network::Off {
+                // The name that tools of this field look for.
+                env.set("CODEX_SANDBOX_NETWORK_DISABLED", "1");
+            }
+        }
+        env
+    }
+}
+
+/// A file that cannot be found or held, as the end of a run.
+pub(crate) fn hold_failure(error: HoldError) -> Failure {
+    let code = match error {
+        HoldError::NotFound(_) => NOT_FOUND,
+        HoldError::NotExecutable { .. } | HoldError::Unreadable { .. } | HoldError::Changed(_) => {
+            NOT_PERMITTED
+        }
+    };
+    Failure {
+        code,
+        ..Failure::runner(&error)
+    }
+}
+
+/// The exact action that `request` is, for a reviewer and for the digest (design D20).
+///
+/// # Errors
+/// A word or variable is not UTF-8, or a value breaks a rule of the wire: what cannot be shown whole is not asked.
+pub(crate) fn action(
+    prepared: &Prepared,
+    request: &RunRequest,
+    files: &HeldFiles,
+    stdin: Option<&[u8]>,
+) -> Result<Action, Failure> {
+    let key = prepared.state.mask_key()?;
+    let not_shown = |what: &str| {
+        Failure::because(format!(
+            "{what} is not UTF-8, so it cannot be shown to a reviewer whole; nothing ran"
+        ))
+    };
+    let command = request
+        .argv
+        .iter()
+        .map(|word| {
+            word.to_str()
+                .map(str::to_owned)
+                .ok_or_else(|| not_shown("a word of the command"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let env = prepared
+        .env(request.permissions)
+        .shown(&key)
+        .map_err(|name| not_shown(&format!("the variable `{name}`")))?;
+    let action = Action::Command(CommandAction {
+        command,
+        cwd: absolute(&request.cwd)?,
+        sandbox_permissions: request.permissions,
+        additional_permissions: None,
+        justification: request.justification.clone(),
+        tty: request.terminal == TerminalWish::Own,
+        program: Some(files.program.clone()),
+        script: files.script.clone(),
+        env: Some(env),
+        stdin: stdin.map(|bytes| ContentIdentity {
+            bytes: bytes.len() as u64,
+            sha256: crate::hold::hash(bytes),
+        }),
+    });
+    Ok(action.checked()?)
+}
+
+/// The body that asks for a review of `action`.
+///
+/// # Errors
+/// A path is not UTF-8.
+pub(crate) fn submission(
+    prepared: &Prepared,
+    environment: &Environment,
+    request: &RunRequest,
+    action: Action,
+    trigger: TriggerKind,
+) -> Result<SubmitReview, Failure> {
+    let workspace_roots = if prepared.settings.sandbox == SandboxMode::WorkspaceWrite {
+        prepared
+            .writable_roots
+            .iter()
+            .map(|root| absolute(root))
+            .collect::<Result<Vec<_>, _>>()?
+    } else {
+        Vec::new()
+    };
+    Ok(SubmitReview {
+        version: 1,
+        client: protocol::ClientDescription {
+            name: "agent-runner".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            channel: "runner".to_owned(),
+        },
+        session: request.session.clone(),
+        environment: EnvironmentDescription {
+            host: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            user: environment.user.clone(),
+            cwd: absolute(&request.cwd)?,
+            workspace_roots,
+            sandbox_mode: prepared.settings.sandbox.as_str().to_owned(),
+            approval_policy: prepared.settings.approval.as_str().to_owned(),
+            denied_reads: Vec::new(),
+        },
+        action_digest: action.digest(),
+        action,
+        trigger: protocol::Trigger {
+            kind: trigger,
+            detail: None,
+        },
+        retry_reason: None,
+        transcript: request.transcript.clone(),
+        evidence: Vec::new(),
+        must_be_human: false,
+        deadline_ms: None,
+        extra: serde_json::Map::new(),
+    })
+}
+
+fn absolute(path: &Path) -> Result<AbsolutePath, Failure> {
+    let text = path.to_str().ok_or_else(|| {
+        Failure::because("a path is not UTF-8, so it cannot be shown to a reviewer")
+    })?;
+    AbsolutePath::try_from(text.to_owned()).map_err(Failure::because)
+}
+
+/// What was typed for `exec`, as what was meant.
+///
+/// # Errors
+/// The working directory or the transcript cannot be used.
+pub(crate) fn run_request(
+    args: &crate::cli::Exec,
+    environment: &Environment,
+) -> Result<RunRequest, Failure> {
+    Ok(RunRequest {
+        argv: args.command.clone(),
+        cwd: request::working_directory(args.settings.cd.as_deref())?,
+        permissions: request::permissions(args.escalate, args.unconfined),
+        justification: args.justification.clone(),
+        session: request::session(&args.context, environment),
+        transcript: request::transcript(&args.context)?,
+        terminal: if args.tty {
+            TerminalWish::Own
+        } else {
+            TerminalWish::Inherit
+        },
+    })
+}

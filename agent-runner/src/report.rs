@@ -1,0 +1,235 @@
+//! What people and programs read of a run: the three lines of a refusal, and the report as JSON.
+//!
+//! A command's own output is never touched; these lines go to standard error only where the runner itself refuses
+//! (design D27). Whatever came from outside is shown through [`Printable`].
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use protocol::{Decision, Denial, FailedStep, Judge, Printable, ReviewResource, ReviewStatus};
+use serde::Serialize;
+
+use crate::failure::{NOT_PERMITTED, RequestError};
+
+/// What came of a run, for `--report`.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    /// The version of this shape: 1.
+    pub(crate) version: u32,
+    /// Which way the command went.
+    pub(crate) route: &'static str,
+    /// The review, where there was one.
+    pub(crate) review: Option<ReviewResource>,
+    /// How the review ended, where there was one.
+    pub(crate) status: Option<ReviewStatus>,
+    /// Which walls stood, where the command ran.
+    pub(crate) confinement: Option<serde_json::Value>,
+    /// The refusals that the walls saw.
+    pub(crate) denials: Option<serde_json::Value>,
+    /// The runner's exit status.
+    pub(crate) exit_code: u8,
+    /// The signal that ended the command.
+    pub(crate) signal: Option<i32>,
+    /// What the runner said, where it refused or failed.
+    pub(crate) message: Option<String>,
+}
+
+impl Report {
+    /// Writes the report to a file, or to an inherited descriptor by its number.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write(&self, target: &str) -> Result<(), RequestError> {
+        let failed = |source| RequestError::Report {
+            target: target.to_owned(),
+            source,
+        };
+        let mut file = open_target(target).map_err(failed)?;
+        let mut line = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
+        line.push(b'\n');
+        file.write_all(&line).map_err(failed)
+    }
+}
+
+fn open_target(target: &str) -> std::io::Result<std::fs::File> {
+    match target.parse::<u32>() {
+        Ok(number) => OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/self/fd/{number}")),
+        Err(_) => OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(target),
+    }
+}
+
+/// A command as one line: words quoted where a shell would need it, nothing that steers a terminal.
+pub(crate) fn shown_command<W: AsRef<str>>(words: &[W]) -> String {
+    let quoted = words.iter().map(|word| {
+        let word = word.as_ref();
+        let plain = !word.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_alphanumeric() || "-_./=:,@%+~^".contains(c));
+        let shown = Printable(word).to_string();
+        if plain {
+            shown
+        } else {
+            format!("'{}'", shown.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// The three lines of a refusal: what was refused and by whom, why, and what the agent may do instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    what: String,
+    why: String,
+    instead: String,
+}
+
+impl Refusal {
+    /// A refusal of `command` by `who`.
+    pub(crate) fn new(command: &str, who: &str, why: &str, instead: &str) -> Self {
+        Self {
+            what: format!("agent-runner: not run: `{command}` {who}"),
+            why: format!("why: {}", Printable(why)),
+            instead: format!("next: {instead}"),
+        }
+    }
+
+    /// What a decision that is not an approval says to the agent; `None` for an approval.
+    pub(crate) fn of(command: &str, decision: &Decision) -> Option<Self> {
+        let refusal = match decision {
+            Decision::Approved(_) => return None,
+            Decision::Denied(denial) => of_denial(command, denial),
+            Decision::TimedOut => Self::new(
+                command,
+                "was not decided in time (timed out)",
+                "the review did not finish before its deadline; that says nothing about the action",
+                "retry once; if it happens again, ask the user",
+            ),
+            Decision::Aborted => Self::new(
+                command,
+                "was not decided (aborted)",
+                "the question was taken back before anybody decided",
+                "ask again only if the action is still wanted",
+            ),
+            Decision::Failed(failure) => {
+                let instead = if failure.step == FailedStep::NotConfigured {
+                    "do not look for a way around; tell the user what is missing"
+                } else if failure.retryable {
+                    "retry later, or do without; do not look for a way around"
+                } else {
+                    "do without, or tell the user; do not look for a way around"
+                };
+                let who = format!(
+                    "could not be reviewed (failed: {}, {})",
+                    failure.step.as_str(),
+                    failure.code
+                );
+                Self::new(command, &who, &failure.message, instead)
+            }
+        };
+        Some(refusal)
+    }
+
+    /// The exit status that goes with it.
+    pub(crate) const CODE: u8 = NOT_PERMITTED;
+}
+
+fn of_denial(command: &str, denial: &Denial) -> Refusal {
+    const INSTEAD: &str = "do not try to reach the same result another way; take a materially safer course, or stop and ask the user";
+    match denial {
+        Denial::Judged(judgement) => {
+            let judge = match &judgement.judge {
+                Judge::BuiltIn(rule) => {
+                    format!("the built-in reviewer, rule {}", Printable(rule.as_str()))
+                }
+                Judge::Model => "the reviewer".to_owned(),
+            };
+            let assessment = &judgement.assessment;
+            let who = format!(
+                "was denied by {judge} (risk {}, authorization {})",
+                assessment.risk_level, assessment.user_authorization
+            );
+            Refusal::new(command, &who, assessment.rationale.as_str(), INSTEAD)
+        }
+        Denial::ByRule(rule) => {
+            let who = format!("is forbidden by rule {}", Printable(rule.as_str()));
+            Refusal::new(command, &who, "a rule forbids it, whoever asks", INSTEAD)
+        }
+        Denial::ByPerson(reason) => {
+            let why = if reason.is_empty() {
+                "the person said no"
+            } else {
+                reason
+            };
+            Refusal::new(
+                command,
+                "was denied by the person at the terminal",
+                why,
+                INSTEAD,
+            )
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\n{}\n{}", self.what, self.why, self.instead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Decision, Denial, FailedStep, ReviewFailure, RuleId};
+
+    use super::{Refusal, shown_command};
+
+    #[test]
+    fn a_command_is_shown_on_one_line_and_steers_nothing() {
+        assert_eq!(
+            shown_command(&["git", "commit", "-m", "it's\n\u{1b}[2J"]),
+            r"git commit -m 'it'\''s\n\x1b[2J'"
+        );
+        assert_eq!(shown_command(&["a", ""]), "a ''");
+    }
+
+    #[test]
+    fn the_ways_not_to_be_approved_read_differently_and_fill_three_lines() {
+        let failure = |step| {
+            Decision::Failed(ReviewFailure {
+                step,
+                code: "x".to_owned(),
+                retryable: false,
+                message: "it\nbroke".to_owned(),
+            })
+        };
+        let decisions = [
+            Decision::Denied(Denial::ByPerson(String::new())),
+            Decision::Denied(Denial::ByRule(RuleId::new("r"))),
+            Decision::TimedOut,
+            Decision::Aborted,
+            failure(FailedStep::Model),
+            failure(FailedStep::NotConfigured),
+        ];
+        let texts: std::collections::BTreeSet<_> = decisions
+            .iter()
+            .map(|decision| {
+                Refusal::of("rm x", decision)
+                    .expect("a refusal")
+                    .to_string()
+            })
+            .collect();
+        assert_eq!(texts.len(), decisions.len());
+        for text in texts {
+            assert_eq!(text.lines().count(), 3, "{text}");
+            assert!(text.starts_with("agent-runner: not run: `rm x` "), "{text}");
+        }
+    }
+}

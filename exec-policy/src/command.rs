@@ -1,0 +1,108 @@
+//! One command found in an action, and what class it is of.
+//!
+//! Apart from the reading because rules, reviewers and evidence ask commands one by one. Invariant: [`Class::KnownSafe`]
+//! is given by [`crate::safe`] alone, and only to words that are certain.
+
+use crate::safe;
+use crate::shell::Redirect;
+use crate::word::Word;
+
+/// One command found in an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    pub(crate) words: Vec<Word>,
+    pub(crate) assignments: Vec<(String, Word)>,
+    pub(crate) redirects: Vec<Redirect>,
+    pub(crate) fed_by: Vec<usize>,
+    pub(crate) role: Role,
+    pub(crate) via: Vec<String>,
+}
+
+/// Whether a command does its own work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It does.
+    Itself,
+    /// It runs another command, which stands in the reading too.
+    Wrapper,
+}
+
+/// What is known of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It only looks, whatever it is given.
+    KnownSafe,
+    /// It removes without asking.
+    Dangerous,
+    /// Neither is certain.
+    Unknown,
+}
+
+impl Command {
+    /// The program's name without its folder, where it is certain.
+    #[must_use]
+    pub fn program(&self) -> Option<&str> {
+        let name = self.words.first()?.literal()?;
+        Some(name.rsplit('/').next().unwrap_or(name)).filter(|name| !name.is_empty())
+    }
+
+    /// The program as written.
+    #[must_use]
+    pub fn program_word(&self) -> Option<&Word> {
+        self.words.first()
+    }
+
+    /// Program and arguments.
+    #[must_use]
+    pub fn words(&self) -> &[Word] {
+        &self.words
+    }
+
+    /// The arguments.
+    #[must_use]
+    pub fn arguments(&self) -> &[Word] {
+        self.words.get(1..).unwrap_or_default()
+    }
+
+    /// `NAME=value` in front of it.
+    #[must_use]
+    pub fn assignments(&self) -> &[(String, Word)] {
+        &self.assignments
+    }
+
+    /// Where its descriptors go.
+    #[must_use]
+    pub fn redirects(&self) -> &[Redirect] {
+        &self.redirects
+    }
+
+    /// Which commands' output reaches it: places in [`crate::Reading::commands`].
+    #[must_use]
+    pub fn fed_by(&self) -> &[usize] {
+        &self.fed_by
+    }
+
+    /// Whether it does its own work.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The wrappers around it, outermost first.
+    #[must_use]
+    pub fn via(&self) -> &[String] {
+        &self.via
+    }
+
+    /// What is known of it by itself; its redirects do not count.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        if safe::is_dangerous(self) {
+            Class::Dangerous
+        } else if safe::is_known_safe(self) {
+            Class::KnownSafe
+        } else {
+            Class::Unknown
+        }
+    }
+}

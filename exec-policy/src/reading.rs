@@ -1,0 +1,217 @@
+//! The one reading of an action's words: every command in it, through shells and wrappers (design D5).
+//!
+//! Invariant: [`Reading::is_complete`] is true only where every script was read whole and every program's name is
+//! certain; wrapping a command never makes its reading milder.
+
+use crate::command::{Class, Command, Role};
+use crate::shell::{MAX_COMMANDS, Redirect, Shape, SimpleCommand, Unread, read_script};
+use crate::word::Word;
+use crate::wrapper::{Certainty, Wrapped, unwrap};
+
+/// How many scripts and wrappers may stand within each other.
+const MAX_NESTING: usize = 8;
+
+/// What an argument vector does, as far as it can be read without running it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    commands: Vec<Command>,
+    unread: Option<Unread>,
+    shape: Shape,
+}
+
+impl Reading {
+    /// Reads an argument vector. Total: what is not read says so.
+    ///
+    /// ```
+    /// let argv = ["bash", "-lc", "cd /tmp && git status | head"].map(str::to_owned);
+    /// let reading = exec_policy::Reading::of_argv(&argv);
+    /// let programs: Vec<_> = reading.commands().iter().filter_map(|command| command.program()).collect();
+    /// assert_eq!(programs, ["bash", "cd", "git", "head"]);
+    /// assert!(reading.is_complete());
+    /// ```
+    #[must_use]
+    pub fn of_argv(argv: &[String]) -> Self {
+        let mut reading = Self {
+            commands: Vec::new(),
+            unread: None,
+            shape: Shape::Plain,
+        };
+        let whole = SimpleCommand {
+            words: argv.iter().map(|word| Word::from_text(word)).collect(),
+            ..SimpleCommand::default()
+        };
+        reading.add(whole, &[]);
+        reading
+    }
+
+    /// Every command, wrappers before what they wrap.
+    #[must_use]
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// The commands that do their own work.
+    pub fn leaves(&self) -> impl Iterator<Item = &Command> {
+        self.commands.iter().filter(|command| command.role == Role::Itself)
+    }
+
+    /// Whether all of it was read.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.unread.is_none()
+    }
+
+    /// Why not all of it was read.
+    #[must_use]
+    pub fn unread(&self) -> Option<Unread> {
+        self.unread
+    }
+
+    /// Whether it was read whole and does what its commands do, in their order, and nothing else.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.is_complete() && self.shape == Shape::Plain
+    }
+
+    /// Whether it only looks: plain, every command known safe, and no file written by a redirect.
+    #[must_use]
+    pub fn known_safe(&self) -> bool {
+        self.is_plain()
+            && self.leaves().next().is_some()
+            && self.leaves().all(|command| {
+                command.class() == Class::KnownSafe && command.redirects.iter().all(harmless)
+            })
+    }
+
+    /// Adds a command and what it wraps; answers the places of all of them.
+    fn add(&mut self, simple: SimpleCommand, via: &[String]) -> Vec<usize> {
+        if self.commands.len() >= MAX_COMMANDS {
+            self.stop(Unread::TooMany);
+            return Vec::new();
+        }
+        let mut command = Command {
+            words: simple.words,
+            assignments: simple.assignments,
+            redirects: simple.redirects,
+            fed_by: simple.fed_by,
+            role: Role::Itself,
+            via: via.to_vec(),
+        };
+        let Some(name) = command.program().map(str::to_owned) else {
+            if !command.words.is_empty() {
+                self.stop(Unread::Dynamic);
+            }
+            self.commands.push(command);
+            return vec![self.commands.len() - 1];
+        };
+        if via.len() >= MAX_NESTING {
+            self.stop(Unread::TooDeep);
+            self.commands.push(command);
+            return vec![self.commands.len() - 1];
+        }
+        let wrapped = unwrap(&name, &command.words);
+        let inner_via: Vec<String> = via.iter().cloned().chain([name]).collect();
+        if !matches!(wrapped, Wrapped::Nothing | Wrapped::Beside(_)) {
+            command.role = Role::Wrapper;
+        }
+        self.commands.push(command.clone());
+        let mut ids = vec![self.commands.len() - 1];
+        ids.extend(self.add_wrapped(wrapped, &command, &inner_via));
+        ids
+    }
+
+    fn add_wrapped(&mut self, wrapped: Wrapped, outer: &Command, via: &[String]) -> Vec<usize> {
+        match wrapped {
+            Wrapped::Nothing => Vec::new(),
+            Wrapped::Command { words, certainty } => {
+                match certainty {
+                    Certainty::Transparent => {}
+                    Certainty::Changed => self.shape = Shape::Compound,
+                    Certainty::Guessed => self.stop(Unread::Dynamic),
+                }
+                self.add(inherit(words, outer), via)
+            }
+            Wrapped::Beside(commands) => {
+                self.shape = Shape::Compound;
+                commands
+                    .into_iter()
+                    .flat_map(|words| self.add(inherit(words, outer), via))
+                    .collect()
+            }
+            Wrapped::Script(Some(text)) => self.add_script(&text, outer, via),
+            Wrapped::Script(None) => {
+                self.stop(Unread::Dynamic);
+                Vec::new()
+            }
+            Wrapped::Input => match outer.redirects.last() {
+                Some(Redirect::Document(Some(text))) => {
+                    let text = text.clone();
+                    // Whether the text is certain does not say what else its reader was fed.
+                    self.shape = Shape::Compound;
+                    self.add_script(&text, outer, via)
+                }
+                _ => {
+                    self.stop(Unread::Dynamic);
+                    Vec::new()
+                }
+            },
+        }
+    }
+
+    fn add_script(&mut self, text: &str, outer: &Command, via: &[String]) -> Vec<usize> {
+        let script = match read_script(text) {
+            Ok(script) => script,
+            Err(unread) => {
+                self.stop(unread);
+                return Vec::new();
+            }
+        };
+        if script.shape == Shape::Compound {
+            self.shape = Shape::Compound;
+        }
+        // What fed the shell feeds every command in its script, and its redirects hold for them.
+        let mut places: Vec<Vec<usize>> = Vec::new();
+        let mut feeds: Vec<Vec<usize>> = Vec::new();
+        for mut simple in script.commands {
+            feeds.push(std::mem::take(&mut simple.fed_by));
+            simple.fed_by.clone_from(&outer.fed_by);
+            simple.redirects.extend(outer.redirects.iter().filter(|redirect| !matches!(redirect, Redirect::Document(_))).cloned());
+            places.push(self.add(simple, via));
+        }
+        for (ids, fed_by) in places.iter().zip(feeds) {
+            let sources: Vec<usize> = fed_by.iter().filter_map(|at| places.get(*at)).flatten().copied().collect();
+            for id in ids {
+                if let Some(command) = self.commands.get_mut(*id) {
+                    command.fed_by.extend(&sources);
+                }
+            }
+        }
+        places.into_iter().flatten().collect()
+    }
+
+    /// The first reason stays.
+    fn stop(&mut self, unread: Unread) {
+        self.unread.get_or_insert(unread);
+    }
+}
+
+fn inherit(words: Vec<Word>, outer: &Command) -> SimpleCommand {
+    SimpleCommand {
+        assignments: outer.assignments.clone(),
+        words,
+        redirects: outer.redirects.clone(),
+        fed_by: outer.fed_by.clone(),
+    }
+}
+
+/// A redirect that writes no file.
+fn harmless(redirect: &Redirect) -> bool {
+    match redirect {
+        Redirect::Duplicate | Redirect::Document(_) => true,
+        Redirect::Write(target) => target.literal() == Some("/dev/null"),
+        Redirect::Read(source) => source.literal().is_some_and(|path| !path.starts_with("/dev/")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+-- The record of reviews. Times are milliseconds since the Unix epoch; ids, digests and hashes are blobs.
+
+-- What happened, in order, for ever. `hash` covers every other column and the hash before it, so that a changed,
+-- removed or reordered line shows. The status of a review is a fold over its lines.
+CREATE TABLE review_events (
+    tenant_id TEXT    NOT NULL,
+    seq       INTEGER NOT NULL CHECK (seq > 0),
+    review_id BLOB    NOT NULL CHECK (length(review_id) = 16),
+    kind      TEXT    NOT NULL,
+    at        INTEGER NOT NULL,
+    body      TEXT    NOT NULL,
+    hash      BLOB    NOT NULL CHECK (length(hash) = 32),
+    PRIMARY KEY (tenant_id, seq)
+) STRICT, WITHOUT ROWID;
+
+-- A review is opened once, ends once, and its approval is spent once, whatever the program believes. (Kinds that may
+-- happen more often have no number here, and missing numbers are never equal.)
+CREATE UNIQUE INDEX review_events_once ON review_events (
+    review_id,
+    CASE kind
+        WHEN 'opened' THEN 1
+        WHEN 'approved' THEN 2
+        WHEN 'denied' THEN 2
+        WHEN 'timed_out' THEN 2
+        WHEN 'aborted' THEN 2
+        WHEN 'failed' THEN 2
+        WHEN 'redeemed' THEN 3
+    END
+);
+
+CREATE TRIGGER review_events_are_not_changed BEFORE UPDATE ON review_events
+BEGIN
+    SELECT RAISE(ABORT, 'review_events is append-only');
+END;
+
+CREATE TRIGGER review_events_are_not_removed BEFORE DELETE ON review_events
+BEGIN
+    SELECT RAISE(ABORT, 'review_events is append-only');
+END;
+
+-- Where each review stands: a cache of its events, written in the transaction that appends them.
+CREATE TABLE reviews (
+    review_id       BLOB    NOT NULL PRIMARY KEY CHECK (length(review_id) = 16),
+    tenant_id       TEXT    NOT NULL,
+    caller          TEXT    NOT NULL,
+    nonce           TEXT    NOT NULL,
+    request_digest  BLOB    NOT NULL CHECK (length(request_digest) = 32),
+    session_id      TEXT,
+    action_digest   TEXT    NOT NULL,
+    policy_revision TEXT    NOT NULL,
+    owner           TEXT    NOT NULL,
+    status          TEXT    NOT NULL CHECK (status IN ('reviewing', 'approved', 'denied', 'timed_out', 'aborted', 'failed')),
+    created_at      INTEGER NOT NULL,
+    deadline_at     INTEGER NOT NULL,
+    ended_seq       INTEGER,
+    completed_at    INTEGER,
+    expires_at      INTEGER,
+    redeemed_at     INTEGER,
+    CHECK ((status = 'reviewing') = (ended_seq IS NULL)),
+    CHECK ((ended_seq IS NULL) = (completed_at IS NULL)),
+    CHECK ((ended_seq IS NULL) = (expires_at IS NULL)),
+    CHECK (redeemed_at IS NULL OR status = 'approved')
+) STRICT, WITHOUT ROWID;
+
+-- One question, one review: what makes a repeated submission harmless.
+CREATE UNIQUE INDEX reviews_by_nonce ON reviews (tenant_id, caller, nonce);
+-- The history of a caller, newest first, with and without a status.
+CREATE INDEX reviews_by_caller ON reviews (tenant_id, caller, review_id);
+CREATE INDEX reviews_by_status ON reviews (tenant_id, caller, status, review_id);
+-- What a process left open when it went away.
+CREATE INDEX reviews_open ON reviews (owner) WHERE status = 'reviewing';
+
+-- What was asked. Apart from the events, which hold its digests, so that it can be erased without breaking the chain.
+CREATE TABLE review_requests (
+    review_id BLOB NOT NULL PRIMARY KEY CHECK (length(review_id) = 16),
+    question  TEXT NOT NULL,
+    context   TEXT NOT NULL
+) STRICT;
+
+-- What the reviewer was shown and what it tried. Erasable in the same way.
+CREATE TABLE review_exhibits (
+    review_id BLOB NOT NULL PRIMARY KEY CHECK (length(review_id) = 16),
+    exhibit   TEXT NOT NULL
+) STRICT;
+
+-- A session belongs to the caller that opened it.
+CREATE TABLE sessions (
+    tenant_id  TEXT    NOT NULL,
+    session_id TEXT    NOT NULL,
+    caller     TEXT    NOT NULL,
+    opened_at  INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, session_id)
+) STRICT, WITHOUT ROWID;
+
+-- Who may call over TCP. The token itself is shown once and stored nowhere.
+CREATE TABLE tokens (
+    token_id   TEXT    NOT NULL PRIMARY KEY,
+    tenant_id  TEXT    NOT NULL,
+    name       TEXT    NOT NULL,
+    hash       BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32),
+    created_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- One row that readiness writes to: whether the store can be written is found out by writing to it.
+CREATE TABLE probe (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    at INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO probe (id, at) VALUES (1, 0);
+
+-- `ARVW`: whose file it is.
+PRAGMA application_id = 1095915095;

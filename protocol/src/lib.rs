@@ -1,0 +1,46 @@
+//! The words of Auto-review: the types that runner, reviewer and server share, and the pure rules that bind them.
+//!
+//! Nothing here does I/O, reads a clock or starts a task. A type enters only when two crates need it.
+//! The rule that everything else leans on: an action crosses the sandbox's boundary only by a
+//! [`PermittedAction`], and what makes one is written down in [`decision`](PermittedAction).
+#![forbid(unsafe_code)]
+
+mod action;
+mod api;
+mod assessment;
+mod canonical;
+mod decision;
+mod escalation;
+mod permit;
+mod printable;
+mod review;
+mod signing;
+mod strict_json;
+mod tenant;
+mod transcript;
+
+pub use action::{
+    AbsolutePath, Action, ActionDigest, AdditionalPermissions, CommandAction, ContentIdentity,
+    EnvEntry, EnvValue, FileChange, FileIdentity, InvalidAction, InvalidDigest,
+    MAX_JUSTIFICATION_BYTES, NetworkAccess, NetworkProtocol, PermissionRequest, SandboxPermissions,
+    Sha256Hex, ToolCall,
+};
+pub use api::{
+    Answer, ClientDescription, EnvironmentDescription, HistoryEntry, PersonsAnswer, Problem,
+    RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource, SessionReference, SubmitReview,
+};
+pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
+pub use canonical::Canonical;
+pub use decision::{
+    Bounds, DecidedBy, Decision, Denial, FailedStep, Judge, Judgement, ReviewFailure, RuleId,
+};
+pub use escalation::{Escalation, EscalationId, Evidence, InvalidEscalation, Trigger, TriggerKind};
+pub use permit::{FullAccessByName, Grant, GrantMismatch, PermitSource, PermittedAction};
+pub use printable::Printable;
+pub use review::{InvalidReviewId, ReviewEvent, ReviewId, ReviewStatus};
+pub use signing::{
+    Expected, ForgedAnswer, InvalidServerKey, Nonce, Receipt, ServerKey, Statement, StatementKind,
+};
+pub use strict_json::{InvalidJson, parse_strict};
+pub use tenant::{CallerId, TenantId};
+pub use transcript::{Author, Entry, Transcript, Trust};

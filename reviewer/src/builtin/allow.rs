@@ -1,0 +1,281 @@
+//! What is provably low risk.
+//!
+//! Apart, because every line here is a yes. Invariant: the action was read whole, is plain, and every command in it is
+//! one of the forms written here with nothing left over; an option that is not named is not allowed.
+
+use exec_policy::{Class, Command, Effect, Location, Options, Redirect, Word};
+use protocol::{CommandAction, SandboxPermissions};
+
+use super::deny::spelled;
+use super::places;
+use super::scene::Scene;
+use super::{Rule, Verdict};
+
+/// Folders that a build makes again, directly in a workspace root. Names that also hold people's work are not here.
+const BUILD_OUTPUT: &[&str] = &[
+    "target", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".tox", ".next", ".turbo", ".parcel-cache", ".nyc_output",
+];
+
+/// Judges a command in which nothing was found.
+pub(super) fn command(action: &CommandAction, scene: &Scene) -> Verdict {
+    let undecided = Verdict::undecided(Rule::NothingKnown);
+    let confined = match action.sandbox_permissions {
+        SandboxPermissions::UseDefault => true,
+        SandboxPermissions::WithAdditionalPermissions | SandboxPermissions::RequireEscalated => false,
+        SandboxPermissions::RequireUnconfined => return undecided,
+    };
+    if !scene.reading.is_plain() || action.tty || action.stdin.is_some() {
+        return undecided;
+    }
+    if confined && scene.reading.known_safe() {
+        return allow(Rule::InsideWalls, action);
+    }
+    let mut rule = Rule::Looks;
+    let mut moved = false;
+    for (at, command) in scene.commands() {
+        if command.role() == exec_policy::Role::Wrapper {
+            if !plain_wrapper(command) {
+                return undecided;
+            }
+            continue;
+        }
+        moved |= matches!(command.program(), Some("cd" | "pushd" | "popd"));
+        let Some(found) = one(at, command, scene) else {
+            return undecided;
+        };
+        // Where a `cd` may have failed, what changes something would do it somewhere else.
+        if moved && !matches!(found, Rule::Looks) {
+            return undecided;
+        }
+        if rule == Rule::Looks {
+            rule = found;
+        }
+    }
+    if scene.reading.leaves().next().is_none() {
+        return undecided;
+    }
+    allow(rule, action)
+}
+
+fn allow(rule: Rule, action: &CommandAction) -> Verdict {
+    Verdict::Allow {
+        rule,
+        rationale: rule.rationale(&action.command.join(" ")),
+    }
+}
+
+/// A wrapper by a bare or system name that takes nothing but a command.
+fn plain_wrapper(command: &Command) -> bool {
+    named_plainly(command)
+        && matches!(command.program(), Some("bash" | "sh" | "zsh" | "dash" | "time" | "nice" | "timeout" | "command" | "env" | "nohup"))
+        && command.assignments().is_empty()
+}
+
+/// A bare name, which the runner resolves outside every writable folder, or a path in a system folder.
+fn named_plainly(command: &Command) -> bool {
+    command.program_word().and_then(Word::literal).is_some_and(|name| {
+        !name.contains('/') || ["/bin/", "/usr/bin/", "/usr/local/bin/"].iter().any(|folder| name.strip_prefix(folder).is_some_and(|rest| !rest.contains('/')))
+    })
+}
+
+/// The rule by which one command is allowed.
+fn one(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
+    let quiet = command.redirects().iter().all(|redirect| match redirect {
+        Redirect::Duplicate | Redirect::Document(Some(_)) => true,
+        Redirect::Write(word) => word.literal() == Some("/dev/null"),
+        Redirect::Read(word) => readable(&scene.locate(at, word), scene),
+        Redirect::Document(None) => false,
+    });
+    if !quiet || !named_plainly(command) || !command.assignments().is_empty() {
+        return None;
+    }
+    match command.program()? {
+        "git" => git(at, command, scene),
+        "mkdir" | "touch" | "cp" => makes_new(at, command, scene),
+        "rm" => removes(at, command, scene),
+        _ => looks(at, command, scene).then_some(Rule::Looks),
+    }
+}
+
+/// Known safe, or one of a few more that only look, on files that hold no secrets.
+fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
+    if command.class() != Class::KnownSafe && !looks_too(command) {
+        return false;
+    }
+    command.effects().iter().all(|effect| match effect {
+        Effect::Reads(word) => readable(&scene.locate(at, word), scene),
+        Effect::Writes(word) => word.literal() == Some("/dev/null"),
+        // The class says that `sed -n` prints and does no more.
+        Effect::Runs => command.class() == Class::KnownSafe,
+        Effect::Deletes(..) | Effect::Reaches(_) | Effect::Sends(_) | Effect::SendsInput | Effect::Privileged | Effect::ChangesSystem => false,
+    })
+}
+
+fn looks_too(command: &Command) -> bool {
+    let words: Option<Vec<&str>> = command.arguments().iter().map(Word::literal).collect();
+    let Some(words) = words else { return false };
+    let dashed = |allowed: &str| {
+        words.iter().all(|word| {
+            word.strip_prefix('-').is_none_or(|rest| !rest.starts_with('-') && rest.chars().all(|c| allowed.contains(c)))
+        })
+    };
+    match command.program().unwrap_or_default() {
+        "true" | "false" | ":" | "nproc" | "arch" => true,
+        "du" => dashed("abchklmsx0123456789d"),
+        "df" => dashed("aBhiHklPT"),
+        "readlink" | "realpath" => dashed("efmnqsvz"),
+        "basename" | "dirname" => dashed("asz"),
+        "cmp" | "comm" | "diff" => dashed("abBiqrNuwsy123"),
+        "md5sum" | "sha1sum" | "sha256sum" | "sha512sum" | "b2sum" | "cksum" => dashed("bt"),
+        "hostname" => words.is_empty(),
+        "date" => words.iter().all(|word| word.starts_with('+') || *word == "-u"),
+        "test" | "[" => true,
+        "tree" => dashed("adfhpsugDiL0123456789"),
+        _ => false,
+    }
+}
+
+/// A file that is certain, or a pattern, and holds no secret.
+fn readable(location: &Location, scene: &Scene) -> bool {
+    let path = location.certain();
+    let device = location.starts_with(&["dev"]) && path.as_deref() != Some("/dev/null");
+    !device
+        && !location.starts_with(&["sys"])
+        && !location.starts_with(&["proc"])
+        && !places::holds_credentials(location, scene)
+        && !places::is_secretive(location)
+        && !places::is_reviewers(location, scene)
+        && !location.to_string().contains('…')
+}
+
+/// `mkdir`, `touch` and `cp -n` of certain paths into plain folders.
+fn makes_new(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
+    let options = Options::split(command.arguments(), &[]);
+    let program = command.program()?;
+    let known: &[&str] = match program {
+        "mkdir" => &["-p", "-v", "--parents", "--verbose"],
+        // `-c` is not here: a later `touch` may not change the times of what exists, but it makes nothing either.
+        "touch" => &[],
+        // Nothing that exists is replaced, and a link's content is copied, not the link: a link placed in a plain folder
+        // would make the next copy go elsewhere.
+        _ => &["-n", "-v", "--no-clobber", "--verbose"],
+    };
+    let named = options.names.iter().all(|name| known.contains(&name.as_str()));
+    if !named || !options.values.is_empty() || options.uncertain || options.operands.is_empty() {
+        return None;
+    }
+    let mut targets: Vec<&Word> = options.operands.clone();
+    if program == "cp" {
+        if !options.has(&["-n", "--no-clobber"]) || targets.len() < 2 {
+            return None;
+        }
+        let target = targets.pop()?;
+        let sources = std::mem::replace(&mut targets, vec![target]);
+        if !sources.iter().all(|word| word.literal().is_some() && readable(&scene.locate(at, word), scene)) {
+            return None;
+        }
+    }
+    let plain = targets.iter().all(|word| {
+        let location = scene.locate(at, word);
+        // In a folder that the agent may write it may have placed a link to anywhere.
+        places::is_plain(&location, scene) && !scene.in_workspace(&location) && (word.literal().is_some() || !word.has_glob())
+    });
+    plain.then_some(Rule::MakesNew)
+}
+
+/// `rm -r` of build output.
+fn removes(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
+    let options = Options::split(command.arguments(), &[]);
+    let known = ["-r", "-R", "-f", "-v", "--recursive", "--force", "--verbose"];
+    let named = options.names.iter().all(|name| known.contains(&name.as_str())) && options.values.is_empty() && !options.uncertain;
+    let output = options.operands.iter().all(|word| {
+        // With a slash behind it `rm` would follow a link.
+        word.literal().is_some_and(|text| !text.ends_with('/') && !text.ends_with("/."))
+            && is_build_output(&scene.locate(at, word), scene)
+    });
+    (named && output && !options.operands.is_empty()).then_some(Rule::RemovesBuildOutput)
+}
+
+/// A build's own folder, directly in a workspace root.
+pub(super) fn is_build_output(location: &Location, scene: &Scene) -> bool {
+    let Some(path) = location.certain() else { return false };
+    scene.roots.iter().any(|root| {
+        path.strip_prefix(root.trim_end_matches('/'))
+            .and_then(|rest| rest.strip_prefix('/'))
+            .is_some_and(|name| BUILD_OUTPUT.contains(&name))
+    })
+}
+
+/// One call of git, taken apart.
+#[derive(Debug)]
+pub(super) struct GitCall<'c> {
+    pub(super) subcommand: &'c str,
+    pub(super) arguments: Vec<&'c str>,
+    /// Where `-C` moves to.
+    pub(super) folder: Option<&'c str>,
+    /// Whether an option in front changes settings, folders or programs.
+    pub(super) overrides: bool,
+}
+
+impl<'c> GitCall<'c> {
+    /// Takes a call apart; `None` where there is no subcommand.
+    pub(super) fn of(texts: &[&'c str]) -> Option<Self> {
+        let mut rest = texts.iter();
+        let mut folder = None;
+        let mut overrides = false;
+        loop {
+            let text = *rest.next()?;
+            match text {
+                "-C" if folder.is_none() => folder = rest.next().copied(),
+                "--no-pager" | "-P" | "--no-optional-locks" | "--literal-pathspecs" => {}
+                "-c" | "--config-env" | "--exec-path" | "--git-dir" | "--namespace" | "--super-prefix" | "--work-tree" | "-C" => {
+                    overrides = true;
+                    rest.next();
+                }
+                _ if text.starts_with('-') => overrides = true,
+                _ => {
+                    return Some(Self {
+                        subcommand: text,
+                        arguments: rest.copied().collect(),
+                        folder,
+                        overrides,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Reads of the history from a workspace root: there `.git` lies behind the walls and holds nothing of the agent's. Calls
+/// that look at the work tree are not among them, since they may run what a nested repository's own settings name.
+fn git(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
+    let texts: Option<Vec<&str>> = command.arguments().iter().map(Word::literal).collect();
+    let call = GitCall::of(&texts?)?;
+    let here = match call.folder {
+        Some(folder) => scene.locate(at, &Word::from_text(folder)).certain()?,
+        None => scene.folder(at)?.to_owned(),
+    };
+    if call.overrides || !scene.roots.contains(&here) {
+        return None;
+    }
+    let harmless = |text: &&str| {
+        // Options that write files or run programs, also abbreviated.
+        !["--output", "--ext-diff", "--textconv", "--exec", "--open-files-in-pager", "--upload-pack", "--show-signature", "--format", "--pretty"]
+            .iter()
+            .any(|bad| text.starts_with("--") && text.len() > 2 && bad.starts_with(text.split('=').next().unwrap_or(text)) && !matches!(*bad, "--format" | "--pretty"))
+            && !text.starts_with("-O")
+            && !(text.contains("%G") && text.starts_with("--"))
+    };
+    let listing = |allowed: &[&str]| call.arguments.iter().all(|text| allowed.contains(text));
+    let reads = match call.subcommand {
+        "log" | "show" | "rev-parse" | "rev-list" | "shortlog" | "cat-file" | "ls-tree" | "name-rev" | "merge-base" | "for-each-ref" | "show-ref" | "blame" => {
+            call.arguments.iter().all(harmless)
+        }
+        "branch" => listing(&["--list", "-l", "--show-current", "-a", "--all", "-r", "--remotes", "-v", "-vv", "--verbose"]),
+        "remote" => listing(&["-v", "--verbose"]),
+        "tag" | "stash" => !call.arguments.is_empty() && listing(&["--list", "-l", "list"]),
+        "version" => call.arguments.is_empty(),
+        _ => false,
+    };
+    reads.then_some(Rule::GitReads)
+}

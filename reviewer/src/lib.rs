@@ -1,0 +1,29 @@
+//! The judgement: from one escalation to one decision, whatever fails on the way.
+//!
+//! Everything here is pure but the model's HTTP call and the reading of two files when a [`Reviewer`] is made. The rules
+//! that everything leans on: there is no error path to "yes" (P2); a model proposes and
+//! [`protocol::Decision::from_assessment`] disposes (P3); a failure is never a denial (P5); no byte of evidence leaves
+//! its place in the prompt (P6).
+#![forbid(unsafe_code)]
+
+mod attempts;
+mod builtin;
+mod error;
+mod exhibit;
+mod model;
+mod policy;
+mod prompt;
+mod reply;
+mod reviewer;
+mod settings;
+
+pub use builtin::{BuiltIn, Rule, RULES, Verdict};
+pub use exhibit::{Attempt, BuiltInExhibit, Exhibit, Tokens};
+pub use policy::{InvalidPolicy, Policy, PolicyRevision, SHIPPED_SECTION, SectionMode};
+pub use prompt::{Prompt, PromptError};
+pub use reply::{InvalidReply, Reply};
+pub use reviewer::{Reviewed, Reviewer};
+pub use settings::{
+    InvalidSettings, ModelTable, PolicyTable, Provider, ReviewerSettings, ReviewerTable,
+    SettingsFault,
+};

@@ -1,0 +1,242 @@
+//! What a model is asked: the policy as the system text, and one message with sections in a fixed order.
+//!
+//! Apart, because this is where evidence could try to leave its place (P6). Invariant: every byte that came from outside
+//! stands inside a JSON string on a line of its own, and the characters that mark sections are escaped in it, so no text
+//! can open or close a section. What judges is last, so that a provider's prompt cache keeps the rest.
+
+mod budget;
+mod json;
+
+use protocol::{Action, Escalation, Trust};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use self::budget::{Kept, select};
+use crate::policy::Policy;
+
+/// How many bytes count as one token. Byte-based, so that the count needs no provider's tokenizer.
+pub(crate) const BYTES_PER_TOKEN: usize = 4;
+/// The largest action, in tokens. What is larger cannot be shown whole and is not approved.
+const MAX_ACTION_TOKENS: usize = 16_000;
+/// The most that the runner's evidence may take, in tokens.
+const MAX_EVIDENCE_TOKENS: usize = 16_000;
+/// The most that the surroundings may take, in tokens.
+const MAX_SURROUNDINGS_TOKENS: usize = 8_000;
+/// The longest retry reason, in tokens; what is longer is cut, and the cut is marked.
+const MAX_REASON_TOKENS: usize = 512;
+
+/// A model request, as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Prompt {
+    system: String,
+    user: String,
+    entries_kept: u64,
+    entries_omitted: u64,
+}
+
+/// Why a prompt cannot be built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PromptError {
+    /// The action does not fit.
+    #[error("the action takes {0} tokens and {MAX_ACTION_TOKENS} can be shown")]
+    ActionTooLarge(usize),
+    /// The runner's evidence does not fit.
+    #[error("the evidence takes {0} tokens and {MAX_EVIDENCE_TOKENS} can be shown")]
+    EvidenceTooLarge(usize),
+    /// The surroundings do not fit.
+    #[error("the surroundings take {0} tokens and {MAX_SURROUNDINGS_TOKENS} can be shown")]
+    SurroundingsTooLarge(usize),
+    /// A value that JSON cannot spell.
+    #[error("a value cannot be written as JSON")]
+    NotJson,
+}
+
+impl PromptError {
+    /// The stable name.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ActionTooLarge(_) => "action_too_large",
+            Self::EvidenceTooLarge(_) => "evidence_too_large",
+            Self::SurroundingsTooLarge(_) => "surroundings_too_large",
+            Self::NotJson => "not_json",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Surroundings<'e> {
+    client: &'e str,
+    channel: &'e str,
+    #[serde(flatten)]
+    environment: &'e protocol::EnvironmentDescription,
+}
+
+#[derive(Serialize)]
+struct Why<'e> {
+    trigger: protocol::TriggerKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    justification: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_bytes: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Omitted {
+    omitted: u64,
+}
+
+impl Prompt {
+    /// Builds the request for one escalation.
+    ///
+    /// # Errors
+    /// Something that has to be shown whole does not fit.
+    pub fn build(policy: &Policy, escalation: &Escalation) -> Result<Self, PromptError> {
+        let chosen = select(&escalation.transcript);
+        let (words, evidence): (Vec<&Kept<'_>>, Vec<&Kept<'_>>) = chosen
+            .kept
+            .iter()
+            .partition(|kept| kept.is_users() && kept.entry.trust == Trust::Trusted);
+        let mut user = String::with_capacity(8 * 1024);
+        user.push_str("One action waits for your judgement. The sections below are as your instructions describe them.\n\n");
+        section(&mut user, "surroundings", &[surroundings(escalation)?]);
+        section(&mut user, "user_words", &entries(&words, chosen.omitted_users)?);
+        let others = chosen.omitted_others + escalation.transcript.omitted;
+        section(&mut user, "conversation_evidence", &entries(&evidence, others)?);
+        section(&mut user, "runner_evidence", &runner_evidence(escalation)?);
+        section(&mut user, "escalation", &[why(escalation)?]);
+        section(&mut user, "action", &[action(&escalation.action)?]);
+        user.push_str("Answer with the one JSON object.\n");
+        Ok(Self {
+            system: policy.text(),
+            user,
+            entries_kept: chosen.kept.len() as u64,
+            entries_omitted: chosen.omitted_users + others,
+        })
+    }
+
+    /// The system text: contract and policy.
+    #[must_use]
+    pub fn system(&self) -> &str {
+        &self.system
+    }
+
+    /// The one message.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The SHA-256 of both texts: `sha256:` and 64 hex digits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update((self.system.len() as u64).to_be_bytes());
+        hash.update(&self.system);
+        hash.update(&self.user);
+        let digest = protocol::Sha256Hex::of(&hash.finalize().into());
+        format!("sha256:{}", digest.as_str())
+    }
+
+    /// How many entries of the transcript are shown.
+    #[must_use]
+    pub fn entries_kept(&self) -> u64 {
+        self.entries_kept
+    }
+
+    /// How many are not.
+    #[must_use]
+    pub fn entries_omitted(&self) -> u64 {
+        self.entries_omitted
+    }
+}
+
+fn section(out: &mut String, name: &str, lines: &[String]) {
+    out.push_str(&format!("⟦{name}⟧\n"));
+    for line in lines {
+        out.push_str(line);
+        out.push('\n');
+    }
+    out.push_str(&format!("⟦/{name}⟧\n\n"));
+}
+
+pub(crate) fn tokens(text: &str) -> usize {
+    text.len().div_ceil(BYTES_PER_TOKEN)
+}
+
+fn surroundings(escalation: &Escalation) -> Result<String, PromptError> {
+    let line = json::line(&Surroundings {
+        client: &escalation.client.name,
+        channel: &escalation.client.channel,
+        environment: &escalation.environment,
+    })?;
+    match tokens(&line) {
+        MAX_SURROUNDINGS_TOKENS.. => Err(PromptError::SurroundingsTooLarge(tokens(&line))),
+        _ => Ok(line),
+    }
+}
+
+fn entries(kept: &[&Kept<'_>], omitted: u64) -> Result<Vec<String>, PromptError> {
+    let mut lines = Vec::with_capacity(kept.len() + 1);
+    if omitted > 0 {
+        lines.push(json::line(&Omitted { omitted })?);
+    }
+    for entry in kept {
+        lines.push(json::line(&entry.shown())?);
+    }
+    Ok(lines)
+}
+
+fn runner_evidence(escalation: &Escalation) -> Result<Vec<String>, PromptError> {
+    let lines: Result<Vec<String>, PromptError> = escalation.evidence.iter().map(json::line).collect();
+    let lines = lines?;
+    let total = lines.iter().map(|line| tokens(line)).sum();
+    if total > MAX_EVIDENCE_TOKENS {
+        return Err(PromptError::EvidenceTooLarge(total));
+    }
+    Ok(lines)
+}
+
+fn why(escalation: &Escalation) -> Result<String, PromptError> {
+    let (retry_reason, cut_bytes) = match &escalation.retry_reason {
+        None => (None, None),
+        Some(reason) => {
+            let (text, cut) = budget::shorten(reason, MAX_REASON_TOKENS);
+            (Some(text), cut)
+        }
+    };
+    let line = json::line(&Why {
+        trigger: escalation.trigger.kind,
+        detail: escalation.trigger.detail.as_deref(),
+        justification: escalation.action.justification(),
+        retry_reason,
+        cut_bytes,
+    })?;
+    match tokens(&line) {
+        MAX_SURROUNDINGS_TOKENS.. => Err(PromptError::SurroundingsTooLarge(tokens(&line))),
+        _ => Ok(line),
+    }
+}
+
+/// The action without the agent's reasons for it, which stand in `escalation`.
+fn action(action: &Action) -> Result<String, PromptError> {
+    let mut bare = action.clone();
+    match &mut bare {
+        Action::Command(command) => command.justification = None,
+        Action::PermissionRequest(request) => request.reason = None,
+        Action::FileChange(_) | Action::NetworkAccess(_) | Action::ToolCall(_) => {}
+    }
+    let line = json::line(&bare)?;
+    if tokens(&line) > MAX_ACTION_TOKENS {
+        return Err(PromptError::ActionTooLarge(tokens(&line)));
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests;

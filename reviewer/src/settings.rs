@@ -1,0 +1,416 @@
+//! The `[reviewer]` and `[policy]` tables, as both programs embed them in their own files, and their reading.
+//!
+//! Apart, because this is the door: inside, only valid values. Invariant: a key is held as a secret, comes from the
+//! environment or from a file of its owner's alone, and is never shown.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::Url;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::policy::{InvalidPolicy, Policy, SectionMode};
+
+/// How long a review may take where nothing else is set: long enough for a model that reasons, short enough for a person
+/// who waits.
+const DEFAULT_DEADLINE_SECS: u64 = 90;
+/// The longest limit that may be set.
+const MAX_DEADLINE_SECS: u64 = 3_600;
+/// How long a connection may take to open where nothing else is set.
+const DEFAULT_CONNECT_SECS: u64 = 10;
+/// The largest key or policy file that is read.
+const MAX_FILE_BYTES: u64 = 256 * 1024;
+
+/// Both tables. Unknown keys are errors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewerSettings {
+    /// Who judges.
+    #[serde(default)]
+    pub reviewer: ReviewerTable,
+    /// By which policy.
+    #[serde(default)]
+    pub policy: PolicyTable,
+}
+
+/// `[reviewer]`: who judges.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewerTable {
+    /// How long one review may take in all, in seconds: 1 to 3,600. 90 where not set.
+    #[serde(default)]
+    pub deadline_secs: Option<u64>,
+    /// Whether the built-in reviewer may allow by itself. Where not set: under the shipped policy section only, so that
+    /// a team's own prose is never bypassed. What it denies and its floors always hold.
+    #[serde(default)]
+    pub built_in_allow: Option<bool>,
+    /// The models, in the order in which they are tried.
+    #[serde(default)]
+    pub model: Vec<ModelTable>,
+}
+
+/// `[[reviewer.model]]`: one model.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelTable {
+    /// Which API it speaks.
+    pub provider: Provider,
+    /// Where the API lives, for example `https://api.example.com/v1`. `https`, or `http` on this machine.
+    pub base_url: String,
+    /// The model's name there.
+    pub model: String,
+    /// The environment variable that holds the key.
+    #[serde(default)]
+    pub api_key_env: Option<String>,
+    /// The file that holds the key; readable by its owner alone.
+    #[serde(default)]
+    pub api_key_file: Option<PathBuf>,
+    /// How much the model is to reason, in the provider's own word.
+    #[serde(default)]
+    pub effort: Option<String>,
+    /// How long a connection may take to open, in seconds. 10 where not set.
+    #[serde(default)]
+    pub connect_timeout_secs: Option<u64>,
+    /// How long one attempt may take, in seconds. The review's deadline where not set.
+    #[serde(default)]
+    pub timeout_secs: Option<u64>,
+    /// The HTTP proxy to go through. None where not set; the environment is not asked.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// Sends prompts and key in the clear to another machine.
+    #[serde(default)]
+    pub dangerously_allow_http: bool,
+}
+
+/// The API that a model is asked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Provider {
+    /// OpenAI Responses: `POST {base_url}/responses`.
+    #[serde(rename = "openai-responses")]
+    OpenAiResponses,
+    /// OpenAI Chat Completions: `POST {base_url}/chat/completions`; also vLLM, llama.cpp, Ollama and gateways.
+    #[serde(rename = "openai-chat")]
+    OpenAiChat,
+}
+
+/// `[policy]`: by which policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyTable {
+    /// The file that holds the team's section.
+    #[serde(default)]
+    pub section_file: Option<PathBuf>,
+    /// The team's section itself.
+    #[serde(default)]
+    pub section: Option<String>,
+    /// Whether the section stands behind the shipped one or in its place. `replace` where not set, as documented.
+    #[serde(default)]
+    pub mode: Option<SectionMode>,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct InvalidSettings(pub Vec<SettingsFault>);
+
+/// One thing that is wrong with the settings.
+#[derive(Debug, Error)]
+pub enum SettingsFault {
+    /// A number outside its range.
+    #[error("`{key}` is {value}; it must be from {least} to {most}")]
+    Range {
+        /// The setting.
+        key: &'static str,
+        /// What it is.
+        value: u64,
+        /// The least it may be.
+        least: u64,
+        /// The most it may be.
+        most: u64,
+    },
+    /// A text that must not be empty is.
+    #[error("`{0}` is empty")]
+    Empty(String),
+    /// Two settings of which one alone may stand.
+    #[error("`{0}` and `{1}` exclude each other")]
+    Both(&'static str, &'static str),
+    /// Not an address of an API.
+    #[error("`reviewer.model.base_url` `{url}` {fault}")]
+    BaseUrl {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// The variable that should hold a key is missing or empty.
+    #[error("the variable `{0}` named by `reviewer.model.api_key_env` is not set\nhint: set it, or remove `api_key_env` where the model needs no key")]
+    KeyVariable(String),
+    /// A file of the settings cannot be used.
+    #[error("`{key}` `{}` {fault}", path.display())]
+    File {
+        /// The setting.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: FileFault,
+    },
+    /// The policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+    /// No HTTP client can be made.
+    #[error("cannot set up the connection to `{url}`: {cause}")]
+    Client {
+        /// Where to.
+        url: String,
+        /// Why not.
+        cause: String,
+    },
+}
+
+/// Why a file of the settings cannot be used.
+#[derive(Debug, Error)]
+pub enum FileFault {
+    /// It cannot be opened or read.
+    #[error("cannot be read: {0}")]
+    Read(#[from] std::io::Error),
+    /// Not a regular file.
+    #[error("is not a regular file")]
+    Kind,
+    /// Others may read or change it.
+    #[error("may be read or changed by others\nhint: chmod 600 it")]
+    Mode,
+    /// Larger than 256 KiB.
+    #[error("is larger than 256 KiB")]
+    Size,
+    /// Not UTF-8.
+    #[error("is not UTF-8")]
+    Text,
+}
+
+/// The settings, valid.
+#[derive(Debug)]
+pub(crate) struct Valid {
+    pub(crate) policy: Policy,
+    pub(crate) built_in_allows: bool,
+    pub(crate) time_limit: Duration,
+    pub(crate) models: Vec<ModelSettings>,
+}
+
+/// One model's settings, valid.
+#[derive(Debug)]
+pub(crate) struct ModelSettings {
+    pub(crate) provider: Provider,
+    pub(crate) base_url: Url,
+    pub(crate) model: String,
+    pub(crate) key: Option<SecretString>,
+    pub(crate) effort: Option<String>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) proxy: Option<String>,
+}
+
+impl Provider {
+    /// The name in the settings and in the record.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAiResponses => "openai-responses",
+            Self::OpenAiChat => "openai-chat",
+        }
+    }
+}
+
+impl Valid {
+    /// Reads the tables and what they name. All faults are told at once.
+    pub(crate) fn read(
+        settings: &ReviewerSettings,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, InvalidSettings> {
+        let mut faults = Vec::new();
+        let table = &settings.reviewer;
+        let secs = table.deadline_secs.unwrap_or(DEFAULT_DEADLINE_SECS);
+        check_range("reviewer.deadline_secs", secs, MAX_DEADLINE_SECS, &mut faults);
+        let policy = read_policy(&settings.policy).map_err(|fault| faults.push(fault)).ok();
+        let mut models = Vec::new();
+        for model in &table.model {
+            models.extend(read_model(model, environment, &mut faults));
+        }
+        match policy {
+            Some(policy) if faults.is_empty() => Ok(Self {
+                built_in_allows: table.built_in_allow.unwrap_or_else(|| policy.is_shipped()),
+                policy,
+                time_limit: Duration::from_secs(secs),
+                models,
+            }),
+            _ => Err(InvalidSettings(faults)),
+        }
+    }
+}
+
+fn check_range(key: &'static str, value: u64, most: u64, faults: &mut Vec<SettingsFault>) {
+    if value == 0 || value > most {
+        faults.push(SettingsFault::Range {
+            key,
+            value,
+            least: 1,
+            most,
+        });
+    }
+}
+
+fn read_policy(table: &PolicyTable) -> Result<Policy, SettingsFault> {
+    let mode = table.mode.unwrap_or(SectionMode::Replace);
+    let section = match (&table.section_file, &table.section) {
+        (Some(_), Some(_)) => {
+            return Err(SettingsFault::Both("policy.section_file", "policy.section"));
+        }
+        (Some(path), None) => Some(read_text("policy.section_file", path, Readers::Anyone)?),
+        (None, Some(text)) => Some(text.clone()),
+        (None, None) => None,
+    };
+    Ok(match section {
+        None => Policy::shipped(),
+        Some(text) => Policy::with_section(&text, mode)?,
+    })
+}
+
+fn read_model(
+    table: &ModelTable,
+    environment: &dyn Fn(&str) -> Option<String>,
+    faults: &mut Vec<SettingsFault>,
+) -> Option<ModelSettings> {
+    let before = faults.len();
+    if table.model.trim().is_empty() {
+        faults.push(SettingsFault::Empty("reviewer.model.model".to_owned()));
+    }
+    let connect = table.connect_timeout_secs.unwrap_or(DEFAULT_CONNECT_SECS);
+    check_range("reviewer.model.connect_timeout_secs", connect, MAX_DEADLINE_SECS, faults);
+    if let Some(secs) = table.timeout_secs {
+        check_range("reviewer.model.timeout_secs", secs, MAX_DEADLINE_SECS, faults);
+    }
+    let base_url = read_base_url(table).map_err(|fault| faults.push(fault)).ok();
+    let key = read_key(table, environment).map_err(|fault| faults.push(fault)).ok();
+    if faults.len() > before {
+        return None;
+    }
+    Some(ModelSettings {
+        provider: table.provider,
+        base_url: base_url?,
+        model: table.model.clone(),
+        key: key?,
+        effort: table.effort.clone(),
+        connect_timeout: Duration::from_secs(connect),
+        timeout: table.timeout_secs.map(Duration::from_secs),
+        proxy: table.proxy.clone(),
+    })
+}
+
+fn read_base_url(table: &ModelTable) -> Result<Url, SettingsFault> {
+    let fault = |fault| SettingsFault::BaseUrl {
+        url: protocol::Printable(&table.base_url).to_string(),
+        fault,
+    };
+    let url = Url::parse(&table.base_url).map_err(|_| fault("is not a URL"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(SettingsFault::BaseUrl {
+            url: "…".to_owned(),
+            fault: "holds a user name or password; use `api_key_env` or `api_key_file`",
+        });
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(fault("has a query or a fragment"));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if table.dangerously_allow_http || is_loopback(&url) => Ok(url),
+        "http" => Err(fault(
+            "would send prompts and key in the clear\nhint: use `https`, or set `dangerously_allow_http = true`",
+        )),
+        _ => Err(fault("is neither `https` nor `http`")),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+fn read_key(
+    table: &ModelTable,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<SecretString>, SettingsFault> {
+    let text = match (&table.api_key_env, &table.api_key_file) {
+        (Some(_), Some(_)) => {
+            return Err(SettingsFault::Both(
+                "reviewer.model.api_key_env",
+                "reviewer.model.api_key_file",
+            ));
+        }
+        (None, None) => return Ok(None),
+        (Some(name), None) => {
+            environment(name).ok_or_else(|| SettingsFault::KeyVariable(name.clone()))?
+        }
+        (None, Some(path)) => read_text("reviewer.model.api_key_file", path, Readers::OwnerOnly)?,
+    };
+    let key = text.trim();
+    if key.is_empty() {
+        return Err(match &table.api_key_env {
+            Some(name) => SettingsFault::KeyVariable(name.clone()),
+            None => SettingsFault::Empty("reviewer.model.api_key_file".to_owned()),
+        });
+    }
+    Ok(Some(SecretString::from(key)))
+}
+
+/// Who may read a file of the settings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    Anyone,
+    OwnerOnly,
+}
+
+fn read_text(key: &'static str, path: &Path, readers: Readers) -> Result<String, SettingsFault> {
+    let fault = |fault| SettingsFault::File {
+        key,
+        path: path.to_owned(),
+        fault,
+    };
+    read_bounded(path, readers).map_err(fault)
+}
+
+fn read_bounded(path: &Path, readers: Readers) -> Result<String, FileFault> {
+    use std::os::unix::fs::PermissionsExt as _;
+    // Asked first, because to open a named pipe would wait for a writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(FileFault::Kind);
+    }
+    let file = std::fs::File::open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(FileFault::Kind);
+    }
+    let others = match readers {
+        Readers::Anyone => 0o022,
+        Readers::OwnerOnly => 0o077,
+    };
+    if found.permissions().mode() & others != 0 {
+        return Err(FileFault::Mode);
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(FileFault::Size);
+    }
+    String::from_utf8(bytes).map_err(|_| FileFault::Text)
+}
+
+#[cfg(test)]
+mod tests;

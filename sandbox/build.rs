@@ -1,0 +1,53 @@
+//! Compiles the init (`init/main.rs`) to a static image of its own, which the library embeds.
+//!
+//! Needs only the Rust compiler that builds the crate and its linker. No standard library, no C library, no start-up
+//! objects: what comes out is a few kilobytes that run under every wall.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+#[expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a build script speaks to cargo over standard output and is told everything in its environment"
+)]
+fn main() -> Result<(), String> {
+    println!("cargo::rerun-if-changed=init");
+    println!("cargo::rerun-if-changed=build.rs");
+    let setting = |name: &str| env::var(name).map_err(|error| format!("{name}: {error}"));
+    let image = PathBuf::from(setting("OUT_DIR")?).join("init");
+    let mut compiler = Command::new(setting("RUSTC")?);
+    compiler.args([
+        "--edition=2024",
+        "--crate-type=bin",
+        "--crate-name=init",
+        "--target",
+    ]);
+    compiler.arg(setting("TARGET")?);
+    compiler.args([
+        "-Copt-level=s",
+        "-Cpanic=abort",
+        "-Cdebuginfo=0",
+        "-Cstrip=symbols",
+        "-Coverflow-checks=off",
+    ]);
+    compiler.args([
+        "-Crelocation-model=static",
+        "-Ctarget-feature=+crt-static",
+        "-Clinker-flavor=gcc",
+    ]);
+    compiler.arg("-Clink-args=-nostdlib -nostartfiles -static -no-pie -Wl,--build-id=none -Wl,-z,noseparate-code");
+    if let Ok(linker) = env::var("RUSTC_LINKER") {
+        compiler.arg(format!("-Clinker={linker}"));
+    }
+    compiler.arg("-o").arg(&image).arg("init/main.rs");
+    let status = compiler
+        .status()
+        .map_err(|error| format!("cannot start the compiler: {error}"))?;
+    if !status.success() {
+        return Err("the sandbox's init does not compile".to_owned());
+    }
+    println!("cargo::rustc-env=SANDBOX_INIT={}", image.display());
+    Ok(())
+}

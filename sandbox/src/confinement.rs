@@ -1,0 +1,157 @@
+//! Which walls stood while a command ran: [`Confinement`] (P7).
+//!
+//! Made from the plan after every step of it came off, so it never claims what was only asked for.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::plan::{Identity, Namespace, Plan, Walls};
+use crate::policy::Network;
+use crate::probe;
+use crate::seccomp::Filter;
+
+/// How the command stood to the host's users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RanAs {
+    /// The caller, without any capability where a user namespace stood.
+    Caller,
+    /// Another user of the host; root started it.
+    AnotherUser,
+    /// Root over files alone; root started it.
+    RootOverFiles,
+}
+
+/// Which walls stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Confinement {
+    walls: Walls,
+    namespaces: Vec<Namespace>,
+    mounts: usize,
+    landlock_abi: Option<u32>,
+    seccomp: Vec<Filter>,
+    network: Network,
+    ran_as: RanAs,
+    unix_sockets_refused: Option<usize>,
+    leftovers: Leftovers,
+}
+
+/// What becomes of processes the command leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Leftovers {
+    /// The kernel ends them with the process namespace.
+    Ended,
+    /// The init ends those it may signal; one of another user, or after the init itself was killed, stays.
+    EndedWherePossible,
+}
+
+impl Confinement {
+    pub(crate) fn of(plan: &Plan) -> Self {
+        let own_processes = plan.namespaces().contains(&Namespace::Process);
+        let unix_refused = plan.filters().contains(&Filter::UnixSockets);
+        Self {
+            walls: plan.walls(),
+            namespaces: plan.namespaces().to_vec(),
+            mounts: plan.operations().len(),
+            landlock_abi: plan.landlock().and_then(|_| probe::landlock().ok()),
+            seccomp: plan.filters().to_vec(),
+            network: plan.network(),
+            ran_as: match plan.identity() {
+                Identity::Caller { .. } => RanAs::Caller,
+                Identity::Unprivileged { .. } => RanAs::AnotherUser,
+                Identity::ConfinedRoot => RanAs::RootOverFiles,
+            },
+            unix_sockets_refused: unix_refused.then(|| plan.unlocated_host_sockets()),
+            leftovers: if own_processes {
+                Leftovers::Ended
+            } else {
+                Leftovers::EndedWherePossible
+            },
+        }
+    }
+
+    /// How wide the walls stood.
+    #[must_use]
+    pub fn walls(&self) -> Walls {
+        self.walls
+    }
+
+    /// The Landlock interface that was used; `None` where the plan asks for none.
+    #[must_use]
+    pub fn landlock_abi(&self) -> Option<u32> {
+        self.landlock_abi
+    }
+
+    /// The filters that stood.
+    #[must_use]
+    pub fn seccomp(&self) -> &[Filter] {
+        &self.seccomp
+    }
+
+    /// The network that could be reached.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// How the command stood to the host's users.
+    #[must_use]
+    pub fn ran_as(&self) -> RanAs {
+        self.ran_as
+    }
+}
+
+impl fmt::Display for Confinement {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let walls = match self.walls {
+            Walls::Confined => "confined",
+            Walls::Widened => "widened",
+            Walls::Escalated => "escalated",
+            Walls::Unconfined => "unconfined",
+        };
+        write!(out, "{walls}: namespaces: ")?;
+        match self.namespaces.len() {
+            0 => write!(out, "none")?,
+            count => write!(out, "{count}")?,
+        }
+        write!(out, ", mounts: ")?;
+        if self.mounts == 0 {
+            write!(out, "none")?
+        } else {
+            write!(out, "{}", self.mounts)?
+        }
+        match self.landlock_abi {
+            Some(abi) => write!(out, ", landlock: ABI {abi}")?,
+            None => write!(out, ", landlock: none")?,
+        }
+        let filters: Vec<_> = self.seccomp.iter().map(|filter| filter.as_str()).collect();
+        let filters = if filters.is_empty() {
+            "none".to_owned()
+        } else {
+            filters.join("+")
+        };
+        write!(out, ", seccomp: {filters}")?;
+        let user = match self.ran_as {
+            RanAs::Caller => "the caller",
+            RanAs::AnotherUser => "another user",
+            RanAs::RootOverFiles => "root over files",
+        };
+        let network = match self.network {
+            Network::Off => "off",
+            Network::Full => "full",
+        };
+        write!(out, ", user: {user}, network: {network}")?;
+        if let Some(count) = self.unix_sockets_refused {
+            write!(
+                out,
+                ", unix sockets: refused ({count} of the host cannot be located)"
+            )?;
+        }
+        if self.leftovers == Leftovers::EndedWherePossible {
+            write!(out, ", leftovers: ended where possible")?;
+        }
+        Ok(())
+    }
+}

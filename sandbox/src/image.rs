@@ -1,0 +1,33 @@
+//! Files without a name: the init's image, and bytes that nobody can change any more.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::OnceLock;
+
+use rustix::fs::{MemfdFlags, SealFlags};
+
+/// The init, as `build.rs` made it.
+const INIT: &[u8] = include_bytes!(env!("SANDBOX_INIT"));
+
+/// The init as a sealed file that can be executed; one for the whole process.
+pub(crate) fn init() -> io::Result<OwnedFd> {
+    static IMAGE: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(image) = IMAGE.get() {
+        return image.try_clone();
+    }
+    let image = sealed("init", INIT)?;
+    IMAGE.get_or_init(|| image).try_clone()
+}
+
+/// `content` as a file that cannot change, at its beginning.
+pub(crate) fn sealed(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = rustix::fs::memfd_create(name, flags)?;
+    let mut file = File::from(file);
+    file.write_all(content)?;
+    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(file.as_fd(), all)?;
+    rustix::fs::seek(file.as_fd(), rustix::fs::SeekFrom::Start(0))?;
+    Ok(file.into())
+}

@@ -1,0 +1,338 @@
+//! The mount wall as data: which trees stand where, in the order they are put there.
+//!
+//! Pure: policy and surroundings in, operations out. The order is the meaning: the whole tree becomes read-only, private
+//! folders are put over it, writable trees (copied before) over those, then what must stay read-only inside them, then
+//! what must not be seen at all. A later operation never lies under an earlier one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::command::Command;
+use crate::policy::{PrivateTmp, SandboxPolicy};
+use crate::surroundings::{Kind, Protected, Surroundings};
+
+/// Whether a tree may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// How the owner's files appear to the command: as its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Owner {
+    /// As on disk.
+    AsIs,
+    /// The owner of the tree's top appears as the command's user.
+    Command,
+}
+
+/// One step of building what the command sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub(crate) enum Operation {
+    /// The whole tree becomes read-only, without set-user-id programs and devices.
+    ReadOnlyTree,
+    /// The whole tree stays writable; what is mounted in it is this namespace's own.
+    OwnTree,
+    /// A directory is made a mount point below the tree that will cover it, so that it cannot be renamed.
+    Pin { path: PathBuf },
+    /// An empty folder in memory.
+    Memory {
+        at: PathBuf,
+        mebibytes: u32,
+        mode: u32,
+        access: Access,
+    },
+    /// A `/dev` with the devices that every program expects.
+    Devices,
+    /// A `/proc` that shows this namespace's processes.
+    Processes { access: Access },
+    /// A tree, taken before anything changed, put at `at`.
+    Attach {
+        from: PathBuf,
+        at: PathBuf,
+        access: Access,
+        owner: Owner,
+    },
+    /// What is there becomes read-only.
+    Protect { path: PathBuf },
+    /// An empty, unreadable cover.
+    Hide { path: PathBuf, kind: Kind },
+    /// A copy of a reviewed file over its path.
+    Seal { path: PathBuf, bytes: usize },
+}
+
+const TMP_MEBIBYTES: u32 = 1024;
+const HOME_MEBIBYTES: u32 = 256;
+
+/// The operations of a confined command.
+pub(crate) fn confined(
+    policy: &SandboxPolicy,
+    command: &Command,
+    around: &Surroundings,
+) -> Vec<Operation> {
+    let mut layout = Layout {
+        operations: vec![Operation::ReadOnlyTree],
+        around,
+    };
+    layout.pins(policy);
+    layout.operations.push(Operation::Devices);
+    layout.operations.push(Operation::Processes {
+        access: Access::ReadOnly,
+    });
+    layout.private_folders(policy);
+    layout.veils();
+    layout.attached(policy);
+    layout.protected();
+    layout.sealed(command);
+    layout.covers(
+        around
+            .sockets
+            .located
+            .iter()
+            .map(|path| (path.clone(), Kind::File)),
+    );
+    layout.covers(around.covered.iter().cloned());
+    layout.operations
+}
+
+/// The operations of an escalated command: the host as it is, without what no command may touch.
+pub(crate) fn escalated(
+    policy: &SandboxPolicy,
+    command: &Command,
+    around: &Surroundings,
+) -> Vec<Operation> {
+    let mut layout = Layout {
+        operations: vec![Operation::OwnTree],
+        around,
+    };
+    layout.operations.push(Operation::Processes {
+        access: Access::ReadWrite,
+    });
+    if let PrivateTmp::Session(folder) = policy.private_tmp() {
+        layout.attach(folder, Path::new("/tmp"), Access::ReadWrite, Owner::AsIs);
+        for root in policy
+            .roots()
+            .iter()
+            .filter(|root| root.starts_with("/tmp"))
+        {
+            layout.attach(root, root, Access::ReadWrite, Owner::AsIs);
+        }
+    }
+    layout.sealed(command);
+    layout.covers(
+        around
+            .raw_devices
+            .iter()
+            .map(|path| (path.clone(), Kind::File)),
+    );
+    layout.covers(around.covered.iter().cloned());
+    layout.operations
+}
+
+struct Layout<'a> {
+    operations: Vec<Operation>,
+    around: &'a Surroundings,
+}
+
+impl Layout<'_> {
+    fn owner(&self) -> Owner {
+        if self.around.started_as_root() {
+            Owner::Command
+        } else {
+            Owner::AsIs
+        }
+    }
+
+    fn attach(&mut self, from: &Path, at: &Path, access: Access, owner: Owner) {
+        self.operations.push(Operation::Attach {
+            from: from.to_path_buf(),
+            at: at.to_path_buf(),
+            access,
+            owner,
+        });
+    }
+
+    fn memory(&mut self, at: &Path, mebibytes: u32, access: Access) {
+        // A folder that anybody may write to keeps what others put there (the sticky bit).
+        let mode = if access == Access::ReadWrite {
+            0o1777
+        } else {
+            0o755
+        };
+        self.operations.push(Operation::Memory {
+            at: at.to_path_buf(),
+            mebibytes,
+            mode,
+            access,
+        });
+    }
+
+    /// Every directory between a writable root and something guarded inside it, so that none can be renamed away and
+    /// the guarded path made anew.
+    fn pins(&mut self, policy: &SandboxPolicy) {
+        let protected = self
+            .around
+            .protected
+            .iter()
+            .map(|protected| match protected {
+                Protected::Present(path) | Protected::Missing(path) => path,
+            });
+        let covered = self.around.covered.iter().map(|(path, _)| path);
+        let guarded = protected
+            .chain(covered)
+            .chain(policy.roots())
+            .chain(&self.around.sockets.located);
+        let mut pins = BTreeSet::new();
+        for path in guarded {
+            for root in policy.roots().iter().filter(|root| path.starts_with(root)) {
+                let between = path
+                    .ancestors()
+                    .skip(1)
+                    .take_while(|ancestor| ancestor != root);
+                pins.extend(
+                    between
+                        .filter(|ancestor| ancestor.starts_with(root))
+                        .map(Path::to_path_buf),
+                );
+            }
+        }
+        self.operations
+            .extend(pins.into_iter().map(|path| Operation::Pin { path }));
+    }
+
+    fn private_folders(&mut self, policy: &SandboxPolicy) {
+        let tmp = Path::new("/tmp");
+        let access = match policy.private_tmp() {
+            PrivateTmp::Fresh => {
+                self.memory(tmp, TMP_MEBIBYTES, Access::ReadWrite);
+                Access::ReadWrite
+            }
+            PrivateTmp::Session(folder) => {
+                self.attach(folder, tmp, Access::ReadWrite, self.owner());
+                Access::ReadWrite
+            }
+            PrivateTmp::Excluded => {
+                self.memory(tmp, 1, Access::ReadOnly);
+                Access::ReadOnly
+            }
+        };
+        for path in self.around.standing.clone() {
+            if path == Path::new("/var/tmp") {
+                self.memory(&path, TMP_MEBIBYTES, access);
+            } else {
+                self.memory(&path, 1, Access::ReadOnly);
+            }
+        }
+    }
+
+    /// Started as root: the command is another user, for whom the home is a private one and a closed folder an empty one.
+    fn veils(&mut self) {
+        for veil in self.around.veils.clone() {
+            let is_home = self
+                .around
+                .home
+                .as_ref()
+                .is_some_and(|home| home.starts_with(&veil));
+            let access = if is_home {
+                Access::ReadWrite
+            } else {
+                Access::ReadOnly
+            };
+            self.operations.push(Operation::Memory {
+                at: veil,
+                mebibytes: HOME_MEBIBYTES,
+                mode: 0o755,
+                access,
+            });
+        }
+    }
+
+    /// Outer trees before inner ones, read-only ones among them.
+    fn attached(&mut self, policy: &SandboxPolicy) {
+        let owner = self.owner();
+        let mut trees: Vec<(&PathBuf, Access)> = policy
+            .roots()
+            .iter()
+            .map(|root| (root, Access::ReadWrite))
+            .collect();
+        trees.extend(
+            self.around
+                .shown
+                .iter()
+                .map(|path| (path, Access::ReadOnly)),
+        );
+        trees.sort_by_key(|(path, _)| path.components().count());
+        for (path, access) in trees {
+            self.attach(path, path, access, owner);
+        }
+    }
+
+    fn protected(&mut self) {
+        let around = self.around;
+        for protected in &around.protected {
+            let (Protected::Present(path) | Protected::Missing(path)) = protected;
+            self.operations
+                .push(Operation::Protect { path: path.clone() });
+        }
+    }
+
+    fn sealed(&mut self, command: &Command) {
+        for (path, content) in command.copies() {
+            if self.is_visible(path) {
+                self.operations.push(Operation::Seal {
+                    path: path.to_path_buf(),
+                    bytes: content.len(),
+                });
+            }
+        }
+    }
+
+    fn covers(&mut self, paths: impl Iterator<Item = (PathBuf, Kind)>) {
+        for (path, kind) in paths {
+            let covered = |operation: &Operation| matches!(operation, Operation::Hide { path: hidden, .. } if path.starts_with(hidden));
+            if self.is_visible(&path) && !self.operations.iter().any(covered) {
+                self.operations.push(Operation::Hide { path, kind });
+            }
+        }
+    }
+
+    /// Whether something of the host shows at `path` after the operations so far.
+    fn is_visible(&self, path: &Path) -> bool {
+        let mut visible = true;
+        for operation in &self.operations {
+            match operation {
+                Operation::Memory { at, .. } if path.starts_with(at) => visible = false,
+                Operation::Devices if path.starts_with("/dev") => visible = false,
+                Operation::Processes { .. } if path.starts_with("/proc") => visible = false,
+                Operation::Attach { from, at, .. } if path.starts_with(at) => visible = from == at,
+                _ => {}
+            }
+        }
+        visible
+    }
+}
+
+/// The paths the command may write after `operations`, for the second wall.
+pub(crate) fn writable(operations: &[Operation]) -> Vec<PathBuf> {
+    let paths = operations.iter().filter_map(|operation| match operation {
+        Operation::Memory {
+            at,
+            access: Access::ReadWrite,
+            ..
+        }
+        | Operation::Attach {
+            at,
+            access: Access::ReadWrite,
+            ..
+        } => Some(at.clone()),
+        Operation::Devices => Some(PathBuf::from("/dev/shm")),
+        _ => None,
+    });
+    paths.collect()
+}

@@ -1,0 +1,362 @@
+//! What will be done to run one command: [`Plan`], operations as data, printed by `explain` and obeyed by the start.
+//!
+//! Three doors. [`Plan::confined`] needs nobody's leave. [`Plan::permitted`] and [`Plan::full_access`] take a
+//! [`protocol::PermittedAction`], check that the command is exactly the action it covers, and consume it: there is no
+//! other way to a plan that is wider than the policy (P1).
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use protocol::{Action, CommandAction, PermitSource, PermittedAction, SandboxPermissions};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::command::{self, Command, Stdin, Terminal};
+use crate::landlock::Domain;
+use crate::mounts::{self, Operation};
+use crate::policy::{InvalidPolicy, Network, SandboxPolicy};
+use crate::seccomp::Filter;
+use crate::surroundings::{Protected, Surroundings, UNPRIVILEGED};
+
+/// Why there is no plan.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// A protected name is a link, whose target could be swapped.
+    #[error("`{}` is a symbolic link, which the walls cannot keep from being replaced\nhint: replace the link by what it points to", .0.display())]
+    ProtectedSymlink(PathBuf),
+    /// A `.git` file points at a directory of the workspace that is not there, so that the command could make it.
+    #[error("the git directory `{}` is pointed at but missing", .0.display())]
+    DanglingGitDirectory(PathBuf),
+    /// Something that must be protected cannot be looked at.
+    #[error("cannot look at `{}`", .path.display())]
+    Unreadable {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The permitted action is no command.
+    #[error("the permitted action is not a command")]
+    NotACommand,
+    /// The command is not the permitted one.
+    #[error("the command's {0} is not the one that was permitted")]
+    Differs(&'static str),
+    /// The action asks for no wider walls and its source does not take them down.
+    #[error("the permitted action asks for no wider walls")]
+    NothingPermitted,
+    /// Full access was not chosen by name.
+    #[error("full access was not chosen by name")]
+    NotFullAccess,
+    /// The widened policy cannot be.
+    #[error("the permitted paths cannot be granted")]
+    Widened(#[source] InvalidPolicy),
+}
+
+/// How wide the walls stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Walls {
+    /// As the policy says.
+    Confined,
+    /// As the policy says, and exactly what was granted.
+    Widened,
+    /// The whole host as this user, but for what no command may touch.
+    Escalated,
+    /// None.
+    Unconfined,
+}
+
+/// Whom the command runs as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Identity {
+    /// The caller.
+    Caller { user: u32, group: u32 },
+    /// Another user of the host, without any of root's powers. Root started it.
+    Unprivileged { user: u32, group: u32 },
+    /// Root over files, within a user namespace of all users. Root started it.
+    ConfinedRoot,
+}
+
+/// A kind of namespace of the command's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Namespace {
+    User,
+    Mount,
+    Process,
+    Ipc,
+    Network,
+    HostName,
+    Cgroup,
+}
+
+/// What will be done to run one command. Made for one command and one start.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    walls: Walls,
+    #[serde(serialize_with = "printed")]
+    words: Vec<OsString>,
+    directory: PathBuf,
+    program: PathBuf,
+    #[serde(skip)]
+    held: [command::Identity; 2],
+    identity: Identity,
+    namespaces: Vec<Namespace>,
+    network: Network,
+    operations: Vec<Operation>,
+    /// Names made for the command's time so that something can stand there, and removed at its end.
+    placeholders: Vec<PathBuf>,
+    landlock: Option<Domain>,
+    filters: Vec<Filter>,
+    unlocated_host_sockets: usize,
+}
+
+impl Plan {
+    /// The plan that `policy` alone gives `command`.
+    ///
+    /// # Errors
+    /// See [`PlanError`].
+    pub fn confined(policy: &SandboxPolicy, command: &Command) -> Result<Self, PlanError> {
+        Self::within(policy, command, Walls::Confined)
+    }
+
+    /// The plan for what `permitted` allows, which is used up.
+    ///
+    /// # Errors
+    /// The command differs from the permitted action in words, directory or program, or see [`PlanError`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "leave is for one plan: it is used up here"
+    )]
+    pub fn permitted(
+        policy: &SandboxPolicy,
+        permitted: PermittedAction,
+        command: &Command,
+    ) -> Result<Self, PlanError> {
+        let action = same_command(&permitted, command)?;
+        match action.sandbox_permissions {
+            SandboxPermissions::UseDefault => Err(PlanError::NothingPermitted),
+            SandboxPermissions::WithAdditionalPermissions => {
+                let additional = action
+                    .additional_permissions
+                    .as_ref()
+                    .ok_or(PlanError::NothingPermitted)?;
+                let policy = policy.widened(additional).map_err(PlanError::Widened)?;
+                Self::within(&policy, command, Walls::Widened)
+            }
+            SandboxPermissions::RequireEscalated => Self::escalated(policy, command),
+            SandboxPermissions::RequireUnconfined => Ok(Self::unconfined(command)),
+        }
+    }
+
+    /// The plan for a command under full access, chosen by name: no walls.
+    ///
+    /// # Errors
+    /// The leave has another source, or the command differs from the permitted action.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "leave is for one plan: it is used up here"
+    )]
+    pub fn full_access(permitted: PermittedAction, command: &Command) -> Result<Self, PlanError> {
+        if *permitted.source() != PermitSource::FullAccess {
+            return Err(PlanError::NotFullAccess);
+        }
+        same_command(&permitted, command)?;
+        Ok(Self::unconfined(command))
+    }
+
+    /// How wide the walls stand.
+    #[must_use]
+    pub fn walls(&self) -> Walls {
+        self.walls
+    }
+
+    fn within(policy: &SandboxPolicy, command: &Command, walls: Walls) -> Result<Self, PlanError> {
+        let around = Surroundings::observe(policy, command)?;
+        let operations = mounts::confined(policy, command, &around);
+        let mut namespaces = vec![
+            Namespace::User,
+            Namespace::Mount,
+            Namespace::Process,
+            Namespace::Ipc,
+            Namespace::HostName,
+            Namespace::Cgroup,
+        ];
+        let mut filters = vec![
+            Filter::Terminal,
+            Filter::Mounts,
+            Filter::Namespaces,
+            Filter::Surface,
+            Filter::Sockets,
+        ];
+        if policy.network() == Network::Off {
+            namespaces.push(Namespace::Network);
+        }
+        if around.sockets.unlocated > 0 {
+            filters.push(Filter::UnixSockets);
+        }
+        let devices = vec![PathBuf::from("/dev")];
+        let landlock = Domain::Writes {
+            beneath: mounts::writable(&operations),
+            devices,
+        };
+        let missing = around
+            .protected
+            .iter()
+            .filter_map(|protected| match protected {
+                Protected::Missing(path) => Some(path.clone()),
+                Protected::Present(_) => None,
+            });
+        Ok(Self {
+            identity: identity(&around),
+            namespaces,
+            network: policy.network(),
+            operations,
+            placeholders: missing.collect(),
+            landlock: Some(landlock),
+            filters,
+            unlocated_host_sockets: around.sockets.unlocated,
+            ..Self::bare(walls, command)
+        })
+    }
+
+    fn escalated(policy: &SandboxPolicy, command: &Command) -> Result<Self, PlanError> {
+        let around = Surroundings::observe(policy, command)?.with_raw_devices();
+        let identity = if around.started_as_root() {
+            Identity::ConfinedRoot
+        } else {
+            identity(&around)
+        };
+        Ok(Self {
+            identity,
+            namespaces: vec![Namespace::User, Namespace::Mount, Namespace::Process],
+            operations: mounts::escalated(policy, command, &around),
+            landlock: Some(Domain::Frozen),
+            filters: vec![Filter::Terminal, Filter::Mounts],
+            ..Self::bare(Walls::Escalated, command)
+        })
+    }
+
+    fn unconfined(command: &Command) -> Self {
+        Self::bare(Walls::Unconfined, command)
+    }
+
+    /// The command without any wall; what has walls adds them.
+    fn bare(walls: Walls, command: &Command) -> Self {
+        let user = rustix::process::geteuid().as_raw();
+        let group = rustix::process::getegid().as_raw();
+        Self {
+            walls,
+            words: command.words.clone(),
+            directory: command.directory.path().to_path_buf(),
+            program: command.program.path().to_path_buf(),
+            held: [command.directory.identity(), command.program.identity()],
+            identity: Identity::Caller { user, group },
+            namespaces: Vec::new(),
+            network: Network::Full,
+            operations: Vec::new(),
+            placeholders: Vec::new(),
+            landlock: None,
+            filters: Vec::new(),
+            unlocated_host_sockets: 0,
+        }
+    }
+
+    /// Whether this plan was made for `command`.
+    pub(crate) fn is_for(&self, command: &Command) -> bool {
+        command.words == self.words
+            && command.directory.identity() == self.held[0]
+            && command.program.identity() == self.held[1]
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub(crate) fn namespaces(&self) -> &[Namespace] {
+        &self.namespaces
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        self.network
+    }
+
+    pub(crate) fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    pub(crate) fn placeholders(&self) -> &[PathBuf] {
+        &self.placeholders
+    }
+
+    pub(crate) fn landlock(&self) -> Option<&Domain> {
+        self.landlock.as_ref()
+    }
+
+    pub(crate) fn filters(&self) -> &[Filter] {
+        &self.filters
+    }
+
+    pub(crate) fn unlocated_host_sockets(&self) -> usize {
+        self.unlocated_host_sockets
+    }
+}
+
+fn identity(around: &Surroundings) -> Identity {
+    if around.started_as_root() {
+        Identity::Unprivileged {
+            user: UNPRIVILEGED,
+            group: UNPRIVILEGED,
+        }
+    } else {
+        Identity::Caller {
+            user: around.user,
+            group: around.group,
+        }
+    }
+}
+
+/// The permitted command, where `command` is exactly that: words, directory, program, terminal and whether it reads
+/// anything.
+fn same_command<'a>(
+    permitted: &'a PermittedAction,
+    command: &Command,
+) -> Result<&'a CommandAction, PlanError> {
+    let Action::Command(action) = permitted.action() else {
+        return Err(PlanError::NotACommand);
+    };
+    let words = command.words.iter().map(|word| word.as_bytes());
+    if !words.eq(action.command.iter().map(String::as_bytes)) {
+        return Err(PlanError::Differs("words"));
+    }
+    if command.directory.path().as_os_str() != OsStr::new(action.cwd.as_str()) {
+        return Err(PlanError::Differs("working directory"));
+    }
+    let program = action
+        .program
+        .as_ref()
+        .ok_or(PlanError::Differs("program"))?;
+    if command.program.path().as_os_str() != OsStr::new(program.path.as_str()) {
+        return Err(PlanError::Differs("program"));
+    }
+    if matches!(command.terminal, Terminal::Pty(_)) && !action.tty {
+        return Err(PlanError::Differs("terminal"));
+    }
+    let unshown = match command.stdin {
+        Stdin::Null => action.stdin.is_some(),
+        Stdin::Bytes(_) => action.stdin.is_none(),
+        // What the caller's input will give was shown to nobody; only full access does not ask anybody.
+        Stdin::Inherit => *permitted.source() != PermitSource::FullAccess && !action.tty,
+    };
+    if unshown {
+        return Err(PlanError::Differs("standard input"));
+    }
+    Ok(action)
+}
+
+fn printed<S: serde::Serializer>(words: &[OsString], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(words.iter().map(|word| word.to_string_lossy()))
+}

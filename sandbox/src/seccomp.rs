@@ -1,0 +1,269 @@
+//! The system call wall: filters written down in `filters/*.json`, each refusal with its reason, compiled to BPF.
+//!
+//! Pure: JSON in, a program out. A plan names the filters it wants; their refusals go into *one* program that finds
+//! the call by binary search, since the kernel runs a filter once for every system call number when it is installed and
+//! again for each call that is not always allowed. Foreign processor interfaces end the process; x32 numbers do not exist.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+mod number;
+
+/// A set of refusals, by the name of its file in `filters/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filter {
+    /// The terminal the command inherited.
+    Terminal,
+    /// Whatever changes what a path means.
+    Mounts,
+    /// New namespaces.
+    Namespaces,
+    /// Kernel interfaces that no command needs.
+    Surface,
+    /// Address families and protocols.
+    Sockets,
+    /// Unix sockets other than pairs.
+    UnixSockets,
+}
+
+impl Filter {
+    /// The name, as in `filters/`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminal => "terminal",
+            Self::Mounts => "mounts",
+            Self::Namespaces => "namespaces",
+            Self::Surface => "surface",
+            Self::Sockets => "sockets",
+            Self::UnixSockets => "unix-sockets",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Terminal => include_str!("filters/terminal.json"),
+            Self::Mounts => include_str!("filters/mounts.json"),
+            Self::Namespaces => include_str!("filters/namespaces.json"),
+            Self::Surface => include_str!("filters/surface.json"),
+            Self::Sockets => include_str!("filters/sockets.json"),
+            Self::UnixSockets => include_str!("filters/unix-sockets.json"),
+        }
+    }
+}
+
+/// Why a filter cannot be built: a fault of this crate's own files, found by its tests.
+#[derive(Debug, Error)]
+pub enum FilterError {
+    /// The file is not what it should be.
+    #[error("the filter `{0}` cannot be read")]
+    Unreadable(&'static str, #[source] serde_json::Error),
+    /// A name the kernel does not have.
+    #[error("the filter `{0}` names an unknown system call or errno `{1}`")]
+    UnknownName(&'static str, String),
+    /// A refusal that jumps too far for BPF.
+    #[error("a refusal of the filters is too long")]
+    TooLong,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(rename = "why")]
+    _why: String,
+    refuse: Vec<Refusal>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refusal {
+    syscall: String,
+    errno: String,
+    #[serde(default)]
+    when: Vec<Condition>,
+    #[serde(rename = "why")]
+    _why: String,
+}
+
+/// A test on the low 32 bits of an argument, which is all the kernel reads of those tested here.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Condition {
+    argument: u32,
+    #[serde(flatten)]
+    test: Test,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Test {
+    Is(Vec<u32>),
+    IsNot(Vec<u32>),
+    AnyBit(u32),
+}
+
+/// A refusal with its names looked up.
+#[derive(Debug, Clone)]
+struct Rule {
+    errno: u32,
+    when: Vec<Condition>,
+}
+
+/// A compiled program, shared by every command that wants the same filters.
+pub(crate) type Program = Arc<[libc::sock_filter]>;
+
+static COMPILED: Mutex<BTreeMap<Vec<Filter>, Program>> = Mutex::new(BTreeMap::new());
+
+/// The program that refuses what any of `filters` refuses. Compiled once per process and set.
+pub(crate) fn compile(filters: &[Filter]) -> Result<Program, FilterError> {
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(program) = compiled.get(filters) {
+        return Ok(Arc::clone(program));
+    }
+    let program: Program = assemble(&rules(filters)?)?.into();
+    compiled.insert(filters.to_vec(), Arc::clone(&program));
+    Ok(program)
+}
+
+fn rules(filters: &[Filter]) -> Result<BTreeMap<u32, Vec<Rule>>, FilterError> {
+    let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
+    for filter in filters {
+        let name = filter.as_str();
+        let file: File = serde_json::from_str(filter.text())
+            .map_err(|error| FilterError::Unreadable(name, error))?;
+        for refusal in file.refuse {
+            let unknown = |word: &str| FilterError::UnknownName(name, word.to_owned());
+            let errno = number::errno(&refusal.errno).ok_or_else(|| unknown(&refusal.errno))?;
+            let call =
+                number::syscall(&refusal.syscall).ok_or_else(|| unknown(&refusal.syscall))?;
+            let number::Syscall::Number(call) = call else {
+                continue;
+            };
+            rules.entry(call).or_default().push(Rule {
+                errno,
+                when: refusal.when,
+            });
+        }
+    }
+    Ok(rules)
+}
+
+const ARCHITECTURE_AT: u32 = 4;
+const NUMBER_AT: u32 = 0;
+const ARGUMENTS_AT: u32 = 16;
+const X32_BIT: u32 = 0x4000_0000;
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xC000_00B7;
+
+const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+const IS: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+const AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+const ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+const JUMP: u32 = libc::BPF_JMP | libc::BPF_JA;
+const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+
+fn step(code: u32, k: u32) -> Result<libc::sock_filter, FilterError> {
+    branch(code, k, [0, 0])
+}
+
+/// An instruction that skips `yes` or `no` instructions by its outcome.
+fn branch(code: u32, k: u32, [yes, no]: [usize; 2]) -> Result<libc::sock_filter, FilterError> {
+    let skip = |distance| u8::try_from(distance).map_err(|_| FilterError::TooLong);
+    let code = u16::try_from(code).map_err(|_| FilterError::TooLong)?;
+    Ok(libc::sock_filter {
+        code,
+        jt: skip(yes)?,
+        jf: skip(no)?,
+        k,
+    })
+}
+
+fn assemble(rules: &BTreeMap<u32, Vec<Rule>>) -> Result<Vec<libc::sock_filter>, FilterError> {
+    let refuse_x32 = libc::SECCOMP_RET_ERRNO | number::errno("ENOSYS").unwrap_or(1);
+    let mut program = vec![
+        step(LOAD, ARCHITECTURE_AT)?,
+        branch(IS, ARCHITECTURE, [1, 0])?,
+        step(RETURN, libc::SECCOMP_RET_KILL_PROCESS)?,
+        step(LOAD, NUMBER_AT)?,
+        branch(AT_LEAST, X32_BIT, [0, 1])?,
+        step(RETURN, refuse_x32)?,
+    ];
+    let calls: Vec<_> = rules
+        .iter()
+        .map(|(call, rules)| (*call, rules.as_slice()))
+        .collect();
+    program.extend(search(&calls)?);
+    Ok(program)
+}
+
+/// The part of the program that decides among `calls`, which are sorted.
+fn search(calls: &[(u32, &[Rule])]) -> Result<Vec<libc::sock_filter>, FilterError> {
+    let allow = step(RETURN, libc::SECCOMP_RET_ALLOW)?;
+    let (left, right) = calls.split_at(calls.len() / 2);
+    match (left, right) {
+        (_, []) => Ok(vec![allow]),
+        ([], [(call, rules)]) => {
+            let refusals = refusals(rules)?;
+            let mut program = vec![branch(IS, *call, [0, refusals.len()])?];
+            program.extend(refusals);
+            program.push(allow);
+            Ok(program)
+        }
+        (_, [(pivot, _), ..]) => {
+            let lower = search(left)?;
+            let far = u32::try_from(lower.len()).map_err(|_| FilterError::TooLong)?;
+            let mut program = vec![branch(AT_LEAST, *pivot, [0, 1])?, step(JUMP, far)?];
+            program.extend(lower);
+            program.extend(search(right)?);
+            Ok(program)
+        }
+    }
+}
+
+/// All refusals of one call, one after the other. What none of them matches is allowed.
+fn refusals(rules: &[Rule]) -> Result<Vec<libc::sock_filter>, FilterError> {
+    let mut program = Vec::new();
+    for rule in rules {
+        let mut code = vec![step(RETURN, libc::SECCOMP_RET_ERRNO | rule.errno)?];
+        for condition in rule.when.iter().rev() {
+            let mut tested = test(condition, code.len())?;
+            tested.extend(code);
+            code = tested;
+        }
+        program.extend(code);
+    }
+    program.push(step(RETURN, libc::SECCOMP_RET_ALLOW)?);
+    Ok(program)
+}
+
+/// Falls through where the condition holds; skips `rest` more instructions where it does not.
+fn test(condition: &Condition, rest: usize) -> Result<Vec<libc::sock_filter>, FilterError> {
+    let mut code = vec![step(LOAD, ARGUMENTS_AT + 8 * condition.argument)?];
+    match &condition.test {
+        Test::AnyBit(mask) => code.push(branch(ANY_BIT, *mask, [0, rest])?),
+        Test::Is(values) => {
+            for (place, value) in values.iter().enumerate() {
+                let left = values.len() - 1 - place;
+                let no = if left == 0 { rest } else { 0 };
+                code.push(branch(IS, *value, [left, no])?);
+            }
+        }
+        Test::IsNot(values) => {
+            for (place, value) in values.iter().enumerate() {
+                let left = values.len() - 1 - place;
+                code.push(branch(IS, *value, [left + rest, 0])?);
+            }
+        }
+    }
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! The numbers behind the names that the filters use, for the processor this is compiled for.
+//!
+//! Only names that a filter mentions are here; a filter with another name does not compile.
+
+/// What a name means on this processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Syscall {
+    /// Its number.
+    Number(u32),
+    /// This processor's kernel never had it.
+    Absent,
+}
+
+macro_rules! table {
+    ($name:ident: everywhere $($call:ident = $number:expr),*; x86_64 $($old:ident = $old_number:expr),*) => {
+        match $name {
+            $(stringify!($call) => Some(numbered($number)),)*
+            $(
+                #[cfg(target_arch = "x86_64")]
+                stringify!($old) => Some(numbered($old_number)),
+                #[cfg(not(target_arch = "x86_64"))]
+                stringify!($old) => Some(Syscall::Absent),
+            )*
+            _ => None,
+        }
+    };
+}
+
+fn numbered(number: libc::c_long) -> Syscall {
+    u32::try_from(number).map_or(Syscall::Absent, Syscall::Number)
+}
+
+/// The number behind `name`; `None` where no processor known here has it.
+pub(super) fn syscall(name: &str) -> Option<Syscall> {
+    /// New since 6.15, the same number everywhere; not in the C library's headers yet.
+    const OPEN_TREE_ATTR: libc::c_long = 467;
+    table!(name: everywhere
+        ioctl = libc::SYS_ioctl, mount = libc::SYS_mount, umount2 = libc::SYS_umount2,
+        pivot_root = libc::SYS_pivot_root, move_mount = libc::SYS_move_mount, open_tree = libc::SYS_open_tree,
+        open_tree_attr = OPEN_TREE_ATTR, fsopen = libc::SYS_fsopen, fsconfig = libc::SYS_fsconfig,
+        fsmount = libc::SYS_fsmount, fspick = libc::SYS_fspick, mount_setattr = libc::SYS_mount_setattr,
+        setns = libc::SYS_setns, open_by_handle_at = libc::SYS_open_by_handle_at, unshare = libc::SYS_unshare,
+        clone = libc::SYS_clone, clone3 = libc::SYS_clone3, add_key = libc::SYS_add_key, keyctl = libc::SYS_keyctl,
+        request_key = libc::SYS_request_key, bpf = libc::SYS_bpf, perf_event_open = libc::SYS_perf_event_open,
+        userfaultfd = libc::SYS_userfaultfd, io_uring_setup = libc::SYS_io_uring_setup,
+        io_uring_enter = libc::SYS_io_uring_enter, io_uring_register = libc::SYS_io_uring_register,
+        ptrace = libc::SYS_ptrace, process_vm_readv = libc::SYS_process_vm_readv,
+        process_vm_writev = libc::SYS_process_vm_writev, pidfd_getfd = libc::SYS_pidfd_getfd, kcmp = libc::SYS_kcmp,
+        init_module = libc::SYS_init_module, finit_module = libc::SYS_finit_module,
+        delete_module = libc::SYS_delete_module, kexec_load = libc::SYS_kexec_load,
+        kexec_file_load = libc::SYS_kexec_file_load, reboot = libc::SYS_reboot, swapon = libc::SYS_swapon,
+        swapoff = libc::SYS_swapoff, acct = libc::SYS_acct, quotactl = libc::SYS_quotactl,
+        quotactl_fd = libc::SYS_quotactl_fd, syslog = libc::SYS_syslog, chroot = libc::SYS_chroot,
+        fanotify_init = libc::SYS_fanotify_init, name_to_handle_at = libc::SYS_name_to_handle_at,
+        lookup_dcookie = libc::SYS_lookup_dcookie, vhangup = libc::SYS_vhangup, nfsservctl = libc::SYS_nfsservctl,
+        settimeofday = libc::SYS_settimeofday, clock_settime = libc::SYS_clock_settime,
+        clock_adjtime = libc::SYS_clock_adjtime, socket = libc::SYS_socket, socketpair = libc::SYS_socketpair;
+        x86_64
+        iopl = libc::SYS_iopl, ioperm = libc::SYS_ioperm, modify_ldt = libc::SYS_modify_ldt, uselib = libc::SYS_uselib,
+        create_module = 174, _sysctl = libc::SYS__sysctl)
+}
+
+/// The number behind an errno's name.
+pub(super) fn errno(name: &str) -> Option<u32> {
+    let number = match name {
+        "EPERM" => libc::EPERM,
+        "ENOSYS" => libc::ENOSYS,
+        "EAFNOSUPPORT" => libc::EAFNOSUPPORT,
+        "EPROTONOSUPPORT" => libc::EPROTONOSUPPORT,
+        "EOPNOTSUPP" => libc::EOPNOTSUPP,
+        _ => return None,
+    };
+    u32::try_from(number).ok()
+}

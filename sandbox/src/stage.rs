@@ -1,0 +1,305 @@
+//! Inside the namespaces: the steps, one after the other, then the init.
+//!
+//! Runs on memory shared with the parent (see `sys::clone`): nothing here allocates, locks or panics. The first step that
+//! fails is reported by its place in the list, and the process ends; the command never starts with a wall less.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
+
+use crate::command::Identity;
+use crate::prepare::{Act, Groups, Prepared, Reach, Slot};
+use crate::record;
+use crate::sys::clone::Ended;
+use crate::sys::{self, MountAttributes, child};
+
+/// Where the init expects its descriptors (`init/main.rs`).
+const CONTROL: RawFd = 3;
+const ORDERS: RawFd = 4;
+const PROGRAM: RawFd = 5;
+
+/// Everything from the first step to the init's exec.
+pub(crate) fn run(prepared: &Prepared) -> Ended {
+    child::reset_signals();
+    let mask = rustix::process::umask(Mode::empty());
+    for (place, step) in prepared.steps.iter().enumerate() {
+        if let Err(error) = act(&step.act, prepared) {
+            return fail(prepared, place, error);
+        }
+    }
+    rustix::process::umask(mask);
+    let error = hand_over(prepared);
+    fail(prepared, prepared.steps.len(), error)
+}
+
+fn fail(prepared: &Prepared, place: usize, error: Errno) -> Ended {
+    let place = u32::try_from(place).unwrap_or(u32::MAX);
+    let code = error.raw_os_error().cast_unsigned();
+    let record = record::bytes(record::SET_UP_FAILED, place, code);
+    // Nobody is left to tell where this fails: the end of the pipe says it too.
+    child::with_descriptor(prepared.control, |control| {
+        rustix::io::write(control, &record)
+    })
+    .ok();
+    child::end()
+}
+
+/// Lays the descriptors out, closes all others and becomes the init.
+fn hand_over(prepared: &Prepared) -> Errno {
+    match lay_out(prepared) {
+        Ok(()) => child::execute(prepared.image, &prepared.arguments, &prepared.environment),
+        Err(error) => error,
+    }
+}
+
+fn lay_out(prepared: &Prepared) -> Result<(), Errno> {
+    let terminal = prepared.terminal;
+    for (target, descriptor) in [
+        (0, terminal.or(prepared.stdin)),
+        (1, terminal),
+        (2, terminal),
+    ] {
+        if let Some(descriptor) = descriptor {
+            child::dup_to(descriptor, target)?;
+        }
+    }
+    child::dup_to(prepared.control, CONTROL)?;
+    child::dup_to(prepared.orders, ORDERS)?;
+    let first_closed = match prepared.program {
+        Some(program) => {
+            child::dup_to(slot(prepared, program)?.load(Ordering::Relaxed), PROGRAM)?;
+            PROGRAM + 1
+        }
+        None => PROGRAM,
+    };
+    child::close_all_but(first_closed, prepared.image)
+}
+
+fn slot(prepared: &Prepared, slot: Slot) -> Result<&AtomicI32, Errno> {
+    prepared.slots.get(slot).ok_or(Errno::BADF)
+}
+
+fn act(act: &Act, prepared: &Prepared) -> Result<(), Errno> {
+    match act {
+        Act::Take {
+            path,
+            slot: place,
+            set,
+        } => {
+            let tree = take(path, *set)?;
+            slot(prepared, *place)?.store(tree.into_raw_fd(), Ordering::Relaxed);
+            Ok(())
+        }
+        Act::Place { slot: from, at } => {
+            let descriptor = slot(prepared, *from)?.load(Ordering::Relaxed);
+            child::with_descriptor(descriptor, |tree| place(tree, at))
+        }
+        Act::Guard { path } => match take(path, crate::prepare::READ_ONLY) {
+            Ok(tree) => place(tree.as_fd(), path),
+            Err(error) => Err(error),
+        },
+        Act::Attributes { path, set, reach } => {
+            let private = u64::try_from(libc::MS_PRIVATE).unwrap_or(0);
+            let wanted = MountAttributes {
+                set: *set,
+                propagation: private,
+                ..MountAttributes::default()
+            };
+            let flags = if *reach == Reach::Tree {
+                libc::AT_RECURSIVE
+            } else {
+                0
+            };
+            sys::mount_setattr(CWD, path, wanted, flags)
+        }
+        Act::AwaitGo => child::with_descriptor(prepared.go, await_go),
+        Act::ActAs { user, group } => {
+            child::act_as(*user, *group);
+            Ok(())
+        }
+        Act::Memory { at, options, flags } => rustix::mount::mount(
+            c"tmpfs",
+            at.as_c_str(),
+            c"tmpfs",
+            *flags,
+            options.as_c_str(),
+        ),
+        Act::Processes { at, flags } => {
+            rustix::mount::mount(c"proc", at.as_c_str(), c"proc", *flags, c"")
+        }
+        Act::Terminals { at, options } => {
+            let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+            rustix::mount::mount(
+                c"devpts",
+                at.as_c_str(),
+                c"devpts",
+                flags,
+                options.as_c_str(),
+            )
+        }
+        Act::MakeDirectory { path, mode } => {
+            match rustix::fs::mkdirat(CWD, path.as_c_str(), Mode::from_raw_mode(*mode)) {
+                Err(Errno::EXIST) => Ok(()),
+                other => other,
+            }
+        }
+        Act::MakeFile {
+            path,
+            content,
+            mode,
+        } => make_file(path, content, *mode),
+        Act::MakeLink { target, path } => {
+            rustix::fs::symlinkat(target.as_c_str(), CWD, path.as_c_str())
+        }
+        other => wall(other, prepared),
+    }
+}
+
+fn wall(act: &Act, prepared: &Prepared) -> Result<(), Errno> {
+    match act {
+        Act::NewKeyring => child::new_keyring(),
+        Act::LoopbackUp => child::loopback_up(),
+        Act::NoCoreFiles => {
+            let none = Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            };
+            rustix::process::setrlimit(Resource::Core, none)
+        }
+        Act::NoPrivilegesByExec => rustix::thread::set_no_new_privs(true),
+        Act::Become {
+            user,
+            group,
+            groups,
+        } => become_user(*user, *group, *groups),
+        Act::Capabilities { kept } => {
+            child::bound_capabilities(*kept)?;
+            let kept = CapabilitySet::from_bits_retain(*kept);
+            let sets = CapabilitySets {
+                effective: kept,
+                permitted: kept,
+                inheritable: CapabilitySet::empty(),
+            };
+            rustix::thread::set_capabilities(None, sets)
+        }
+        Act::Landlock { ruleset, rules } => landlock(ruleset, rules),
+        Act::Filter(program) => child::seccomp_install(program),
+        Act::WorkIn { path, identity } => work_in(path, *identity),
+        Act::OpenProgram {
+            path,
+            identity,
+            slot: place,
+        } => {
+            let program = open_same(path, *identity)?;
+            // Above the numbers that the init's layout overwrites.
+            let program = rustix::io::fcntl_dupfd_cloexec(&program, 64)?;
+            slot(prepared, *place)?.store(program.into_raw_fd(), Ordering::Relaxed);
+            Ok(())
+        }
+        _ => Err(Errno::NOSYS),
+    }
+}
+
+/// A copy of the tree at `path` with `set` set everywhere in it.
+fn take(path: &CStr, set: u64) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(CWD, path, flags)?;
+    if set != 0 {
+        let wanted = MountAttributes {
+            set,
+            ..MountAttributes::default()
+        };
+        sys::mount_setattr(tree.as_fd(), c"", wanted, libc::AT_RECURSIVE)?;
+    }
+    Ok(tree)
+}
+
+fn place(tree: BorrowedFd<'_>, at: &CStr) -> Result<(), Errno> {
+    rustix::mount::move_mount(tree, c"", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn make_file(path: &CStr, content: &[u8], mode: u32) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = match rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(mode)) {
+        Err(Errno::EXIST) if content.is_empty() => return Ok(()),
+        other => other?,
+    };
+    let mut left = content;
+    while !left.is_empty() {
+        let written = rustix::io::write(&file, left)?;
+        left = left.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Longer than any parent that lives takes to write two lines; one that died while another start held the pipe's end
+/// would else never be noticed.
+const GO_WITHIN: Timespec = Timespec {
+    tv_sec: 20,
+    tv_nsec: 0,
+};
+
+fn await_go(go: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut watched = [PollFd::from_borrowed_fd(go, PollFlags::IN)];
+    if rustix::event::poll(&mut watched, Some(&GO_WITHIN))? == 0 {
+        return Err(Errno::TIMEDOUT);
+    }
+    let mut byte = [0];
+    loop {
+        match rustix::io::read(go, &mut byte) {
+            Ok(1) => return Ok(()),
+            // The parent gave up or is gone.
+            Ok(_) => return Err(Errno::CANCELED),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn become_user(user: u32, group: u32, groups: Groups) -> Result<(), Errno> {
+    if groups == Groups::Drop {
+        rustix::thread::set_thread_groups(&[])?;
+    }
+    let group = Gid::from_raw(group);
+    rustix::thread::set_thread_res_gid(group, group, group)?;
+    let user = Uid::from_raw(user);
+    rustix::thread::set_thread_res_uid(user, user, user)
+}
+
+fn landlock(ruleset: &child::Ruleset, rules: &[(std::ffi::CString, u64)]) -> Result<(), Errno> {
+    let made = child::landlock_ruleset(ruleset)?;
+    for (path, rights) in rules {
+        let beneath = rustix::fs::openat(
+            CWD,
+            path.as_c_str(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        child::landlock_allow(made, *rights, beneath.as_fd())?;
+    }
+    child::landlock_restrict(made)
+}
+
+/// Opens what is at `path` in this namespace, and refuses where it is not the thing with that identity.
+fn open_same(path: &CStr, identity: Identity) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let found = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+    let now = rustix::fs::fstat(&found)?;
+    let same = now.st_dev == identity.device && now.st_ino == identity.inode;
+    // ESTALE: what was held is no longer what the path leads to.
+    if same { Ok(found) } else { Err(Errno::STALE) }
+}
+
+fn work_in(path: &CStr, identity: Identity) -> Result<(), Errno> {
+    let directory = open_same(path, identity)?;
+    rustix::process::fchdir(&directory)
+}

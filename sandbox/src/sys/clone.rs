@@ -1,0 +1,190 @@
+//! Starts a process that runs a function of this program in this program's memory, on a stack of its own.
+//!
+//! `clone(2)` with `CLONE_VM` copies no page table, so the size of the caller does not matter. The price: until that
+//! process executes something or ends, its stack and its task must stay where they are. [`Sharing`] owns both and its
+//! drop ends the process first.
+
+use std::io;
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::ptr::NonNull;
+
+use rustix::process::{PidfdFlags, Signal, pidfd_send_signal};
+
+/// Stack bytes of the process. Its functions keep records of at most some hundred bytes.
+const STACK_BYTES: usize = 256 * 1024;
+const GUARD_BYTES: usize = 64 * 1024;
+
+/// A mapping with a guard below it.
+#[derive(Debug)]
+struct Stack(NonNull<libc::c_void>);
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new anonymous mapping touches no memory of ours.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), STACK_BYTES, access, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = NonNull::new(base)
+            .ok_or_else(io::Error::last_os_error)
+            .map(Self)?;
+        // SAFETY: the guard is the lower end of the mapping just made, which nobody uses yet.
+        if unsafe { libc::mprotect(base, GUARD_BYTES, libc::PROT_NONE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
+    }
+
+    /// The upper end, 256 bytes below which the entry is kept.
+    fn entry<T>(&self) -> *mut Entry<T> {
+        // SAFETY: 256 bytes below the end is inside the mapping and aligned to 256.
+        unsafe { self.0.as_ptr().cast::<u8>().add(STACK_BYTES - 256).cast() }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and `Sharing` makes sure that no process stands on it any more.
+        unsafe { libc::munmap(self.0.as_ptr(), STACK_BYTES) };
+    }
+}
+
+struct Entry<T> {
+    function: fn(&T) -> Ended,
+    task: *const T,
+}
+
+/// Proof that a task came to its end by its own call: only [`super::child::end`] makes one, and it never returns.
+#[derive(Debug)]
+pub(crate) struct Ended(());
+
+/// A process on our memory. Dropping it kills it and waits until it is gone.
+#[derive(Debug)]
+pub(crate) struct Sharing<T> {
+    pidfd: Option<OwnedFd>,
+    pid: libc::pid_t,
+    _task: Box<T>,
+    _stack: Stack,
+}
+
+extern "C" fn enter<T>(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `start` put an entry there, on the stack that this process alone uses.
+    let entry = unsafe { argument.cast::<Entry<T>>().read() };
+    // SAFETY: the task is boxed and owned by the `Sharing`, which outlives this process or its use of it.
+    let task = unsafe { &*entry.task };
+    // Answers nothing: it ends the process itself.
+    let Ended(()) = (entry.function)(task);
+    125
+}
+
+impl<T> Sharing<T> {
+    /// Starts `function` on `task` in a process with the given `namespaces` (`CLONE_NEW…`), all signals blocked.
+    ///
+    /// `function` may only call [`super::child`] and the raw calls of `rustix`: nothing that allocates, locks or panics,
+    /// because another thread may hold the lock at this moment.
+    pub(crate) fn start(
+        namespaces: libc::c_int,
+        task: Box<T>,
+        function: fn(&T) -> Ended,
+    ) -> io::Result<Self> {
+        let stack = Stack::new()?;
+        let entry = stack.entry::<T>();
+        let task_at: *const T = &raw const *task;
+        // SAFETY: the place is inside the mapping, aligned and unused.
+        unsafe {
+            entry.write(Entry {
+                function,
+                task: task_at,
+            })
+        };
+        let mut descriptor: libc::c_int = -1;
+        let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD | namespaces;
+        let blocked = BlockedSignals::all();
+        // SAFETY: the stack is fresh and grows down from the entry; the child runs `enter`, which uses only what
+        // `Sharing` keeps alive; the descriptor is written before this returns.
+        let pid = unsafe {
+            libc::clone(
+                enter::<T>,
+                entry.cast(),
+                flags,
+                entry.cast(),
+                &raw mut descriptor,
+            )
+        };
+        let error = io::Error::last_os_error();
+        drop(blocked);
+        if pid < 0 {
+            return Err(error);
+        }
+        // SAFETY: the kernel has just made this descriptor for us.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        Ok(Self {
+            pidfd: Some(pidfd),
+            pid,
+            _task: task,
+            _stack: stack,
+        })
+    }
+
+    /// The process's number as this process sees it.
+    pub(crate) fn pid(&self) -> libc::pid_t {
+        self.pid
+    }
+
+    /// Waits for the process to end of itself.
+    pub(crate) fn wait(mut self) {
+        if let Some(pidfd) = self.pidfd.take() {
+            drop(super::wait(pidfd.as_fd()));
+        }
+    }
+
+    /// Lets go of a process that has executed another image and so stands on its own memory. `proof` is the first
+    /// record that image sent.
+    pub(crate) fn executed(mut self, _proof: crate::record::Started) -> Option<OwnedFd> {
+        self.pidfd.take()
+    }
+}
+
+impl<T> Drop for Sharing<T> {
+    fn drop(&mut self) {
+        if let Some(pidfd) = self.pidfd.take() {
+            // It may have ended already; then there is nothing to kill.
+            pidfd_send_signal(&pidfd, Signal::KILL).ok();
+            drop(super::wait(pidfd.as_fd()));
+        }
+    }
+}
+
+/// All signals blocked on this thread until dropped, so that no handler ever runs in the other process.
+struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    fn all() -> Self {
+        // SAFETY: a signal set is plain words.
+        let mut every: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set lives here.
+        unsafe { libc::sigfillset(&raw mut every) };
+        // SAFETY: both sets live here.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const every, &raw mut before) };
+        Self(before)
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one this thread had.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut())
+        };
+    }
+}
+
+/// The process numbered `pid`, by descriptor.
+pub(crate) fn open(pid: libc::pid_t) -> Result<OwnedFd, rustix::io::Errno> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
+    rustix::process::pidfd_open(pid, PidfdFlags::empty())
+}

@@ -1,0 +1,207 @@
+//! What stands in path, query and headers, read strictly.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
+use protocol::{Nonce, ReviewId, ReviewStatus};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::desk::Caller;
+use crate::error::ApiError;
+use crate::store::Page;
+
+/// The longest wait for an end, in seconds: as long as a review may take by default.
+const MAX_WAIT: u64 = 90;
+/// How many reviews stand on a page where nothing is said, and at most.
+const PAGE: u32 = 50;
+const MAX_PAGE: u32 = 200;
+
+/// The review that the path names. What is no id names nothing.
+pub(crate) struct ReviewPath(pub(crate) ReviewId);
+
+impl<S: Send + Sync> FromRequestParts<S> for ReviewPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let id = Path::<String>::from_request_parts(parts, state).await;
+        let Path(text) = id.map_err(|_| ApiError::NotFound)?;
+        text.parse().map(Self).map_err(|_| ApiError::NotFound)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        // Put there by the router's outermost layer; without it nobody is known and nothing is answered.
+        parts
+            .extensions
+            .get()
+            .cloned()
+            .ok_or(ApiError::Unauthorized)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShowQuery {
+    wait: Option<u64>,
+}
+
+/// `?wait=SECONDS`.
+pub(super) fn wait_of_query(uri: &Uri) -> Result<Duration, ApiError> {
+    let query: ShowQuery = query(uri)?;
+    Ok(seconds(query.wait.unwrap_or(0)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    status: Option<String>,
+    before: Option<String>,
+    limit: Option<u32>,
+}
+
+/// `?status=&before=&limit=`.
+pub(super) fn page_of_query(uri: &Uri) -> Result<Page, ApiError> {
+    let query: PageQuery = query(uri)?;
+    let status = query
+        .status
+        .map(|text| {
+            ReviewStatus::parse(&text).ok_or_else(|| invalid("`status` is not a review's status"))
+        })
+        .transpose()?;
+    let before = query
+        .before
+        .map(|text| {
+            text.parse()
+                .map_err(|_| invalid("`before` is not a review id"))
+        })
+        .transpose()?;
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(invalid("`limit` must be from 1 to 200"));
+    }
+    Ok(Page {
+        status,
+        before,
+        limit,
+    })
+}
+
+/// `Prefer: wait=SECONDS` (RFC 7240); other preferences are not ours to meet.
+pub(super) fn wait_of_preference(headers: &HeaderMap) -> Result<Duration, ApiError> {
+    let preferences = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    for preference in preferences {
+        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+        if name.trim().eq_ignore_ascii_case("wait") {
+            let value = value.trim().trim_matches('"');
+            let wait = value
+                .parse()
+                .map_err(|_| invalid("`Prefer: wait` wants a number of seconds"))?;
+            return Ok(seconds(wait));
+        }
+    }
+    Ok(Duration::ZERO)
+}
+
+/// `Idempotency-Key`; a random one where the caller sent none.
+pub(super) fn nonce(headers: &HeaderMap) -> Result<Nonce, ApiError> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let text = match (keys.next(), keys.next()) {
+        (None, _) => Uuid::new_v4().to_string(),
+        (Some(key), None) => key.to_str().map(str::to_owned).unwrap_or_default(),
+        (Some(_), Some(_)) => return Err(invalid("`Idempotency-Key` stands twice")),
+    };
+    Nonce::try_from(text)
+        .map_err(|wanted| ApiError::InvalidParameter(format!("`Idempotency-Key`: {wanted}")))
+}
+
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
+    let query = Query::try_from_uri(uri).map(|Query(query)| query);
+    query.map_err(|error| ApiError::InvalidParameter(error.body_text()))
+}
+
+fn seconds(wait: u64) -> Duration {
+    Duration::from_secs(wait.min(MAX_WAIT))
+}
+
+fn invalid(detail: &str) -> ApiError {
+    ApiError::InvalidParameter(detail.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::http::{HeaderMap, HeaderValue};
+
+    use super::{nonce, page_of_query, wait_of_preference, wait_of_query};
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(
+            axum::http::HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )])
+    }
+
+    #[test]
+    fn a_wait_is_read_from_either_place_and_has_an_end() {
+        let prefer = |text| wait_of_preference(&headers("prefer", text)).ok();
+        assert_eq!(prefer("wait=5"), Some(Duration::from_secs(5)));
+        assert_eq!(
+            prefer("respond-async, WAIT=7"),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(prefer("wait=100000"), Some(Duration::from_secs(90)));
+        assert_eq!(prefer("return=minimal"), Some(Duration::ZERO));
+        assert_eq!(prefer("wait=soon"), None);
+        let show = |text: &str| wait_of_query(&text.parse().expect("a uri")).ok();
+        assert_eq!(show("/v1/reviews/x?wait=3"), Some(Duration::from_secs(3)));
+        assert_eq!(show("/v1/reviews/x?wait=-1"), None);
+        assert_eq!(show("/v1/reviews/x?wiat=1"), None);
+    }
+
+    #[test]
+    fn a_page_has_bounds() {
+        let page = |text: &str| page_of_query(&text.parse().expect("a uri"));
+        assert_eq!(page("/v1/reviews").expect("a page").limit, 50);
+        for refused in [
+            "?limit=0",
+            "?limit=201",
+            "?status=open",
+            "?before=1",
+            "?offset=3",
+            "?limit=1&limit=2",
+        ] {
+            assert!(page(&format!("/v1/reviews{refused}")).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_one_visible_text() {
+        assert_eq!(
+            nonce(&headers("idempotency-key", "k-1"))
+                .expect("a key")
+                .as_str(),
+            "k-1"
+        );
+        assert!(nonce(&headers("idempotency-key", "a b")).is_err());
+        assert!(nonce(&headers("idempotency-key", "")).is_err());
+        let mut twice = headers("idempotency-key", "a");
+        twice.append("idempotency-key", HeaderValue::from_static("a"));
+        assert!(nonce(&twice).is_err());
+        assert_ne!(
+            nonce(&HeaderMap::new()).expect("one"),
+            nonce(&HeaderMap::new()).expect("another")
+        );
+    }
+}

@@ -1,0 +1,351 @@
+//! The desk: takes escalations in, has them judged, records how they ended, and lets callers wait.
+//!
+//! The one place where store, reviewer and callers meet (steps 6 to 9 of an escalation's walk). Invariants: nothing is
+//! judged before it is on record; nobody is told an end before it is on record; every review that was opened here ends,
+//! or is left to recovery by losing its owner's lock.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use protocol::{Answer, Nonce, ReviewId, ReviewStatus, SubmitReview};
+use reviewer::Reviewer;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::ApiError;
+use crate::flight::{Flight, Progress};
+use crate::intake::{Accepted, accept};
+use crate::key::SigningKey;
+use crate::owner::{OwnerId, OwnerLock, OwnerLocks};
+use crate::service::Limits;
+use crate::store::{
+    Ended, Ending, HistoryLine, Opened, Page, Recorded, RecordedEnd, Redeemed, Redemption,
+    ReviewStore as _, Scope, SqliteStore, StoreError,
+};
+use crate::verdict::Verdict;
+
+mod judging;
+mod recovery;
+
+pub(crate) use judging::Case;
+pub(crate) use recovery::RecoveryError;
+
+/// How often a review that another process holds is looked up while somebody waits for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long an abort waits for the end that it caused.
+const ABORT_PATIENCE: Duration = Duration::from_secs(10);
+/// The pauses between attempts to close a review whose end could not be recorded.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Who is calling, and who could answer for a person.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) scope: Scope,
+    pub(crate) people: People,
+}
+
+/// Whether a person can answer reviews that wait for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum People {
+    /// One sits at this terminal.
+    AtThisTerminal,
+    /// Nobody can.
+    Nobody,
+}
+
+/// What the desk works with.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) store: SqliteStore,
+    pub(crate) reviewer: Arc<Reviewer>,
+    pub(crate) key: SigningKey,
+    /// Channels that may mark text as the user's (D15).
+    pub(crate) speaks_for_user: BTreeSet<String>,
+    pub(crate) limits: Limits,
+    /// This process, as the owner of what it holds open.
+    pub(crate) owner: OwnerId,
+    /// The proof that it lives, until it is closed.
+    pub(crate) lock: Mutex<Option<OwnerLock>>,
+    pub(crate) locks: OwnerLocks,
+    /// Room for bodies under review, in KiB.
+    pub(crate) room: Arc<Semaphore>,
+    /// Reviews that this process is judging.
+    pub(crate) flights: Mutex<HashMap<ReviewId, Arc<Flight>>>,
+    pub(crate) tasks: TaskTracker,
+    /// Set when the service goes down.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Desk {
+    /// Takes a submission in and waits for its end, at most `wait`.
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        caller: &Caller,
+        nonce: Nonce,
+        body: SubmitReview,
+        wait: Duration,
+    ) -> Result<Recorded, ApiError> {
+        if self.stopping.is_cancelled() {
+            return Err(ApiError::Draining);
+        }
+        let until = Instant::now() + wait;
+        let accepted = accept(self, caller, nonce, body)?;
+        let room = Arc::clone(&self.room)
+            .try_acquire_many_owned(accepted.kibibytes)
+            .map_err(|_| ApiError::Overloaded)?;
+        let flight = Arc::new(Flight::new(accepted.as_recorded()));
+        self.flights()
+            .insert(flight.review_id(), Arc::clone(&flight));
+        let (opened, told) = oneshot::channel();
+        // A task of its own: a caller that goes away must not leave a review open and unjudged.
+        let (desk, carried) = (Arc::clone(self), Arc::clone(&flight));
+        drop(self.tasks.spawn(async move {
+            desk.carry(accepted, &carried, opened).await;
+            drop(room);
+        }));
+        match told.await.map_err(|_gone| StoreError::Closed)?? {
+            Opened::New => flight.wait(until).await.map_err(ApiError::Store),
+            Opened::Same(before) => self.wait(&caller.scope, before, until).await,
+            Opened::OtherBody => Err(ApiError::IdempotencyConflict),
+            Opened::SessionTaken => Err(ApiError::SessionTaken),
+        }
+    }
+
+    /// A review, after waiting for its end until `until` at most.
+    pub(crate) async fn wait(
+        &self,
+        scope: &Scope,
+        review_id: ReviewId,
+        until: Instant,
+    ) -> Result<Recorded, ApiError> {
+        loop {
+            if let Some(flight) = self.flight(scope, review_id) {
+                return flight.wait(until).await.map_err(ApiError::Store);
+            }
+            let recorded = self.recorded(scope, review_id).await?;
+            let enough = recorded.end.is_some() || self.stopping.is_cancelled();
+            if enough || Instant::now() >= until {
+                return Ok(recorded);
+            }
+            tokio::time::sleep_until(until.min(Instant::now() + LOOK_AGAIN)).await;
+        }
+    }
+
+    /// A page of the caller's history.
+    pub(crate) async fn page(
+        &self,
+        scope: &Scope,
+        page: &Page,
+    ) -> Result<Vec<HistoryLine>, ApiError> {
+        Ok(self.store.page(scope, page).await?)
+    }
+
+    /// Takes a question back.
+    pub(crate) async fn abort(
+        &self,
+        scope: &Scope,
+        review_id: ReviewId,
+    ) -> Result<Recorded, ApiError> {
+        let recorded = match self.flight(scope, review_id) {
+            Some(flight) => {
+                flight.abort();
+                flight.wait(Instant::now() + ABORT_PATIENCE).await?
+            }
+            None => self.abort_elsewhere(scope, review_id).await?,
+        };
+        match recorded.end.as_ref().map(|end| end.verdict.status) {
+            Some(ReviewStatus::Aborted) | None => Ok(recorded),
+            Some(
+                ReviewStatus::Reviewing
+                | ReviewStatus::Approved
+                | ReviewStatus::Denied
+                | ReviewStatus::TimedOut
+                | ReviewStatus::Failed,
+            ) => Err(ApiError::AlreadyEnded),
+        }
+    }
+
+    /// Spends an approval.
+    pub(crate) async fn redeem(&self, redemption: Redemption) -> Result<Nonce, ApiError> {
+        match self.store.redeem(redemption).await? {
+            Redeemed::Spent(nonce) => Ok(nonce),
+            Redeemed::Refused(refusal) => Err(ApiError::NotRedeemable(refusal)),
+            Redeemed::Unknown => Err(ApiError::NotFound),
+        }
+    }
+
+    /// Hands a person's answer to the review that waits for it, and waits for the end.
+    pub(crate) async fn answer(
+        &self,
+        scope: &Scope,
+        review_id: ReviewId,
+        answer: Answer,
+    ) -> Result<Recorded, ApiError> {
+        let Some(flight) = self.flight(scope, review_id) else {
+            self.recorded(scope, review_id).await?;
+            return Err(ApiError::NotWaiting);
+        };
+        if !flight.answer(answer) {
+            return Err(ApiError::NotWaiting);
+        }
+        Ok(flight.wait(Instant::now() + ABORT_PATIENCE).await?)
+    }
+
+    /// Says that this process holds nothing open any more.
+    pub(crate) fn release_lock(&self) {
+        drop(
+            self.lock
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+
+    /// From acceptance to the record.
+    async fn carry(
+        self: Arc<Self>,
+        accepted: Accepted,
+        flight: &Arc<Flight>,
+        opened: oneshot::Sender<Result<Opened, StoreError>>,
+    ) {
+        let _landing = Landing {
+            desk: &self,
+            flight,
+        };
+        let Accepted { opening, case, .. } = accepted;
+        let outcome = self.store.open(opening).await;
+        let is_open = matches!(outcome, Ok(Opened::New));
+        if opened.send(outcome).is_err() {
+            tracing::debug!("the caller went away while its review was opened");
+        }
+        if is_open {
+            let judged = self.judge(&case, flight).await;
+            drop(case);
+            self.record(flight, judged).await;
+        }
+    }
+
+    async fn record(&self, flight: &Flight, judged: judging::Judged) {
+        let completed_at = now();
+        let ending = Ending {
+            review_id: flight.review_id(),
+            verdict: judged.verdict,
+            completed_at,
+            expires_at: after(completed_at, self.limits.approval_lifetime),
+            exhibit: judged.exhibit,
+        };
+        match self.store.end(ending.clone()).await {
+            Ok(Ended::Recorded) => flight.land(Progress::ended(RecordedEnd {
+                verdict: ending.verdict,
+                completed_at,
+                expires_at: ending.expires_at,
+            })),
+            Ok(Ended::Before) => {
+                let before = self.store.review(flight.scope(), flight.review_id()).await;
+                flight.land(
+                    match before.map(|recorded| recorded.and_then(|it| it.end)) {
+                        Ok(Some(end)) => Progress::ended(end),
+                        Ok(None) => {
+                            Progress::Lost(StoreError::Corrupt("an ended review is missing"))
+                        }
+                        Err(error) => Progress::Lost(error),
+                    },
+                );
+            }
+            Err(error) => {
+                tracing::error!(%error, "the end of a review could not be recorded; it will be closed as failed");
+                flight.land(Progress::Lost(error));
+                self.flights().remove(&flight.review_id());
+                self.close_as_failed(ending).await;
+            }
+        }
+    }
+
+    /// Keeps trying until the store takes it. Going down, it tries once more; what stays open then is recovery's.
+    async fn close_as_failed(&self, ending: Ending) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let last = self.stopping.is_cancelled();
+            let failed = Ending {
+                verdict: Verdict::failed(StoreError::failure()),
+                completed_at: now(),
+                exhibit: None,
+                ..ending.clone()
+            };
+            if self.store.end(failed).await.is_ok() || last {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+                () = self.stopping.cancelled() => {}
+            }
+        }
+    }
+
+    async fn abort_elsewhere(
+        &self,
+        scope: &Scope,
+        review_id: ReviewId,
+    ) -> Result<Recorded, ApiError> {
+        let recorded = self.recorded(scope, review_id).await?;
+        if recorded.end.is_some() {
+            return Ok(recorded);
+        }
+        let completed_at = now();
+        let ending = Ending {
+            review_id,
+            verdict: Verdict::of(protocol::Decision::Aborted, None),
+            completed_at,
+            expires_at: completed_at,
+            exhibit: None,
+        };
+        self.store.end(ending).await?;
+        self.recorded(scope, review_id).await
+    }
+
+    async fn recorded(&self, scope: &Scope, review_id: ReviewId) -> Result<Recorded, ApiError> {
+        let recorded = self.store.review(scope, review_id).await?;
+        recorded.ok_or(ApiError::NotFound)
+    }
+
+    fn flight(&self, scope: &Scope, review_id: ReviewId) -> Option<Arc<Flight>> {
+        let flight = self.flights().get(&review_id).map(Arc::clone)?;
+        (flight.is_open() && flight.scope() == scope).then_some(flight)
+    }
+
+    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<ReviewId, Arc<Flight>>> {
+        // The map is whole after every statement, so a panic elsewhere leaves nothing half done.
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a flight off the desk, whatever way its task ends. Who still waits then learns that it was lost.
+struct Landing<'a> {
+    desk: &'a Desk,
+    flight: &'a Flight,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        self.desk.flights().remove(&self.flight.review_id());
+        self.flight.land(Progress::Lost(StoreError::Closed));
+    }
+}
+
+/// Now, to the millisecond: what is signed has no finer time.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// `from` and `time` later; `from` itself where the calendar ends.
+pub(crate) fn after(from: Timestamp, time: Duration) -> Timestamp {
+    let milliseconds = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let later = from.as_millisecond().saturating_add(milliseconds);
+    Timestamp::from_millisecond(later).unwrap_or(from)
+}

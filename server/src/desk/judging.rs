@@ -1,0 +1,119 @@
+//! From an open review to how it ends: the reviewer, a person, the deadline, an abort or the server's going down.
+//!
+//! Apart from the record, and without an error: whatever happens here is a verdict (P2, P5).
+
+use std::time::Duration;
+
+use protocol::{
+    Answer, Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure,
+};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Desk, People};
+use crate::flight::Flight;
+use crate::verdict::Verdict;
+
+/// How much longer than its deadline the reviewer may take to say that it is over.
+const OVERRUN: Duration = Duration::from_millis(250);
+
+/// What is judged.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) escalation: Escalation,
+    pub(crate) deadline: Instant,
+    pub(crate) people: People,
+}
+
+/// How it was judged.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) verdict: Verdict,
+    pub(super) exhibit: Option<String>,
+}
+
+impl Desk {
+    /// Judges `case`.
+    pub(super) async fn judge(&self, case: &Case, flight: &Flight) -> Judged {
+        tokio::select! {
+            biased;
+            () = flight.aborted() => Decision::Aborted.into(),
+            () = self.stopping.cancelled() => Decision::Failed(draining()).into(),
+            judged = self.decide(case, flight) => judged,
+        }
+    }
+
+    async fn decide(&self, case: &Case, flight: &Flight) -> Judged {
+        if !case.escalation.must_be_human {
+            return self.ask_reviewer(case).await;
+        }
+        match case.people {
+            People::AtThisTerminal => ask_person(case, flight.ask_person()).await,
+            People::Nobody => Decision::Failed(no_person()).into(),
+        }
+    }
+
+    async fn ask_reviewer(&self, case: &Case) -> Judged {
+        let review = self.reviewer.review(&case.escalation, case.deadline);
+        match timeout_at(case.deadline + OVERRUN, review).await {
+            Ok(reviewed) => Judged {
+                verdict: Verdict::of(reviewed.decision, None),
+                exhibit: serde_json::to_string(&reviewed.exhibit).ok(),
+            },
+            Err(_elapsed) => Decision::TimedOut.into(),
+        }
+    }
+}
+
+async fn ask_person(case: &Case, answer: oneshot::Receiver<Answer>) -> Judged {
+    match timeout_at(case.deadline, answer).await {
+        Ok(Ok(answer)) => by_person(case, answer),
+        Ok(Err(_)) | Err(_) => Decision::TimedOut.into(),
+    }
+}
+
+fn by_person(case: &Case, answer: Answer) -> Judged {
+    let (decision, reason) = match answer.answer {
+        PersonsAnswer::Allow => (
+            Decision::Approved(Grant::by_person(case.escalation.action_digest)),
+            answer.reason.map(Into::into),
+        ),
+        PersonsAnswer::Deny => (
+            Decision::Denied(Denial::ByPerson(answer.reason.unwrap_or_default())),
+            None,
+        ),
+    };
+    Judged {
+        verdict: Verdict::of(decision, reason),
+        exhibit: None,
+    }
+}
+
+impl From<Decision> for Judged {
+    fn from(decision: Decision) -> Self {
+        Self {
+            verdict: Verdict::of(decision, None),
+            exhibit: None,
+        }
+    }
+}
+
+fn draining() -> ReviewFailure {
+    ReviewFailure {
+        step: FailedStep::Drain,
+        code: "going_down".to_owned(),
+        retryable: true,
+        message: "The server went down before the review was finished.".to_owned(),
+    }
+}
+
+fn no_person() -> ReviewFailure {
+    ReviewFailure {
+        step: FailedStep::NotConfigured,
+        code: "no_person".to_owned(),
+        retryable: false,
+        message: "Only a person may decide this, and nobody can answer at this server. Ask at a terminal: \
+                  `approvals_reviewer = \"user\"` without a `server_url`."
+            .to_owned(),
+    }
+}

@@ -1,0 +1,182 @@
+//! The one maker of error answers: every failure of a call becomes a status and a problem document here.
+//!
+//! Invariant: a problem says what the caller can do; causes inside the server go to the log, once, here.
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use protocol::{InvalidEscalation, Printable, Problem};
+
+use crate::store::{RedeemRefusal, StoreError};
+
+/// Why a call is not answered as wanted.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// No token, or one that is not known.
+    Unauthorized,
+    /// Nothing here for this caller.
+    NotFound,
+    /// The resource has no such verb.
+    MethodNotAllowed,
+    /// The body is not said to be JSON.
+    UnsupportedMediaType,
+    /// The body is too large.
+    TooLarge,
+    /// The body did not arrive.
+    BodyIncomplete,
+    /// The body is not JSON.
+    InvalidJson(String),
+    /// The body is JSON, but not what is wanted.
+    InvalidBody(String),
+    /// A header or a part of the query is not what is wanted.
+    InvalidParameter(String),
+    /// The body is no escalation.
+    InvalidEscalation(InvalidEscalation),
+    /// The nonce was used for another body.
+    IdempotencyConflict,
+    /// The session belongs to another caller.
+    SessionTaken,
+    /// The approval cannot be spent.
+    NotRedeemable(RedeemRefusal),
+    /// The review does not wait for a person here.
+    NotWaiting,
+    /// The review has ended otherwise.
+    AlreadyEnded,
+    /// The server is going down.
+    Draining,
+    /// Too much is being reviewed.
+    Overloaded,
+    /// The record could not be written or read.
+    Store(StoreError),
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl ApiError {
+    /// Status and stable code.
+    fn class(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::BodyIncomplete => (StatusCode::REQUEST_TIMEOUT, "body_incomplete"),
+            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::InvalidBody(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_body"),
+            Self::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter"),
+            Self::InvalidEscalation(error) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, escalation_code(error))
+            }
+            Self::IdempotencyConflict => (StatusCode::CONFLICT, "idempotency_conflict"),
+            Self::SessionTaken => (StatusCode::FORBIDDEN, "session_taken"),
+            Self::NotRedeemable(refusal) => (StatusCode::CONFLICT, redeem_refusal(*refusal).0),
+            Self::NotWaiting => (StatusCode::CONFLICT, "not_waiting"),
+            Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+        }
+    }
+
+    /// What happened and what to do about it.
+    fn detail(&self) -> String {
+        let fixed = match self {
+            Self::InvalidJson(text) | Self::InvalidBody(text) | Self::InvalidParameter(text) => {
+                return Printable(text).to_string();
+            }
+            Self::InvalidEscalation(error) => return error.to_string(),
+            Self::Unauthorized => {
+                "A valid token is wanted: `Authorization: Bearer TOKEN`. `auto-review-server token create` makes one."
+            }
+            Self::NotFound => "There is nothing here for this caller.",
+            Self::MethodNotAllowed => "This resource does not know that method.",
+            Self::UnsupportedMediaType => {
+                "The body must be `application/json`, without a content encoding."
+            }
+            Self::TooLarge => "The body is larger than 1 MiB.",
+            Self::BodyIncomplete => "The body did not arrive whole and in time.",
+            Self::IdempotencyConflict => {
+                "This `Idempotency-Key` was used with another body. Use a new key for a new question."
+            }
+            Self::SessionTaken => {
+                "The session belongs to another caller. Use a session id of your own."
+            }
+            Self::NotRedeemable(refusal) => redeem_refusal(*refusal).1,
+            Self::NotWaiting => "This review does not wait for a person at this server.",
+            Self::AlreadyEnded => "This review has ended already; what it ended in stands.",
+            Self::Draining => "The server is going down. Nothing was reviewed; ask again later.",
+            Self::Overloaded => {
+                "Too much is being reviewed. Nothing was reviewed; ask again later."
+            }
+            Self::Store(_) => {
+                "The record could not be written or read, so nothing counts as approved. The server's log says why."
+            }
+        };
+        fixed.to_owned()
+    }
+}
+
+fn escalation_code(error: &InvalidEscalation) -> &'static str {
+    match error {
+        InvalidEscalation::Version(_) => "unsupported_version",
+        InvalidEscalation::Action(_) => "invalid_action",
+        InvalidEscalation::Digest => "digest_mismatch",
+        InvalidEscalation::Trust(_) => "trust_refused",
+    }
+}
+
+fn redeem_refusal(refusal: RedeemRefusal) -> (&'static str, &'static str) {
+    match refusal {
+        RedeemRefusal::NotApproved => ("not_approved", "This review did not end in an approval."),
+        RedeemRefusal::AlreadySpent => (
+            "already_redeemed",
+            "This approval was spent before; it covers one run.",
+        ),
+        RedeemRefusal::OtherAction => ("other_action", "This approval covers another action."),
+        RedeemRefusal::OtherSession => (
+            "other_session",
+            "This approval was given in another session.",
+        ),
+        RedeemRefusal::Expired => (
+            "approval_expired",
+            "The time to use this approval is over. Ask again.",
+        ),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Self::Store(error) = &self {
+            tracing::error!(%error, "the store failed");
+        }
+        let (status, code) = self.class();
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail: self.detail(),
+        };
+        let mut response = (status, axum::Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,34 @@
+//! The record: the review service, its store and its command line.
+//!
+//! One library for two uses: the program `auto-review-server` on a TCP port, and inside `agent-runner`, which calls the
+//! same router in its own process (design D18). The rules that everything leans on: no approval leaves before its record
+//! is durable (P4); five ends stay five facts (P5); whatever fails, the action does not run (P2).
+#![forbid(unsafe_code)]
+
+mod api;
+mod auth;
+mod cli;
+mod config;
+mod desk;
+mod error;
+mod flight;
+mod intake;
+mod key;
+mod owner;
+mod private_files;
+mod resource;
+mod router;
+mod serve;
+mod service;
+mod store;
+#[cfg(test)]
+mod test_folder;
+mod verdict;
+
+pub use auth::AuthError;
+pub use cli::run;
+pub use key::{KeyError, SigningKey};
+pub use owner::LockError;
+pub use private_files::NotPrivate;
+pub use service::{Limits, OpenError, Service, ServiceSettings, TokenError};
+pub use store::sqlite::OpenStoreError;

@@ -1,0 +1,112 @@
+//! `serve`: a listener in front of the service, until a signal.
+//!
+//! Apart, because it alone touches sockets and signals. Invariant: no port is opened before at least one token exists.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::serve::ListenerExt as _;
+use protocol::TenantId;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{CommandError, print_line};
+use crate::service::{OpenError, Service, ServiceSettings};
+
+/// How long calls that are under way may take to finish after a signal.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// SIGXFSZ (signal(7)). Caught, a write past the file size limit is an error like any other; uncaught, it kills.
+const FILE_SIZE_SIGNAL: i32 = 25;
+
+/// Why serving did not start or did not go on.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    /// The service could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The address could not be listened on.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Signals could not be caught.
+    #[error("cannot catch signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then ends what is open and stops.
+pub(crate) async fn serve(
+    settings: ServiceSettings,
+    address: SocketAddr,
+) -> Result<(), CommandError> {
+    let mut signals = Signals::catch().map_err(ServeError::Signals)?;
+    let service = Service::open(settings).await?;
+    let served = serve_on(&service, address, &mut signals).await;
+    service.close().await;
+    served
+}
+
+async fn serve_on(
+    service: &Service,
+    address: SocketAddr,
+    signals: &mut Signals,
+) -> Result<(), CommandError> {
+    let tokens = service.desk().store.tokens(&TenantId::default()).await?;
+    if tokens.iter().all(|token| token.revoked_at.is_some()) {
+        return Err(CommandError::NoToken);
+    }
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "other machines reach this port, and tokens travel in the clear");
+    }
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let listener = listener.tap_io(|connection| {
+        // Answers are small and waited for; a connection that refuses this works all the same.
+        connection.set_nodelay(true).unwrap_or_default();
+    });
+    let stop = CancellationToken::new();
+    let serving = axum::serve(listener, service.router())
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    print_line(&format!("listening on http://{bound}"))?;
+    let stopped = async {
+        signals.ask_to_stop().await;
+        service.drain();
+        stop.cancel();
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        served = serving => Ok(served.map_err(failed)?),
+        () = stopped => Ok(()),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    _file_size: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _file_size: signal(SignalKind::from_raw(FILE_SIZE_SIGNAL))?,
+        })
+    }
+
+    async fn ask_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What every store must do, as tests that know no database. Each back end runs them all over a store of its own.
+
+use std::time::Duration;
+
+use protocol::{
+    Action, ActionDigest, CallerId, Decision, Denial, FailedStep, Grant, NetworkAccess,
+    NetworkProtocol, Nonce, ReviewFailure, ReviewId, ReviewStatus, TenantId,
+};
+use uuid::Uuid;
+
+use super::{
+    Closing, Ended, Ending, Opened, Opening, Page, RedeemRefusal, Redeemed, Redemption,
+    ReviewStore, Scope,
+};
+use crate::desk::{after, now};
+use crate::owner::OwnerId;
+use crate::verdict::Verdict;
+
+pub(crate) fn action(host: &str) -> Action {
+    Action::NetworkAccess(NetworkAccess {
+        host: host.to_owned(),
+        port: 443,
+        protocol: NetworkProtocol::Https,
+    })
+}
+
+pub(crate) fn digest() -> ActionDigest {
+    action("a.example").digest()
+}
+
+pub(crate) fn scope(uid: u32) -> Scope {
+    Scope {
+        tenant: TenantId::default(),
+        caller: CallerId::of_uid(uid),
+    }
+}
+
+fn owner() -> OwnerId {
+    OwnerId::parse(&Uuid::new_v4().to_string()).expect("an owner")
+}
+
+/// A review of caller 1 about to be opened, with a nonce of its own.
+pub(crate) fn opening() -> Opening {
+    let question = serde_json::json!({
+        "session": {"session_id": "s-1"},
+        "environment": {
+            "host": "h", "user": "u", "cwd": "/w", "workspace_roots": ["/w"],
+            "sandbox_mode": "workspace-write", "approval_policy": "on-request",
+        },
+        "action": action("a.example"),
+        "trigger": {"kind": "network_blocked"},
+    });
+    let created_at = now();
+    Opening {
+        review_id: ReviewId::new(Uuid::now_v7()),
+        scope: scope(1),
+        nonce: Nonce::try_from(Uuid::new_v4().to_string()).expect("a nonce"),
+        request_digest: [1; 32],
+        session_id: Some("s-1".to_owned()),
+        action_digest: digest(),
+        policy_revision: "sha256:0".to_owned(),
+        owner: owner(),
+        created_at,
+        deadline_at: after(created_at, Duration::from_secs(90)),
+        question: question.to_string(),
+        context: "{}".to_owned(),
+    }
+}
+
+pub(crate) fn ending(review_id: ReviewId, decision: Decision) -> Ending {
+    let completed_at = now();
+    Ending {
+        review_id,
+        verdict: Verdict::of(decision, None),
+        completed_at,
+        expires_at: after(completed_at, Duration::from_secs(60)),
+        exhibit: Some("{}".to_owned()),
+    }
+}
+
+pub(crate) fn approved() -> Decision {
+    Decision::Approved(Grant::by_person(digest()))
+}
+
+fn denied() -> Decision {
+    Decision::Denied(Denial::ByPerson("no".to_owned()))
+}
+
+fn redemption(review_id: ReviewId) -> Redemption {
+    Redemption {
+        review_id,
+        scope: scope(1),
+        session_id: Some("s-1".to_owned()),
+        action_digest: digest(),
+        at: now(),
+    }
+}
+
+fn closing() -> Closing {
+    Closing {
+        verdict: Verdict::failed(ReviewFailure {
+            step: FailedStep::Restart,
+            code: "owner_gone".to_owned(),
+            retryable: true,
+            message: "gone".to_owned(),
+        }),
+        at: now(),
+    }
+}
+
+async fn open(store: &impl ReviewStore, opening: Opening) -> ReviewId {
+    let review_id = opening.review_id;
+    assert_eq!(store.open(opening).await.expect("opened"), Opened::New);
+    review_id
+}
+
+async fn status(store: &impl ReviewStore, review_id: ReviewId) -> ReviewStatus {
+    let recorded = store.review(&scope(1), review_id).await.expect("read");
+    let end = recorded.expect("a review").end;
+    end.map_or(ReviewStatus::Reviewing, |end| end.verdict.status)
+}
+
+pub(crate) async fn a_nonce_names_one_question(store: &impl ReviewStore) {
+    let first = opening();
+    let review_id = open(store, first.clone()).await;
+    let again = Opening {
+        review_id: opening().review_id,
+        ..first.clone()
+    };
+    assert_eq!(
+        store.open(again.clone()).await.expect("answered"),
+        Opened::Same(review_id)
+    );
+    let other_body = Opening {
+        request_digest: [2; 32],
+        ..again.clone()
+    };
+    assert_eq!(
+        store.open(other_body).await.expect("answered"),
+        Opened::OtherBody
+    );
+    let other_caller = Opening {
+        scope: scope(2),
+        session_id: None,
+        ..again
+    };
+    assert_eq!(
+        store.open(other_caller).await.expect("answered"),
+        Opened::New
+    );
+}
+
+pub(crate) async fn a_session_belongs_to_the_caller_that_opened_it(store: &impl ReviewStore) {
+    open(store, opening()).await;
+    open(store, opening()).await;
+    let squatter = Opening {
+        scope: scope(2),
+        ..opening()
+    };
+    let refused = squatter.review_id;
+    assert_eq!(
+        store.open(squatter).await.expect("answered"),
+        Opened::SessionTaken
+    );
+    assert_eq!(store.review(&scope(2), refused).await.expect("read"), None);
+}
+
+pub(crate) async fn a_review_ends_once(store: &impl ReviewStore) {
+    let review_id = open(store, opening()).await;
+    assert_eq!(status(store, review_id).await, ReviewStatus::Reviewing);
+    let (yes, no) = tokio::join!(
+        store.end(ending(review_id, approved())),
+        store.end(ending(review_id, denied())),
+    );
+    assert_eq!(
+        [yes.expect("answered"), no.expect("answered")],
+        [Ended::Recorded, Ended::Before]
+    );
+    let later = ending(review_id, Decision::TimedOut);
+    assert_eq!(store.end(later).await.expect("answered"), Ended::Before);
+    assert_eq!(status(store, review_id).await, ReviewStatus::Approved);
+    let unknown = ending(opening().review_id, approved());
+    assert!(store.end(unknown).await.is_err());
+}
+
+pub(crate) async fn an_approval_is_spent_once_by_its_caller_for_its_action_in_time(
+    store: &impl ReviewStore,
+) {
+    let review_id = open(store, opening()).await;
+    let wanted = redemption(review_id);
+    let refused = |refusal| Redeemed::Refused(refusal);
+    let spend = async |redemption| store.redeem(redemption).await.expect("answered");
+    assert_eq!(
+        spend(wanted.clone()).await,
+        refused(RedeemRefusal::NotApproved)
+    );
+    let end = ending(review_id, approved());
+    store.end(end.clone()).await.expect("ended");
+    for (wrong, answer) in wrong_redemptions(&wanted, &end) {
+        assert_eq!(spend(wrong.clone()).await, answer, "{wrong:?}");
+    }
+    assert!(matches!(spend(wanted.clone()).await, Redeemed::Spent(_)));
+    assert_eq!(spend(wanted).await, refused(RedeemRefusal::AlreadySpent));
+}
+
+/// Every way to get it wrong, and its answer.
+fn wrong_redemptions(wanted: &Redemption, end: &Ending) -> [(Redemption, Redeemed); 7] {
+    let refused = |refusal| Redeemed::Refused(refusal);
+    [
+        (
+            Redemption {
+                scope: scope(2),
+                ..wanted.clone()
+            },
+            Redeemed::Unknown,
+        ),
+        (
+            Redemption {
+                review_id: opening().review_id,
+                ..wanted.clone()
+            },
+            Redeemed::Unknown,
+        ),
+        (
+            Redemption {
+                action_digest: action("b.example").digest(),
+                ..wanted.clone()
+            },
+            refused(RedeemRefusal::OtherAction),
+        ),
+        (
+            Redemption {
+                session_id: Some("s-2".to_owned()),
+                ..wanted.clone()
+            },
+            refused(RedeemRefusal::OtherSession),
+        ),
+        (
+            Redemption {
+                session_id: None,
+                ..wanted.clone()
+            },
+            refused(RedeemRefusal::OtherSession),
+        ),
+        (
+            Redemption {
+                at: end.expires_at,
+                ..wanted.clone()
+            },
+            refused(RedeemRefusal::Expired),
+        ),
+        (
+            Redemption {
+                at: end.completed_at - Duration::from_secs(6),
+                ..wanted.clone()
+            },
+            refused(RedeemRefusal::Expired),
+        ),
+    ]
+}
+
+pub(crate) async fn of_many_who_spend_at_once_one_does(store: &impl ReviewStore) {
+    let review_id = open(store, opening()).await;
+    store
+        .end(ending(review_id, approved()))
+        .await
+        .expect("ended");
+    let tries = (0..32).map(|_| store.redeem(redemption(review_id)));
+    let mut spent = 0;
+    for outcome in all(tries).await {
+        let outcome = outcome.expect("answered");
+        if matches!(outcome, Redeemed::Spent(_)) {
+            spent += 1;
+        } else {
+            assert_eq!(outcome, Redeemed::Refused(RedeemRefusal::AlreadySpent));
+        }
+    }
+    assert_eq!(spent, 1);
+}
+
+pub(crate) async fn an_owner_s_reviews_are_closed_and_no_other_s(store: &impl ReviewStore) {
+    let (gone, alive) = (owner(), owner());
+    let of = |owner: &OwnerId| Opening {
+        owner: owner.clone(),
+        ..opening()
+    };
+    let left_open = open(store, of(&gone)).await;
+    let ended = open(store, of(&gone)).await;
+    let held = open(store, of(&alive)).await;
+    store.end(ending(ended, approved())).await.expect("ended");
+    assert_eq!(owners(store).await, sorted([gone.clone(), alive.clone()]));
+    let closed = store.end_all_of(gone, closing()).await;
+    assert_eq!(closed.expect("closed"), 1);
+    assert_eq!(status(store, left_open).await, ReviewStatus::Failed);
+    assert_eq!(status(store, ended).await, ReviewStatus::Approved);
+    assert_eq!(status(store, held).await, ReviewStatus::Reviewing);
+    assert_eq!(owners(store).await, sorted([alive]));
+}
+
+async fn owners(store: &impl ReviewStore) -> Vec<String> {
+    sorted(store.owners_of_open().await.expect("read"))
+}
+
+fn sorted(owners: impl IntoIterator<Item = OwnerId>) -> Vec<String> {
+    let mut names: Vec<_> = owners.into_iter().map(|owner| owner.to_stored()).collect();
+    names.sort_unstable();
+    names
+}
+
+pub(crate) async fn a_page_is_newest_first_and_one_caller_s(store: &impl ReviewStore) {
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(open(store, opening()).await);
+    }
+    ids.reverse();
+    let stranger = Opening {
+        scope: scope(2),
+        session_id: None,
+        ..opening()
+    };
+    open(store, stranger).await;
+    store.end(ending(ids[1], denied())).await.expect("ended");
+    let all = Page {
+        status: None,
+        before: None,
+        limit: 3,
+    };
+    let shown = async |page: Page| -> Vec<ReviewId> {
+        let lines = store.page(&scope(1), &page).await.expect("a page");
+        lines.iter().map(|line| line.recorded.review_id).collect()
+    };
+    assert_eq!(shown(all).await, ids[..3]);
+    let next = Page {
+        before: Some(ids[2]),
+        ..all
+    };
+    assert_eq!(shown(next).await, ids[3..]);
+    let denied = Page {
+        status: Some(ReviewStatus::Denied),
+        ..all
+    };
+    assert_eq!(shown(denied).await, [ids[1]]);
+    let line = store.page(&scope(1), &denied).await.expect("a page");
+    assert_eq!(line[0].question.action, action("a.example"));
+}
+
+async fn all<F: Future<Output: Send> + Send>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.map(Box::pin).collect();
+    let mut done = Vec::new();
+    std::future::poll_fn(move |context| {
+        running.retain_mut(|future| match future.as_mut().poll(context) {
+            std::task::Poll::Ready(output) => {
+                done.push(output);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if running.is_empty() {
+            std::task::Poll::Ready(std::mem::take(&mut done))
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await
+}

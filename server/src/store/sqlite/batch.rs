@@ -1,0 +1,427 @@
+//! What a batch of changes means, as a pure fold: what is known, one change after another, and the rows that follow.
+//!
+//! Apart from the SQL, so that every rule of the record (one nonce, one review; a session has one owner; a review ends
+//! once; an approval is spent once, by its caller, for its action, in time) stands in one place and needs no database.
+//! Invariant: a row follows from [`ReviewStatus::after`] or is not written.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use protocol::{ActionDigest, CallerId, Nonce, ReviewEvent, ReviewId, ReviewStatus, TenantId};
+use tokio::sync::oneshot;
+
+use super::super::chain::{Head, Line};
+use super::super::{
+    Closing, Ended, Ending, Opened, Opening, RedeemRefusal, Redeemed, Redemption, Scope,
+    StoreError, bodies,
+};
+use super::tokens::{NewToken, TokenId};
+use crate::owner::OwnerId;
+
+/// How far a clock may have gone back between an approval and its use.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
+
+/// A change and the body of the event it makes.
+#[derive(Debug)]
+pub(super) struct Change<T> {
+    pub(super) what: T,
+    pub(super) body: String,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What is asked of the writer.
+#[derive(Debug)]
+pub(super) enum Command {
+    Open(Box<Change<Opening>>, Reply<Opened>),
+    End(Box<Change<Ending>>, Reply<Ended>),
+    Redeem(Box<Change<Redemption>>, Reply<Redeemed>),
+    EndAllOf(OwnerId, Box<Closing>, Reply<usize>),
+    Probe(i64, Reply<()>),
+    AddToken(Box<NewToken>, Reply<()>),
+    RevokeToken(TokenId, i64, Reply<()>),
+}
+
+/// What came of a command, told once the batch is durable.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Opened(Opened),
+    Ended(Ended),
+    Redeemed(Redeemed),
+    EndedAll(usize),
+    Done,
+}
+
+impl Command {
+    /// What it opens.
+    pub(super) fn opening(&self) -> Option<&Opening> {
+        match self {
+            Self::Open(change, _) => Some(&change.what),
+            Self::End(..)
+            | Self::Redeem(..)
+            | Self::EndAllOf(..)
+            | Self::Probe(..)
+            | Self::AddToken(..)
+            | Self::RevokeToken(..) => None,
+        }
+    }
+
+    /// The review that must be read for it.
+    pub(super) fn touches(&self) -> Option<ReviewId> {
+        match self {
+            Self::End(change, _) => Some(change.what.review_id),
+            Self::Redeem(change, _) => Some(change.what.review_id),
+            Self::Open(..)
+            | Self::EndAllOf(..)
+            | Self::Probe(..)
+            | Self::AddToken(..)
+            | Self::RevokeToken(..) => None,
+        }
+    }
+
+    /// The owner whose open reviews must be read for it.
+    pub(super) fn closes(&self) -> Option<&OwnerId> {
+        match self {
+            Self::EndAllOf(owner, _, _) => Some(owner),
+            Self::Open(..)
+            | Self::End(..)
+            | Self::Redeem(..)
+            | Self::Probe(..)
+            | Self::AddToken(..)
+            | Self::RevokeToken(..) => None,
+        }
+    }
+
+    /// Tells whoever waits. Nobody may wait any more; the change stands all the same.
+    pub(super) fn settle(self, outcome: Result<Outcome, StoreError>) {
+        let unsent = match (self, outcome) {
+            (Self::Open(_, reply), Ok(Outcome::Opened(opened))) => reply.send(Ok(opened)).is_err(),
+            (Self::End(_, reply), Ok(Outcome::Ended(ended))) => reply.send(Ok(ended)).is_err(),
+            (Self::Redeem(_, reply), Ok(Outcome::Redeemed(redeemed))) => {
+                reply.send(Ok(redeemed)).is_err()
+            }
+            (Self::EndAllOf(_, _, reply), Ok(Outcome::EndedAll(count))) => {
+                reply.send(Ok(count)).is_err()
+            }
+            (
+                Self::Probe(_, reply) | Self::AddToken(_, reply) | Self::RevokeToken(_, _, reply),
+                Ok(Outcome::Done),
+            ) => reply.send(Ok(())).is_err(),
+            (command, Ok(_mismatch)) => {
+                command.refuse(StoreError::Corrupt("a change has another change's outcome"))
+            }
+            (command, Err(error)) => command.refuse(error),
+        };
+        if unsent {
+            tracing::debug!("nobody waits for a change any more");
+        }
+    }
+
+    fn refuse(self, error: StoreError) -> bool {
+        match self {
+            Self::Open(_, reply) => reply.send(Err(error)).is_err(),
+            Self::End(_, reply) => reply.send(Err(error)).is_err(),
+            Self::Redeem(_, reply) => reply.send(Err(error)).is_err(),
+            Self::EndAllOf(_, _, reply) => reply.send(Err(error)).is_err(),
+            Self::Probe(_, reply) | Self::AddToken(_, reply) | Self::RevokeToken(_, _, reply) => {
+                reply.send(Err(error)).is_err()
+            }
+        }
+    }
+}
+
+/// A review as far as the rules need it.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) scope: Scope,
+    pub(super) nonce: Nonce,
+    pub(super) session_id: Option<String>,
+    pub(super) action_digest: ActionDigest,
+    pub(super) owner: OwnerId,
+    pub(super) status: ReviewStatus,
+    pub(super) completed_at: Option<Timestamp>,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) redeemed: Option<Timestamp>,
+}
+
+/// What the database holds of everything a batch touches, carried forward through the batch.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) heads: HashMap<TenantId, Head>,
+    pub(super) nonces: HashMap<(Scope, Nonce), (ReviewId, [u8; 32])>,
+    pub(super) sessions: HashMap<(TenantId, String), CallerId>,
+    pub(super) reviews: HashMap<ReviewId, Known>,
+}
+
+/// The rows that a batch writes.
+#[derive(Debug, Default)]
+pub(super) struct Rows<'a> {
+    pub(super) sessions: Vec<&'a Opening>,
+    pub(super) opened: Vec<&'a Opening>,
+    pub(super) ended: Vec<EndedRow>,
+    pub(super) exhibits: Vec<(ReviewId, &'a str)>,
+    pub(super) redeemed: Vec<(ReviewId, Timestamp)>,
+    pub(super) events: Vec<EventRow>,
+    pub(super) probed_at: Option<i64>,
+    pub(super) tokens: Vec<&'a NewToken>,
+    pub(super) revoked: Vec<(&'a TokenId, i64)>,
+}
+
+/// What the end of a review changes in its row.
+#[derive(Debug)]
+pub(super) struct EndedRow {
+    pub(super) review_id: ReviewId,
+    pub(super) status: ReviewStatus,
+    pub(super) ended_seq: i64,
+    pub(super) completed_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+}
+
+/// One line of the chain.
+#[derive(Debug)]
+pub(super) struct EventRow {
+    pub(super) tenant: TenantId,
+    pub(super) head: Head,
+    pub(super) review_id: ReviewId,
+    pub(super) event: ReviewEvent,
+    pub(super) at: i64,
+    pub(super) body: String,
+}
+
+/// The fold.
+#[derive(Debug)]
+pub(super) struct Fold<'a> {
+    state: State,
+    rows: Rows<'a>,
+}
+
+impl<'a> Fold<'a> {
+    pub(super) fn new(state: State) -> Self {
+        Self {
+            state,
+            rows: Rows::default(),
+        }
+    }
+
+    pub(super) fn into_rows(self) -> Rows<'a> {
+        self.rows
+    }
+
+    /// Adds one command.
+    pub(super) fn add(&mut self, command: &'a Command) -> Result<Outcome, StoreError> {
+        match command {
+            Command::Open(change, _) => self.open(change).map(Outcome::Opened),
+            Command::End(change, _) => self.end(change).map(Outcome::Ended),
+            Command::Redeem(change, _) => self.redeem(change).map(Outcome::Redeemed),
+            Command::EndAllOf(owner, closing, _) => {
+                self.end_all_of(owner, closing).map(Outcome::EndedAll)
+            }
+            Command::Probe(at, _) => {
+                self.rows.probed_at = Some(*at);
+                Ok(Outcome::Done)
+            }
+            Command::AddToken(token, _) => {
+                self.rows.tokens.push(token);
+                Ok(Outcome::Done)
+            }
+            Command::RevokeToken(id, at, _) => {
+                self.rows.revoked.push((id, *at));
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    fn open(&mut self, change: &'a Change<Opening>) -> Result<Opened, StoreError> {
+        let opening = &change.what;
+        let question = (opening.scope.clone(), opening.nonce.clone());
+        if let Some((before, digest)) = self.state.nonces.get(&question) {
+            return Ok(if *digest == opening.request_digest {
+                Opened::Same(*before)
+            } else {
+                Opened::OtherBody
+            });
+        }
+        if let Some(session) = &opening.session_id {
+            let key = (opening.scope.tenant.clone(), session.clone());
+            match self.state.sessions.get(&key) {
+                Some(caller) if *caller != opening.scope.caller => return Ok(Opened::SessionTaken),
+                Some(_ours) => {}
+                None => {
+                    self.state
+                        .sessions
+                        .insert(key, opening.scope.caller.clone());
+                    self.rows.sessions.push(opening);
+                }
+            }
+        }
+        let status = follow(None, ReviewEvent::Opened)?;
+        let id = opening.review_id;
+        self.append(&Line {
+            tenant: &opening.scope.tenant,
+            review_id: id,
+            event: ReviewEvent::Opened,
+            at: opening.created_at.as_millisecond(),
+            body: &change.body,
+        });
+        self.state
+            .nonces
+            .insert(question, (id, opening.request_digest));
+        self.state
+            .reviews
+            .insert(id, Known::opened(opening, status));
+        self.rows.opened.push(opening);
+        Ok(Opened::New)
+    }
+
+    fn end(&mut self, change: &'a Change<Ending>) -> Result<Ended, StoreError> {
+        let ending = &change.what;
+        let known = self.state.reviews.get(&ending.review_id);
+        let known = known.ok_or(StoreError::Corrupt("a review that ends was never opened"))?;
+        if known.status.is_terminal() {
+            return Ok(Ended::Before);
+        }
+        let tenant = known.scope.tenant.clone();
+        self.write_end(&tenant, ending, &change.body)?;
+        if let Some(exhibit) = &ending.exhibit {
+            self.rows.exhibits.push((ending.review_id, exhibit));
+        }
+        Ok(Ended::Recorded)
+    }
+
+    fn end_all_of(&mut self, owner: &OwnerId, closing: &Closing) -> Result<usize, StoreError> {
+        let open: Vec<_> = self
+            .state
+            .reviews
+            .iter()
+            .filter(|(_, known)| known.owner == *owner && !known.status.is_terminal())
+            .map(|(id, known)| (*id, known.scope.tenant.clone()))
+            .collect();
+        for (review_id, tenant) in &open {
+            let ending = Ending {
+                review_id: *review_id,
+                verdict: closing.verdict.clone(),
+                completed_at: closing.at,
+                expires_at: closing.at,
+                exhibit: None,
+            };
+            let body = bodies::ended(&ending)?;
+            self.write_end(tenant, &ending, &body)?;
+        }
+        Ok(open.len())
+    }
+
+    fn write_end(
+        &mut self,
+        tenant: &TenantId,
+        ending: &Ending,
+        body: &str,
+    ) -> Result<(), StoreError> {
+        let event = ending.verdict.event();
+        let event = event.ok_or(StoreError::Corrupt("a verdict that decides nothing"))?;
+        let status = follow(Some(ReviewStatus::Reviewing), event)?;
+        let ended_seq = self.append(&Line {
+            tenant,
+            review_id: ending.review_id,
+            event,
+            at: ending.completed_at.as_millisecond(),
+            body,
+        });
+        if let Some(known) = self.state.reviews.get_mut(&ending.review_id) {
+            known.status = status;
+            known.completed_at = Some(ending.completed_at);
+            known.expires_at = Some(ending.expires_at);
+        }
+        self.rows.ended.push(EndedRow {
+            review_id: ending.review_id,
+            status,
+            ended_seq,
+            completed_at: ending.completed_at,
+            expires_at: ending.expires_at,
+        });
+        Ok(())
+    }
+
+    fn redeem(&mut self, change: &Change<Redemption>) -> Result<Redeemed, StoreError> {
+        let wanted = &change.what;
+        let Some(known) = self.state.reviews.get_mut(&wanted.review_id) else {
+            return Ok(Redeemed::Unknown);
+        };
+        if known.scope != wanted.scope {
+            return Ok(Redeemed::Unknown);
+        }
+        if let Err(refusal) = known.spendable(wanted) {
+            return Ok(Redeemed::Refused(refusal));
+        }
+        follow(Some(known.status), ReviewEvent::Redeemed)?;
+        known.redeemed = Some(wanted.at);
+        let (nonce, tenant) = (known.nonce.clone(), known.scope.tenant.clone());
+        self.append(&Line {
+            tenant: &tenant,
+            review_id: wanted.review_id,
+            event: ReviewEvent::Redeemed,
+            at: wanted.at.as_millisecond(),
+            body: &change.body,
+        });
+        self.rows.redeemed.push((wanted.review_id, wanted.at));
+        Ok(Redeemed::Spent(nonce))
+    }
+
+    /// Adds a line to its tenant's chain; its number.
+    fn append(&mut self, line: &Line<'_>) -> i64 {
+        let head = self.state.heads.get(line.tenant).copied();
+        let head = head.unwrap_or(Head::EMPTY).after(line);
+        self.state.heads.insert(line.tenant.clone(), head);
+        self.rows.events.push(EventRow {
+            tenant: line.tenant.clone(),
+            head,
+            review_id: line.review_id,
+            event: line.event,
+            at: line.at,
+            body: line.body.to_owned(),
+        });
+        head.seq
+    }
+}
+
+impl Known {
+    fn opened(opening: &Opening, status: ReviewStatus) -> Self {
+        Self {
+            scope: opening.scope.clone(),
+            nonce: opening.nonce.clone(),
+            session_id: opening.session_id.clone(),
+            action_digest: opening.action_digest,
+            owner: opening.owner.clone(),
+            status,
+            completed_at: None,
+            expires_at: None,
+            redeemed: None,
+        }
+    }
+
+    /// Whether the approval, if it is one, can be spent as wanted.
+    fn spendable(&self, wanted: &Redemption) -> Result<(), RedeemRefusal> {
+        let (ReviewStatus::Approved, Some(given), Some(expires)) =
+            (self.status, self.completed_at, self.expires_at)
+        else {
+            return Err(RedeemRefusal::NotApproved);
+        };
+        if self.action_digest != wanted.action_digest {
+            return Err(RedeemRefusal::OtherAction);
+        }
+        if self.session_id != wanted.session_id {
+            return Err(RedeemRefusal::OtherSession);
+        }
+        if self.redeemed.is_some() {
+            return Err(RedeemRefusal::AlreadySpent);
+        }
+        // A clock that was set back would stretch the time; it ends it instead.
+        if wanted.at >= expires || given.duration_since(wanted.at) > CLOCK_SLACK {
+            return Err(RedeemRefusal::Expired);
+        }
+        Ok(())
+    }
+}
+
+fn follow(before: Option<ReviewStatus>, event: ReviewEvent) -> Result<ReviewStatus, StoreError> {
+    ReviewStatus::after(before, event).ok_or(StoreError::Corrupt("an event that cannot follow"))
+}

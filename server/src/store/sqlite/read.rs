@@ -1,0 +1,145 @@
+//! What is read beside the writer: one review, a page of them, who holds open ones.
+//!
+//! Apart, because readers have connections of their own and never write. Invariant: how a review ended is read from the
+//! chained event; a status that does not follow from it is an error, never an answer.
+
+use protocol::{CallerId, ReviewEvent, ReviewId, ReviewStatus};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use super::super::{HistoryLine, Page, Question, Recorded, RecordedEnd, Scope, StoreError, bodies};
+use super::sql;
+use crate::owner::OwnerId;
+
+const COLUMNS: &str = "SELECT r.review_id, r.caller, r.nonce, r.session_id, r.action_digest, r.policy_revision, r.status, \
+                       r.created_at, r.completed_at, r.expires_at, r.redeemed_at, e.kind, e.body";
+const ENDED_BY: &str = " LEFT JOIN review_events e ON e.tenant_id = r.tenant_id AND e.seq = r.ended_seq \
+                        AND e.review_id = r.review_id";
+
+pub(super) async fn review(
+    pool: &SqlitePool,
+    scope: &Scope,
+    review_id: ReviewId,
+) -> Result<Option<Recorded>, StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+    query
+        .push(" FROM reviews r")
+        .push(ENDED_BY)
+        .push(" WHERE r.review_id = ")
+        .push_bind(sql::bytes(review_id))
+        .push(" AND r.tenant_id = ")
+        .push_bind(scope.tenant.as_str())
+        .push(" AND r.caller = ")
+        .push_bind(scope.caller.as_str());
+    let row = query.build().fetch_optional(pool).await;
+    row?.map(|row| recorded(&row, scope)).transpose()
+}
+
+pub(super) async fn page(
+    pool: &SqlitePool,
+    scope: &Scope,
+    page: &Page,
+) -> Result<Vec<HistoryLine>, StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+    query
+        .push(", q.question FROM reviews r JOIN review_requests q ON q.review_id = r.review_id")
+        .push(ENDED_BY)
+        .push(" WHERE r.tenant_id = ")
+        .push_bind(scope.tenant.as_str())
+        .push(" AND r.caller = ")
+        .push_bind(scope.caller.as_str());
+    if let Some(status) = page.status {
+        query.push(" AND r.status = ").push_bind(status.as_str());
+    }
+    if let Some(before) = page.before {
+        query
+            .push(" AND r.review_id < ")
+            .push_bind(sql::bytes(before));
+    }
+    query
+        .push(" ORDER BY r.review_id DESC LIMIT ")
+        .push_bind(i64::from(page.limit));
+    let rows = query.build().fetch_all(pool).await?;
+    rows.iter().map(|row| history_line(row, scope)).collect()
+}
+
+pub(super) async fn owners_of_open(pool: &SqlitePool) -> Result<Vec<OwnerId>, StoreError> {
+    let owners: Vec<String> =
+        sqlx::query_scalar("SELECT DISTINCT owner FROM reviews WHERE status = 'reviewing'")
+            .fetch_all(pool)
+            .await?;
+    owners
+        .iter()
+        .map(|owner| {
+            OwnerId::parse(owner).ok_or(StoreError::Corrupt("an owner has an impossible name"))
+        })
+        .collect()
+}
+
+fn history_line(row: &SqliteRow, scope: &Scope) -> Result<HistoryLine, StoreError> {
+    let question: &str = row.try_get(13)?;
+    let question: Question = serde_json::from_str(question)
+        .map_err(|_| StoreError::Corrupt("a question cannot be read"))?;
+    Ok(HistoryLine {
+        recorded: recorded(row, scope)?,
+        question,
+    })
+}
+
+fn recorded(row: &SqliteRow, scope: &Scope) -> Result<Recorded, StoreError> {
+    let columns = || -> Result<_, sqlx::Error> {
+        let recorded = Recorded {
+            review_id: sql::review_id(row.try_get(0)?)?,
+            scope: Scope {
+                tenant: scope.tenant.clone(),
+                caller: CallerId::stored(row.try_get(1)?),
+            },
+            nonce: sql::nonce(row.try_get(2)?)?,
+            session_id: row.try_get(3)?,
+            action_digest: sql::action_digest(row.try_get(4)?)?,
+            policy_revision: row.try_get(5)?,
+            created_at: sql::time(row.try_get(7)?)?,
+            end: None,
+            redeemed_at: sql::optional_time(row.try_get(10)?)?,
+        };
+        Ok((recorded, sql::status(row.try_get(6)?)?))
+    };
+    let (recorded, status) =
+        columns().map_err(|_| StoreError::Corrupt("a row of the database cannot be read"))?;
+    Ok(Recorded {
+        end: end(row, status)?,
+        ..recorded
+    })
+}
+
+/// How it ended, from the event. An approval that stands in the cache alone is none.
+fn end(row: &SqliteRow, status: ReviewStatus) -> Result<Option<RecordedEnd>, StoreError> {
+    if !status.is_terminal() {
+        return Ok(None);
+    }
+    let columns = || -> Result<_, sqlx::Error> {
+        let completed_at = sql::time(row.try_get(8)?)?;
+        let expires_at = sql::time(row.try_get(9)?)?;
+        Ok((
+            completed_at,
+            expires_at,
+            row.try_get::<&str, _>(11)?,
+            row.try_get::<&str, _>(12)?,
+        ))
+    };
+    let (completed_at, expires_at, kind, body) =
+        columns().map_err(|_| StoreError::Corrupt("an ended review has no event that ended it"))?;
+    let verdict = bodies::verdict(body)?;
+    let follows =
+        verdict.status == status && verdict.event().map(ReviewEvent::as_str) == Some(kind);
+    if !follows {
+        return Err(StoreError::Corrupt(
+            "a review's status is not that of the event that ended it",
+        ));
+    }
+    Ok(Some(RecordedEnd {
+        verdict,
+        completed_at,
+        expires_at,
+    }))
+}

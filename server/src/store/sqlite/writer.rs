@@ -1,0 +1,245 @@
+//! The one writer of this process: takes what is waiting, writes it in one transaction, and only then answers.
+//!
+//! Group commit: while one batch is synced, the next one gathers, so that a sync is shared by all who wait for it.
+//! Invariant (P4): nobody is told `Ok` before the commit that holds the change has returned and the files it went to
+//! are still the database.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use protocol::TenantId;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::super::StoreError;
+use super::batch::{Command, Fold, Outcome};
+use super::{beside, sql};
+
+/// The most changes in one transaction: enough to share a sync, few enough to answer soon.
+const BATCH: usize = 128;
+/// How often a transaction that found the database locked is begun; each time SQLite waits its busy timeout.
+const ATTEMPTS: usize = 3;
+/// Batches up to this many changes have shapes that come back, so their statements are kept.
+const KEPT_SHAPES: usize = 2;
+
+/// The one writer of this process.
+#[derive(Debug)]
+pub(super) struct Writer {
+    connection: Option<SqliteConnection>,
+    options: SqliteConnectOptions,
+    path: PathBuf,
+    files: Option<Identity>,
+    tenant: TenantId,
+}
+
+/// Which files the database was when it was first written: device and inode of file and log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Identity([(u64, u64); 2]);
+
+impl Writer {
+    pub(super) fn new(
+        connection: SqliteConnection,
+        options: SqliteConnectOptions,
+        path: PathBuf,
+    ) -> Self {
+        let mut writer = Self {
+            connection: Some(connection),
+            options,
+            path,
+            files: None,
+            tenant: TenantId::default(),
+        };
+        writer.files = writer.identity();
+        writer
+    }
+
+    /// Works until the queue is closed, by dropping its senders or by `closing`, and empty.
+    pub(super) async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Command>,
+        closing: CancellationToken,
+    ) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                biased;
+                () = closing.cancelled(), if !queue.is_closed() => queue.close(),
+                taken = queue.recv_many(&mut batch, BATCH) => {
+                    if taken == 0 {
+                        break;
+                    }
+                    self.settle(std::mem::take(&mut batch)).await;
+                    batch.reserve(BATCH);
+                }
+            }
+        }
+        if let Some(connection) = self.connection.take() {
+            close(connection).await;
+        }
+    }
+
+    /// Writes a batch and tells everybody. What fails as a whole, and not because of the disk, is tried one by one, so
+    /// that one change cannot take the others with it.
+    async fn settle(&mut self, batch: Vec<Command>) {
+        match self.commit(&batch).await {
+            Err(error) if batch.len() > 1 && error.concerns_one_change() => {
+                for command in batch {
+                    let alone = [command];
+                    let outcome = self.commit(&alone).await;
+                    let [command] = alone;
+                    let outcome = outcome.and_then(|mut outcomes| {
+                        outcomes
+                            .pop()
+                            .unwrap_or(Err(StoreError::Corrupt("a change without an outcome")))
+                    });
+                    command.settle(outcome);
+                }
+            }
+            Ok(outcomes) => {
+                for (command, outcome) in batch.into_iter().zip(outcomes) {
+                    command.settle(outcome);
+                }
+            }
+            Err(error) => {
+                for command in batch {
+                    command.settle(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    async fn commit(
+        &mut self,
+        batch: &[Command],
+    ) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
+        self.still_the_database()?;
+        let mut attempts = 1..ATTEMPTS;
+        let outcomes = loop {
+            match self.transact(batch).await {
+                Err(StoreError::Locked) if attempts.next().is_some() => {}
+                done => break done?,
+            }
+        };
+        // Frames synced into a file that has no name any more are on no disk that a restart would read.
+        self.still_the_database()?;
+        Ok(outcomes)
+    }
+
+    async fn transact(
+        &mut self,
+        batch: &[Command],
+    ) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        let written = transact_on(&mut connection, batch, &self.tenant).await;
+        // Whatever went wrong, the next batch starts clean: on this connection, or on a new one.
+        let clean = match &written {
+            Ok(_) => true,
+            Err(_) => rolled_back(&mut connection).await,
+        };
+        if clean {
+            self.connection = Some(connection);
+        } else {
+            drop(connection);
+        }
+        written
+    }
+
+    fn still_the_database(&mut self) -> Result<(), StoreError> {
+        let found = self.identity();
+        if self.files.is_none() {
+            self.files.clone_from(&found);
+        }
+        if found.is_some() && found == self.files {
+            Ok(())
+        } else {
+            Err(StoreError::Gone)
+        }
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        let of = |path: PathBuf| {
+            let metadata = std::fs::symlink_metadata(path).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        Some(Identity([
+            of(self.path.clone())?,
+            of(beside(&self.path, "-wal"))?,
+        ]))
+    }
+}
+
+async fn close(connection: SqliteConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::debug!(%error, "the database was not closed cleanly");
+    }
+}
+
+async fn transact_on(
+    connection: &mut SqliteConnection,
+    batch: &[Command],
+    tenant: &TenantId,
+) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
+    let keep = batch.len() <= KEPT_SHAPES;
+    let mut begin = sql::begin(batch, tenant);
+    let rows = begin
+        .build()
+        .persistent(keep)
+        .fetch_all(&mut *connection)
+        .await;
+    let state = sql::state(&rows?, tenant)?;
+    let mut fold = Fold::new(state);
+    let outcomes = batch.iter().map(|command| fold.add(command)).collect();
+    let mut write = sql::write(&fold.into_rows());
+    let written = write.build().persistent(keep).execute(connection).await;
+    written?;
+    Ok(outcomes)
+}
+
+/// Whether the connection holds no transaction any more. SQLite may have ended it itself; then there is none to end.
+async fn rolled_back(connection: &mut SqliteConnection) -> bool {
+    match sqlx::query("ROLLBACK").execute(&mut *connection).await {
+        Ok(_) => true,
+        Err(error) => {
+            // 1: "cannot rollback - no transaction is active" (sqlite.org/rescode.html#error).
+            result_code(&error) == Some(1)
+        }
+    }
+}
+
+/// SQLite's primary result code (sqlite.org/rescode.html).
+fn result_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?;
+    code.parse::<u32>().ok().map(|code| code & 0xff)
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match result_code(&error) {
+            Some(5 | 6) => Self::Locked,
+            Some(8) => Self::ReadOnly,
+            Some(13) => Self::Full,
+            Some(11 | 26) => Self::Corrupt("SQLite finds the file damaged"),
+            Some(_) | None => Self::Database(error.to_string()),
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether a smaller batch may fare better.
+    fn concerns_one_change(&self) -> bool {
+        match self {
+            Self::Database(_) => true,
+            Self::Locked
+            | Self::Full
+            | Self::ReadOnly
+            | Self::Gone
+            | Self::Corrupt(_)
+            | Self::Closed => false,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! How a review ended, as it is recorded and told: the flat form of a [`Decision`].
+//!
+//! Apart, because it is the one thing that store, wire and guidance share. Invariant (P5): only an approval has the
+//! outcome `allow`, only a denial `deny`; whatever failed has neither risk nor outcome.
+
+use protocol::{
+    DecidedBy, Decision, Denial, Judge, Judgement, Outcome, Rationale, ReviewEvent, ReviewFailure,
+    ReviewStatus, RiskLevel, RuleId, UserAuthorization,
+};
+use serde::{Deserialize, Serialize};
+
+/// How a review ended. As JSON it is the body of the event that ended it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Verdict {
+    pub(crate) status: ReviewStatus,
+    pub(crate) decided_by: DecidedBy,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) risk_level: Option<RiskLevel>,
+    pub(crate) user_authorization: Option<UserAuthorization>,
+    pub(crate) rationale: Option<Rationale>,
+    pub(crate) rule_id: Option<RuleId>,
+    pub(crate) failure: Option<ReviewFailure>,
+}
+
+impl Verdict {
+    /// The flat form of `decision`. `persons_reason` is what a person said with a yes.
+    pub(crate) fn of(decision: Decision, persons_reason: Option<Rationale>) -> Self {
+        let (status, decided_by) = (decision.status(), decision.decided_by());
+        let bare = Self {
+            status,
+            decided_by,
+            outcome: outcome(status),
+            risk_level: None,
+            user_authorization: None,
+            rationale: None,
+            rule_id: None,
+            failure: None,
+        };
+        match decision {
+            Decision::Approved(grant) => match grant.judgement() {
+                Some(judgement) => bare.judged(judgement),
+                None => Self {
+                    rationale: persons_reason,
+                    ..bare
+                },
+            },
+            Decision::Denied(Denial::Judged(judgement)) => bare.judged(&judgement),
+            Decision::Denied(Denial::ByRule(rule)) => Self {
+                rule_id: Some(rule),
+                ..bare
+            },
+            Decision::Denied(Denial::ByPerson(reason)) => Self {
+                rationale: (!reason.is_empty()).then(|| reason.into()),
+                ..bare
+            },
+            Decision::Failed(failure) => Self {
+                failure: Some(failure),
+                ..bare
+            },
+            Decision::TimedOut | Decision::Aborted => bare,
+        }
+    }
+
+    /// A review that did not come off.
+    pub(crate) fn failed(failure: ReviewFailure) -> Self {
+        Self::of(Decision::Failed(failure), None)
+    }
+
+    /// The event that ends a review so; `None` for a verdict that is none.
+    pub(crate) fn event(&self) -> Option<ReviewEvent> {
+        match self.status {
+            ReviewStatus::Reviewing => None,
+            ReviewStatus::Approved => Some(ReviewEvent::Approved),
+            ReviewStatus::Denied => Some(ReviewEvent::Denied),
+            ReviewStatus::TimedOut => Some(ReviewEvent::TimedOut),
+            ReviewStatus::Aborted => Some(ReviewEvent::Aborted),
+            ReviewStatus::Failed => Some(ReviewEvent::Failed),
+        }
+    }
+
+    /// What the agent may do instead; nothing where it may do what it asked for.
+    pub(crate) fn guidance(&self) -> Option<&'static str> {
+        match self.status {
+            ReviewStatus::Reviewing | ReviewStatus::Approved => None,
+            ReviewStatus::Denied => Some(
+                "Do not seek the same effect by other means: no workaround, no detour, no smaller steps towards it. \
+                 Go on only with something materially safer, or explain the risk to the user and ask for a clear yes. \
+                 If neither is possible, stop and ask.",
+            ),
+            ReviewStatus::TimedOut => Some(
+                "The review was not finished in time. That says nothing about danger. Ask once more, or ask the user.",
+            ),
+            ReviewStatus::Aborted => Some(
+                "The question was taken back before it was decided. Ask again only if the action is still wanted.",
+            ),
+            ReviewStatus::Failed => Some(self.guidance_after_failure()),
+        }
+    }
+
+    fn guidance_after_failure(&self) -> &'static str {
+        let retryable = self
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.retryable);
+        if retryable {
+            "The review did not come off, so the action was not run. That says nothing about danger. Ask once more; if \
+             it fails again, tell the user, and do not seek the same effect by other means."
+        } else {
+            "The review did not come off, so the action was not run. That says nothing about danger, and asking again \
+             will not help until the cause is removed: tell the user, and do not seek the same effect by other means."
+        }
+    }
+
+    fn judged(self, judgement: &Judgement) -> Self {
+        let assessment = &judgement.assessment;
+        Self {
+            risk_level: Some(assessment.risk_level),
+            user_authorization: Some(assessment.user_authorization),
+            rationale: Some(assessment.rationale.clone()),
+            rule_id: match &judgement.judge {
+                Judge::BuiltIn(rule) => Some(rule.clone()),
+                Judge::Model => None,
+            },
+            ..self
+        }
+    }
+}
+
+fn outcome(status: ReviewStatus) -> Option<Outcome> {
+    match status {
+        ReviewStatus::Approved => Some(Outcome::Allow),
+        ReviewStatus::Denied => Some(Outcome::Deny),
+        ReviewStatus::Reviewing
+        | ReviewStatus::TimedOut
+        | ReviewStatus::Aborted
+        | ReviewStatus::Failed => None,
+    }
+}

@@ -1,0 +1,392 @@
+//! What the tests stand on: private folders, submissions, the embedded service, the real program, a plain HTTP client.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use protocol::{Action, ActionDigest, CallerId, Expected, Nonce, ReviewResource, ServerKey};
+use reviewer::{Reviewer, ReviewerSettings};
+use serde_json::{Value, json};
+use server::{Limits, Service, ServiceSettings, SigningKey};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::ServiceExt as _;
+
+/// A private folder, removed when the test ends.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("auto-review-{}", uuid::Uuid::new_v4()));
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .expect("a folder");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path("reviews.db")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+/// A model that takes the call and never answers, until it is dropped.
+pub(crate) struct SilentModel {
+    listener: TcpListener,
+}
+
+impl SilentModel {
+    pub(crate) fn new() -> Self {
+        // The kernel accepts; nobody reads.
+        Self {
+            listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> String {
+        let address = self.listener.local_addr().expect("an address");
+        format!(
+            "[[reviewer.model]]\nprovider = \"openai-chat\"\nbase_url = \"http://{address}/v1\"\nmodel = \"m\"\n"
+        )
+    }
+}
+
+/// The service inside this process.
+pub(crate) async fn embedded(folder: &Folder, settings: &str) -> Service {
+    with_limits(folder, settings, Limits::default()).await
+}
+
+pub(crate) async fn with_limits(folder: &Folder, settings: &str, limits: Limits) -> Service {
+    let settings: ReviewerSettings = toml::from_str(settings).expect("settings");
+    let reviewer = Reviewer::new(&settings, &|_| None).expect("a reviewer");
+    Service::open(ServiceSettings {
+        database: folder.database(),
+        signing_key: SigningKey::ephemeral().expect("a key"),
+        reviewer: Arc::new(reviewer),
+        speaks_for_user: BTreeSet::from(["adapter".to_owned()]),
+        limits,
+    })
+    .await
+    .expect("a service")
+}
+
+/// What the built-in reviewer allows.
+pub(crate) fn harmless() -> Action {
+    command(&["ls", "/usr"])
+}
+
+/// What the built-in reviewer denies.
+pub(crate) fn harmful() -> Action {
+    command(&["rm", "-rf", "/"])
+}
+
+/// What only a model or a person can judge.
+pub(crate) fn unclear() -> Action {
+    serde_json::from_value(json!({
+        "tool": "mcp_tool_call", "server": "tickets", "tool_name": "close", "arguments": {"id": 7},
+    }))
+    .expect("an action")
+}
+
+pub(crate) fn command(words: &[&str]) -> Action {
+    serde_json::from_value(json!({
+        "tool": "exec_command", "command": words, "cwd": "/srv/app",
+        "sandbox_permissions": "require_escalated", "justification": "to look around",
+    }))
+    .expect("an action")
+}
+
+pub(crate) fn submission(action: &Action) -> Value {
+    json!({
+        "version": 1,
+        "client": {"name": "test", "version": "0", "channel": "runner"},
+        "session": {"session_id": "s-1"},
+        "environment": {
+            "host": "h", "user": "u", "cwd": "/srv/app", "workspace_roots": ["/srv/app"],
+            "sandbox_mode": "workspace-write", "approval_policy": "on-request",
+        },
+        "action": action,
+        "action_digest": action.digest(),
+        "trigger": {"kind": "escalation_requested"},
+    })
+}
+
+/// The same with some fields changed.
+pub(crate) fn with(mut body: Value, changes: Value) -> Value {
+    let changes = changes.as_object().expect("an object").clone();
+    body.as_object_mut().expect("an object").extend(changes);
+    body
+}
+
+/// An answer as far as the tests look at it.
+#[derive(Debug, Clone)]
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) location: Option<String>,
+    pub(crate) content_type: String,
+    pub(crate) body: Value,
+}
+
+impl Answered {
+    pub(crate) fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or("-")
+    }
+
+    pub(crate) fn review_status(&self) -> &str {
+        self.body["status"].as_str().unwrap_or("-")
+    }
+
+    pub(crate) fn id(&self) -> String {
+        self.body["review_id"].as_str().expect("an id").to_owned()
+    }
+
+    pub(crate) fn resource(&self) -> ReviewResource {
+        serde_json::from_value(self.body.clone()).expect("a review")
+    }
+
+    /// Status and code of a refusal; status alone of anything else.
+    pub(crate) fn told(&self) -> (u16, &str) {
+        (self.status.as_u16(), self.code())
+    }
+
+    /// `status/step/code` of a failed review, the bare status otherwise.
+    pub(crate) fn end(&self) -> String {
+        let part = |name: &str| self.body["failure"][name].as_str().map(str::to_owned);
+        match (part("step"), part("code")) {
+            (Some(step), Some(code)) => format!("{}/{step}/{code}", self.review_status()),
+            (None, _) | (_, None) => self.review_status().to_owned(),
+        }
+    }
+}
+
+/// What a client that asked `nonce` as `caller` in session `s-1` expects.
+pub(crate) fn expected(action: &Action, caller: &CallerId, nonce: Nonce) -> Expected {
+    Expected {
+        action_digest: action.digest(),
+        session_id: Some("s-1".to_owned()),
+        caller: caller.clone(),
+        nonce,
+    }
+}
+
+pub(crate) fn redeem_body(digest: ActionDigest, session: Option<&str>) -> Value {
+    json!({"action_digest": digest, "session_id": session})
+}
+
+/// Calls a router in this process.
+pub(crate) async fn call(router: &Router, request: Request<Body>) -> Answered {
+    let response = router.clone().oneshot(request).await.expect("an answer");
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.expect("a body").to_bytes();
+    let header = |name: &str| {
+        let value = parts.headers.get(name)?;
+        Some(value.to_str().ok()?.to_owned())
+    };
+    Answered {
+        status: parts.status,
+        location: header("location"),
+        content_type: header("content-type").unwrap_or_default(),
+        body: serde_json::from_slice(&bytes).unwrap_or_default(),
+    }
+}
+
+pub(crate) async fn get(router: &Router, path: &str) -> Answered {
+    let request = Request::get(path).body(Body::empty()).expect("a request");
+    call(router, request).await
+}
+
+pub(crate) async fn post(router: &Router, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
+    let mut request = Request::post(path).header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = Body::from(body.to_string());
+    call(router, request.body(body).expect("a request")).await
+}
+
+/// Submits and waits for the end.
+pub(crate) async fn submit(router: &Router, body: &Value) -> Answered {
+    post(router, "/v1/reviews", &[("prefer", "wait=30")], body).await
+}
+
+/// The program `auto-review-server`, with a settings file of its own.
+pub(crate) struct Program {
+    pub(crate) config: PathBuf,
+}
+
+impl Program {
+    pub(crate) fn new(folder: &Folder, settings: &str) -> Self {
+        let config = folder.path("settings.toml");
+        let database = folder.database();
+        let text = format!("database_url = \"sqlite:{}\"\n{settings}", database.display());
+        std::fs::write(&config, text).expect("settings");
+        Self { config }
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--config").arg(&self.config);
+        command
+    }
+
+    pub(crate) fn output(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.command(arguments).output().expect("it ran");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (
+            output.status.code().unwrap_or(-1),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+
+    pub(crate) fn token(&self) -> String {
+        let (code, out, err) = self.output(&["token", "create", "--name", "test"]);
+        assert_eq!(code, 0, "{err}");
+        out.trim().to_owned()
+    }
+
+    pub(crate) fn key(&self) -> ServerKey {
+        let (code, out, err) = self.output(&["key", "show"]);
+        assert_eq!(code, 0, "{err}");
+        out.trim().parse().expect("a key")
+    }
+
+    pub(crate) fn serve(&self) -> Server {
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
+        Server::start(&mut command)
+    }
+}
+
+pub(crate) fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_auto-review-server"))
+}
+
+/// A server that runs, killed when the test ends.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a server");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+        stdout.read_line(&mut line).expect("a line");
+        let address = line.trim().strip_prefix("listening on http://");
+        let address = address.and_then(|text| text.parse().ok());
+        Self {
+            address: address.unwrap_or_else(|| panic!("not ready: {line:?}")),
+            child,
+        }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    /// SIGTERM; the exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
+        self.child.wait().expect("gone").code()
+    }
+
+    pub(crate) async fn get(&self, token: &str, path: &str) -> Answered {
+        self.call(&format!("GET {path} HTTP/1.1\r\n{}", bearer(token)), "").await
+    }
+
+    pub(crate) async fn post(&self, token: &str, path: &str, body: &Value) -> Answered {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\n{}prefer: wait=30\r\ncontent-type: application/json\r\n",
+            bearer(token)
+        );
+        self.call(&head, &body.to_string()).await
+    }
+
+    /// Sends `head` and what every call has, then `body`; reads the answer.
+    pub(crate) async fn call(&self, head: &str, body: &str) -> Answered {
+        let text = exchange(self.address, head, body).await;
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let header = |name: &str| {
+            head.lines()
+                .filter_map(|line| line.split_once(": "))
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.to_owned())
+        };
+        Answered {
+            status: status.unwrap_or(StatusCode::IM_A_TEAPOT),
+            location: header("location"),
+            content_type: header("content-type").unwrap_or_default(),
+            body: serde_json::from_str(body).unwrap_or_default(),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().unwrap_or_default();
+        drop(self.child.wait());
+    }
+}
+
+pub(crate) fn bearer(token: &str) -> String {
+    format!("authorization: Bearer {token}\r\n")
+}
+
+async fn exchange(address: SocketAddr, head: &str, body: &str) -> String {
+    let request = format!(
+        "{head}host: test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let exchanging = async {
+        let mut connection = tokio::net::TcpStream::connect(address).await?;
+        connection.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(60), exchanging).await;
+    // A server that dies in the middle answers nothing.
+    answer.expect("an answer in time").unwrap_or_default()
+}
+
+/// Asks again until `wanted` says yes; the last answer.
+pub(crate) async fn until<F: Future<Output = Answered>>(
+    ask: impl Fn() -> F,
+    wanted: impl Fn(&Answered) -> bool,
+) -> Answered {
+    for _ in 0..300 {
+        let answered = ask().await;
+        if wanted(&answered) {
+            return answered;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it did not come to that in 15 s");
+}
