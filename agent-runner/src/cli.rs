@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use protocol::SandboxPermissions;
 
 use crate::config::{ApprovalPolicy, Overrides, SandboxMode};
 
@@ -54,18 +55,13 @@ pub(crate) struct SettingsArgs {
 
 /// `agent-runner exec`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "one switch a flag")]
 pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
     #[command(flatten)]
     pub(crate) context: ContextArgs,
-    /// Ask to leave the walls: the whole host as this user.
-    #[arg(long, conflicts_with = "unconfined")]
-    pub(crate) escalate: bool,
-    /// Ask for no walls at all, for programs that namespaces break, such as sudo.
-    #[arg(long)]
-    pub(crate) unconfined: bool,
+    #[command(flatten)]
+    pub(crate) wish: WishArgs,
     /// Why, for the reviewer.
     #[arg(long, value_name = "TEXT")]
     pub(crate) justification: Option<String>,
@@ -86,6 +82,33 @@ pub(crate) struct Exec {
         value_name = "CMD"
     )]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Which walls the command wants moved.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct WishArgs {
+    /// Ask to leave the walls: the whole host as this user.
+    #[arg(long, conflicts_with = "unconfined")]
+    escalate: bool,
+    /// Ask for no walls at all, for programs that namespaces break, such as sudo.
+    #[arg(long)]
+    unconfined: bool,
+}
+
+impl WishArgs {
+    /// The permissions that the flags ask for.
+    pub(crate) fn permissions(self) -> SandboxPermissions {
+        match self {
+            Self {
+                unconfined: true, ..
+            } => SandboxPermissions::RequireUnconfined,
+            Self { escalate: true, .. } => SandboxPermissions::RequireEscalated,
+            Self {
+                escalate: false,
+                unconfined: false,
+            } => SandboxPermissions::UseDefault,
+        }
+    }
 }
 
 /// What the conversation was.
@@ -125,12 +148,8 @@ pub(crate) struct Sandbox {
 pub(crate) struct Explain {
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
-    /// Explain it as an escalation.
-    #[arg(long, conflicts_with = "unconfined")]
-    pub(crate) escalate: bool,
-    /// Explain it without walls.
-    #[arg(long)]
-    pub(crate) unconfined: bool,
+    #[command(flatten)]
+    pub(crate) wish: WishArgs,
     /// As JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -199,7 +199,10 @@ async fn print_history(service: &DemoService, out: &mut dyn Write) -> std::io::R
         writeln!(
             out,
             "{status:<10}  {by:<9}  {risk:<8}  {action:<48}  {}",
-            cut(&protocol::Printable(&why).to_string(), 80)
+            cut(
+                &protocol::Printable(&why.replace("\nhint: ", "; ")).to_string(),
+                80
+            )
         )?;
     }
     Ok(())

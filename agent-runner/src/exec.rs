@@ -85,9 +85,9 @@ pub(crate) async fn inside(
 ) -> Result<u8, Failure> {
     let program = prepared.program(environment, &request.argv)?;
     let policy = prepared.policy.clone();
-    let command = command(prepared, request, program)?.with_stdin(Stdin::Inherit);
+    let command = command(prepared, environment, request, program)?.with_stdin(Stdin::Inherit);
     let plan = Plan::confined(&policy, &command)?;
-    finish(launch(plan, command, Screen::of(request)).await?, report)
+    finish(&launch(plan, command, Screen::of(request)).await?, report)
 }
 
 /// Without walls, by full access chosen by name. The crossing is on record before it happens.
@@ -105,11 +105,11 @@ async fn full_access(
         &prepared.writable_roots,
     )
     .map_err(hold_failure)?;
-    let action = action(&prepared, request, &files, None)?;
+    let action = action(&prepared, environment, request, &files, None)?;
     record(&prepared, request, &action, JournalEvent::FullAccess)?;
-    let command = command(prepared, request, program)?.with_stdin(Stdin::Inherit);
+    let command = command(prepared, environment, request, program)?.with_stdin(Stdin::Inherit);
     let plan = Plan::full_access(PermittedAction::by_full_access(name, action), &command)?;
-    finish(launch(plan, command, Screen::of(request)).await?, report)
+    finish(&launch(plan, command, Screen::of(request)).await?, report)
 }
 
 /// Asked first; run by what the answer permits and by nothing else.
@@ -127,7 +127,13 @@ async fn asked(
         &prepared.writable_roots,
     )
     .map_err(hold_failure)?;
-    let action = action(&prepared, request, &files, asking.stdin.as_deref())?;
+    let action = action(
+        &prepared,
+        environment,
+        request,
+        &files,
+        asking.stdin.as_deref(),
+    )?;
     let body = submission(
         &prepared,
         environment,
@@ -151,7 +157,7 @@ async fn asked(
 
     files.confirm(&program).map_err(hold_failure)?;
     let policy = prepared.policy.clone();
-    let mut command = command(prepared, request, program)?;
+    let mut command = command(prepared, environment, request, program)?;
     for sealed in files.sealed {
         command = command.with_sealed(sealed);
     }
@@ -162,7 +168,7 @@ async fn asked(
     });
     let plan = plan(&policy, permitted, &command)?;
     finish(
-        launch(plan, command, Screen::of(request)).await?,
+        &launch(plan, command, Screen::of(request)).await?,
         asking.report,
     )
 }
@@ -266,8 +272,13 @@ fn trade(
     Ok(permitted)
 }
 
-fn command(prepared: Prepared, request: &RunRequest, program: Program) -> Result<Command, Failure> {
-    let env = prepared.env(request.permissions);
+fn command(
+    prepared: Prepared,
+    environment: &Environment,
+    request: &RunRequest,
+    program: Program,
+) -> Result<Command, Failure> {
+    let env = prepared.env(environment, request.permissions);
     let command = Command::new(request.argv.iter().cloned(), program, prepared.directory)?;
     Ok(command.with_environment(env.pairs().iter().cloned())?)
 }
@@ -312,7 +323,7 @@ fn record(
     Ok(journal::append(&prepared.state.journal(), &entry)?)
 }
 
-fn finish(ending: Ending, report: &mut Report) -> Result<u8, Failure> {
+fn finish(ending: &Ending, report: &mut Report) -> Result<u8, Failure> {
     report.confinement = serde_json::to_value(&ending.run.confinement).ok();
     report.denials = serde_json::to_value(&ending.run.denials).ok();
     report.signal = ending.signal();

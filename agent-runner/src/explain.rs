@@ -68,7 +68,7 @@ pub(crate) async fn explain(
     let request = RunRequest {
         argv: args.command.clone(),
         cwd: request::working_directory(args.settings.cd.as_deref())?,
-        permissions: request::permissions(args.escalate, args.unconfined),
+        permissions: args.wish.permissions(),
         justification: None,
         session: protocol::SessionReference::default(),
         transcript: protocol::Transcript::default(),
@@ -127,7 +127,7 @@ impl Explanation {
         };
         explanation.program = Some(program.path().display().to_string());
         if inside {
-            let env = prepared.env(request.permissions);
+            let env = prepared.env(environment, request.permissions);
             let command = Command::new(request.argv.iter().cloned(), program, prepared.directory)?
                 .with_environment(env.pairs().iter().cloned())?;
             let plan = Plan::confined(&prepared.policy, &command)?;
@@ -200,18 +200,18 @@ fn shown_plan(plan: &Plan) -> String {
     let mut lines = Vec::new();
     if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(plan) {
         for (name, value) in &fields {
-            match value {
-                serde_json::Value::Array(items)
-                    if items.iter().any(serde_json::Value::is_object) =>
-                {
-                    lines.push(format!("{name}:"));
-                    lines.extend(
-                        items
-                            .iter()
-                            .map(|item| format!("  {}", Printable(&item.to_string()))),
-                    );
-                }
-                value => lines.push(format!("{name}: {}", Printable(&value.to_string()))),
+            let operations = value
+                .as_array()
+                .filter(|items| items.iter().any(serde_json::Value::is_object));
+            if let Some(items) = operations {
+                lines.push(format!("{name}:"));
+                lines.extend(
+                    items
+                        .iter()
+                        .map(|item| format!("  {}", Printable(&item.to_string()))),
+                );
+            } else {
+                lines.push(format!("{name}: {}", Printable(&value.to_string())));
             }
         }
     }
@@ -287,7 +287,7 @@ fn built_in(
         &prepared.writable_roots,
     )
     .map_err(hold_failure)?;
-    let asked = action(prepared, request, &files, None)?;
+    let asked = action(prepared, environment, request, &files, None)?;
     let body = submission(prepared, environment, request, asked, question.trigger)?;
     let escalation = protocol::Escalation::from_submission(
         protocol::Nonce::fresh(uuid::Uuid::new_v4()),

@@ -24,7 +24,7 @@ enum Line {
     /// A review, from the server.
     Server(Box<HistoryEntry>),
     /// Something that only the runner could record.
-    Journal(JournalEntry),
+    Journal(Box<JournalEntry>),
 }
 
 /// Prints the history to `out`.
@@ -48,7 +48,7 @@ pub(crate) async fn history(
         journal
             .into_iter()
             .filter(|entry| matches(entry, wanted))
-            .map(Line::Journal),
+            .map(|entry| Line::Journal(Box::new(entry))),
     );
     lines.sort_by_key(|line| std::cmp::Reverse(line.at()));
     lines.truncate(limit);
@@ -124,7 +124,7 @@ impl Line {
     fn status(&self) -> &'static str {
         match self {
             Self::Server(entry) => entry.review.status.title(),
-            Self::Journal(entry) => match entry.event {
+            Self::Journal(entry) => match &entry.event {
                 JournalEvent::ReviewFailed { .. } => "Failed",
                 JournalEvent::FullAccess => "Full access",
             },
@@ -229,7 +229,10 @@ fn print_table(lines: &[Line], out: &mut dyn Write) -> std::io::Result<()> {
     for line in lines {
         let at = line.at().strftime("%Y-%m-%d %H:%M:%S").to_string();
         let action = cut(&shown_action(line.action()), 44);
-        let why = cut(&Printable(&line.why()).to_string(), 90);
+        let why = cut(
+            &Printable(&line.why().replace("\nhint: ", "; ")).to_string(),
+            90,
+        );
         let (status, by, risk) = (line.status(), line.by(), line.risk());
         writeln!(
             out,

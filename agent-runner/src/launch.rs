@@ -108,7 +108,7 @@ async fn wait(running: &Running, signals: &mut Signals) -> io::Result<Option<End
                 running.signal(signal.number()).unwrap_or_default();
                 interrupts += u32::from(signal == EndSignal::Interrupt);
                 if signal != EndSignal::Interrupt || interrupts >= INTERRUPTS {
-                    told.get_or_insert((signal, tokio::time::Instant::now() + GRACE));
+                    told.get_or_insert_with(|| (signal, tokio::time::Instant::now() + GRACE));
                 }
             }
             () = sleep_until(patience) => {
@@ -135,14 +135,23 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err takes"
+)]
 fn start_failure(error: SandboxError) -> Failure {
-    let code = match &error {
-        SandboxError::NotFound { .. } => NOT_FOUND,
-        SandboxError::NotExecutable { .. } => NOT_PERMITTED,
-        _ => return Failure::runner(&error),
-    };
-    Failure {
-        code,
-        ..Failure::runner(&error)
+    let failure = Failure::runner(&error);
+    if matches!(error, SandboxError::NotFound { .. }) {
+        Failure {
+            code: NOT_FOUND,
+            ..failure
+        }
+    } else if matches!(error, SandboxError::NotExecutable { .. }) {
+        Failure {
+            code: NOT_PERMITTED,
+            ..failure
+        }
+    } else {
+        failure
     }
 }

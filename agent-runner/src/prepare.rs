@@ -101,14 +101,21 @@ impl Prepared {
         environment: &Environment,
         argv: &[OsString],
     ) -> Result<Program, Failure> {
-        let outside = |folder: &&PathBuf| {
+        self.find(argv, self.trusted_path(environment))
+    }
+
+    /// The folders in which programs are looked up, without those that commands may write.
+    fn trusted_path<'a>(
+        &'a self,
+        environment: &'a Environment,
+    ) -> impl Iterator<Item = &'a PathBuf> {
+        environment.path.iter().filter(|folder| {
             let resolved = folder.canonicalize().unwrap_or_else(|_| (*folder).clone());
             !self
                 .writable_roots
                 .iter()
                 .any(|root| resolved.starts_with(root))
-        };
-        self.find(argv, environment.path.iter().filter(outside))
+        })
     }
 
     fn find<'a>(
@@ -121,7 +128,11 @@ impl Prepared {
     }
 
     /// The environment of a command with these permissions.
-    pub(crate) fn env(&self, permissions: SandboxPermissions) -> PassedEnv {
+    pub(crate) fn env(
+        &self,
+        environment: &Environment,
+        permissions: SandboxPermissions,
+    ) -> PassedEnv {
         let mut env = self.env.clone();
         if permissions == SandboxPermissions::UseDefault
             && self.settings.sandbox != SandboxMode::DangerFullAccess
@@ -132,14 +143,21 @@ impl Prepared {
                 // The name that tools of this field look for.
                 env.set("CODEX_SANDBOX_NETWORK_DISABLED", "1");
             }
+        } else if let Ok(path) = std::env::join_paths(self.trusted_path(environment)) {
+            // What a command put on the path must not run outside the walls, by any program's hand.
+            env.set("PATH", path);
         }
         env
     }
 }
 
 /// A file that cannot be found or held, as the end of a run.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err takes"
+)]
 pub(crate) fn hold_failure(error: HoldError) -> Failure {
-    let code = match error {
+    let code = match &error {
         HoldError::NotFound(_) => NOT_FOUND,
         HoldError::NotExecutable { .. } | HoldError::Unreadable { .. } | HoldError::Changed(_) => {
             NOT_PERMITTED
@@ -157,6 +175,7 @@ pub(crate) fn hold_failure(error: HoldError) -> Failure {
 /// A word or variable is not UTF-8, or a value breaks a rule of the wire: what cannot be shown whole is not asked.
 pub(crate) fn action(
     prepared: &Prepared,
+    environment: &Environment,
     request: &RunRequest,
     files: &HeldFiles,
     stdin: Option<&[u8]>,
@@ -177,7 +196,7 @@ pub(crate) fn action(
         })
         .collect::<Result<Vec<_>, _>>()?;
     let env = prepared
-        .env(request.permissions)
+        .env(environment, request.permissions)
         .shown(&key)
         .map_err(|name| not_shown(&format!("the variable `{name}`")))?;
     let action = Action::Command(CommandAction {
@@ -271,7 +290,7 @@ pub(crate) fn run_request(
     Ok(RunRequest {
         argv: args.command.clone(),
         cwd: request::working_directory(args.settings.cd.as_deref())?,
-        permissions: request::permissions(args.escalate, args.unconfined),
+        permissions: args.wish.permissions(),
         justification: args.justification.clone(),
         session: request::session(&args.context, environment),
         transcript: request::transcript(&args.context)?,

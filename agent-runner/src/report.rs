@@ -97,7 +97,8 @@ impl Refusal {
     pub(crate) fn new(command: &str, who: &str, why: &str, instead: &str) -> Self {
         Self {
             what: format!("agent-runner: not run: `{command}` {who}"),
-            why: format!("why: {}", Printable(why)),
+            // A hint has a line of its own elsewhere; here there are three lines and no more.
+            why: format!("why: {}", Printable(&why.replace("\nhint: ", "; "))),
             instead: format!("next: {instead}"),
         }
     }

@@ -45,15 +45,6 @@ pub(crate) enum TerminalWish {
     Own,
 }
 
-/// The permissions that the flags ask for.
-pub(crate) fn permissions(escalate: bool, unconfined: bool) -> SandboxPermissions {
-    match (escalate, unconfined) {
-        (_, true) => SandboxPermissions::RequireUnconfined,
-        (true, false) => SandboxPermissions::RequireEscalated,
-        (false, false) => SandboxPermissions::UseDefault,
-    }
-}
-
 /// The working directory: `--cd`, else where the runner was started.
 ///
 /// # Errors

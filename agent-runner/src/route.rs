@@ -45,9 +45,8 @@ pub(crate) enum Refusal {
 #[derive(Debug, Clone, Copy)]
 struct Facts {
     sandbox: SandboxMode,
-    wants_out: bool,
-    dangerous: bool,
-    known_safe: bool,
+    permissions: SandboxPermissions,
+    class: Class,
 }
 
 impl Route {
@@ -59,12 +58,8 @@ impl Route {
     ) -> Self {
         let facts = Facts {
             sandbox: settings.sandbox,
-            wants_out: permissions != SandboxPermissions::UseDefault,
-            dangerous: reading
-                .commands()
-                .iter()
-                .any(|command| command.class() == Class::Dangerous),
-            known_safe: reading.known_safe(),
+            permissions,
+            class: class(reading),
         };
         match trigger(settings.approval, facts) {
             Some(trigger) => ask(settings, trigger),
@@ -121,21 +116,34 @@ impl Refusal {
     }
 }
 
+/// What the command is as a whole: as dangerous as its most dangerous part, and safe only when all of it is.
+fn class(reading: &Reading) -> Class {
+    if reading
+        .commands()
+        .iter()
+        .any(|command| command.class() == Class::Dangerous)
+    {
+        Class::Dangerous
+    } else if reading.known_safe() {
+        Class::KnownSafe
+    } else {
+        Class::Unknown
+    }
+}
+
 /// What makes it a question under `policy`, if anything does.
 fn trigger(policy: ApprovalPolicy, facts: Facts) -> Option<TriggerKind> {
     // Under full access there are no walls to leave.
-    let leaves = facts.wants_out && facts.sandbox != SandboxMode::DangerFullAccess;
+    let leaves = facts.permissions != SandboxPermissions::UseDefault
+        && facts.sandbox != SandboxMode::DangerFullAccess;
     if leaves {
         return Some(TriggerKind::EscalationRequested);
     }
-    let untrusted = match policy {
-        ApprovalPolicy::Untrusted => !facts.known_safe,
-        ApprovalPolicy::Never
-        | ApprovalPolicy::Granular(_)
-        | ApprovalPolicy::OnRequest
-        | ApprovalPolicy::OnFailure => false,
+    let asks = match (policy, facts.class) {
+        (_, Class::Dangerous) | (ApprovalPolicy::Untrusted, Class::Unknown) => true,
+        (_, Class::KnownSafe | Class::Unknown) => false,
     };
-    (facts.dangerous || untrusted).then_some(TriggerKind::UntrustedCommand)
+    asks.then_some(TriggerKind::UntrustedCommand)
 }
 
 fn ask(settings: &Settings, trigger: TriggerKind) -> Route {
@@ -155,21 +163,25 @@ fn ask(settings: &Settings, trigger: TriggerKind) -> Route {
 
 #[cfg(test)]
 mod tests {
-    use super::{Facts, trigger};
-    use crate::config::{ApprovalPolicy, SandboxMode};
+    use exec_policy::{Class, Reading};
+    use protocol::SandboxPermissions::{self, RequireEscalated, UseDefault};
+
+    use super::{Facts, class, trigger};
+    use crate::config::ApprovalPolicy::{self, Never, OnFailure, OnRequest, Untrusted};
+    use crate::config::SandboxMode::{self, DangerFullAccess, ReadOnly, WorkspaceWrite};
 
     fn asks(
         policy: ApprovalPolicy,
         sandbox: SandboxMode,
-        [wants_out, dangerous, known_safe]: [bool; 3],
+        permissions: SandboxPermissions,
+        class: Class,
     ) -> bool {
         trigger(
             policy,
             Facts {
                 sandbox,
-                wants_out,
-                dangerous,
-                known_safe,
+                permissions,
+                class,
             },
         )
         .is_some()
@@ -177,28 +189,50 @@ mod tests {
 
     #[test]
     fn the_matrix_holds_for_every_policy_and_mode() {
-        use ApprovalPolicy::{Never, OnFailure, OnRequest, Untrusted};
-        use SandboxMode::{DangerFullAccess, ReadOnly, WorkspaceWrite};
-        let plain = [false, false, false];
-        let safe = [false, false, true];
-        let out = [true, false, false];
-        let dangerous = [false, true, false];
-        for policy in [Never, OnRequest, OnFailure] {
-            for mode in [ReadOnly, WorkspaceWrite, DangerFullAccess] {
-                assert!(!asks(policy, mode, plain), "{policy:?} {mode:?}");
-                assert!(asks(policy, mode, dangerous), "{policy:?} {mode:?}");
-                assert_eq!(
-                    asks(policy, mode, out),
-                    mode != DangerFullAccess,
+        for mode in [ReadOnly, WorkspaceWrite, DangerFullAccess] {
+            for policy in [Never, OnRequest, OnFailure] {
+                assert!(
+                    !asks(policy, mode, UseDefault, Class::Unknown),
                     "{policy:?} {mode:?}"
                 );
+                assert!(
+                    asks(policy, mode, UseDefault, Class::Dangerous),
+                    "{policy:?} {mode:?}"
+                );
+                let leaves = asks(policy, mode, RequireEscalated, Class::Unknown);
+                assert_eq!(leaves, mode != DangerFullAccess, "{policy:?} {mode:?}");
             }
+            assert!(
+                asks(Untrusted, mode, UseDefault, Class::Unknown),
+                "{mode:?}"
+            );
+            assert!(
+                !asks(Untrusted, mode, UseDefault, Class::KnownSafe),
+                "{mode:?}"
+            );
+            assert!(
+                asks(Untrusted, mode, UseDefault, Class::Dangerous),
+                "{mode:?}"
+            );
         }
-        for mode in [ReadOnly, WorkspaceWrite, DangerFullAccess] {
-            assert!(asks(Untrusted, mode, plain));
-            assert!(!asks(Untrusted, mode, safe));
-            assert!(asks(Untrusted, mode, dangerous));
-        }
-        assert!(asks(Untrusted, WorkspaceWrite, [true, false, true]));
+        assert!(asks(
+            Untrusted,
+            WorkspaceWrite,
+            RequireEscalated,
+            Class::KnownSafe
+        ));
+    }
+
+    #[test]
+    fn a_forced_removal_is_dangerous_wherever_it_stands() {
+        let class = |words: &[&str]| {
+            class(&Reading::of_argv(
+                &words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>(),
+            ))
+        };
+        assert_eq!(class(&["rm", "-rf", "x"]), Class::Dangerous);
+        assert_eq!(class(&["bash", "-lc", "ls && (rm -f x)"]), Class::Dangerous);
+        assert_eq!(class(&["ls", "-l"]), Class::KnownSafe);
+        assert_eq!(class(&["make"]), Class::Unknown);
     }
 }

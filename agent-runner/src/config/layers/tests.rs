@@ -217,7 +217,10 @@ fn managed_requirements_bind() {
             .hold(toml::from_str::<Requirements>(text).expect("requirements"))
             .map_err(|error| match error {
                 ConfigError::Forbidden { key, .. } => key,
-                other => panic!("another error: {other}"),
+                other @ (ConfigError::Read { .. }
+                | ConfigError::Syntax { .. }
+                | ConfigError::Value { .. }
+                | ConfigError::Unsupported { .. }) => panic!("another error: {other}"),
             })
     };
     assert_eq!(
