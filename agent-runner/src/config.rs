@@ -6,8 +6,11 @@
 
 mod codex;
 mod environment;
+mod error;
 mod layers;
+mod requirements;
 mod runner;
+mod shared_file;
 
 pub(crate) use codex::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, WorkspaceWrite};
 pub(crate) use environment::Environment;

@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use crate::cli;
 use crate::config::{Environment, Overrides, Settings};
-use crate::failure::{Failure, RUNNER_FAILED};
+use crate::failure::Failure;
 use crate::journal::{self, JournalEntry, JournalEvent};
 use crate::report::shown_command;
+use crate::review_client::ReviewClient;
 use crate::reviewers;
 use crate::state::State;
 
@@ -42,7 +43,7 @@ pub(crate) async fn history(
     let wanted = args.status.map(cli::StatusArg::status);
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
 
-    let mut lines: Vec<Line> = reviews(&settings, environment, &state, wanted, limit).await?;
+    let (mut lines, unread) = reviews(&settings, environment, &state, wanted, limit).await;
     let journal = journal::read(&state.journal())?;
     lines.extend(
         journal
@@ -58,25 +59,53 @@ pub(crate) async fn history(
     } else {
         print_table(&lines, out)
     };
-    match printed {
-        Ok(()) => Ok(0),
+    match (printed, unread) {
+        (Ok(()), None) => Ok(0),
+        (Ok(()), Some(unread)) => Err(unread),
         // Whoever read it has read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
-        Err(error) => Err(Failure {
-            code: RUNNER_FAILED,
-            message: format!("cannot print the history: {error}"),
-        }),
+        (Err(error), _) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        (Err(error), _) => Err(Failure::because(format!(
+            "cannot print the history: {error}"
+        ))),
     }
 }
 
+/// The reviews of the configured reviewer and, where that is somewhere else, those that a person decided here. What
+/// could not be read comes back beside what could.
 async fn reviews(
     settings: &Settings,
     environment: &Environment,
     state: &State,
     status: Option<ReviewStatus>,
     limit: usize,
+) -> (Vec<Line>, Option<Failure>) {
+    let mut lines = Vec::new();
+    let mut unread = None;
+    let mut clients = vec![reviewers::configured(settings, environment, state).await];
+    if settings.runner.server.is_some() && state.database().exists() {
+        clients.push(reviewers::local(settings, environment, state).await);
+    }
+    for client in clients {
+        let read = match client {
+            Ok(client) => read_all(client, status, limit).await,
+            Err(failure) => Err(failure),
+        };
+        match read {
+            Ok(more) => lines.extend(more),
+            Err(failure) => {
+                let message = format!("not all of the history could be read: {}", failure.message);
+                unread = Some(Failure { message, ..failure });
+            }
+        }
+    }
+    (lines, unread)
+}
+
+async fn read_all(
+    client: ReviewClient,
+    status: Option<ReviewStatus>,
+    limit: usize,
 ) -> Result<Vec<Line>, Failure> {
-    let client = reviewers::configured(settings, environment, state).await?;
     let mut lines = Vec::new();
     let mut before = None;
     let ended = loop {
@@ -92,12 +121,7 @@ async fn reviews(
                     break Ok(());
                 }
             }
-            Err(failure) => {
-                break Err(Failure::because(format!(
-                    "cannot read the history: {}",
-                    failure.message
-                )));
-            }
+            Err(failure) => break Err(Failure::because(failure.message)),
         }
     };
     client.close().await;

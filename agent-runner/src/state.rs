@@ -94,7 +94,6 @@ impl State {
         &self.dir
     }
 
-    #[cfg(feature = "embedded")]
     /// The embedded server's database.
     pub(crate) fn database(&self) -> PathBuf {
         self.dir.join("reviews.sqlite")

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use protocol::ServerKey;
 use serde::Deserialize;
 
-use super::layers::ConfigError;
+use super::error::ConfigError;
 use crate::config::Environment;
 
 /// The file as it is written.

@@ -1,7 +1,7 @@
-use super::{
-    ApprovalPolicy, ApprovalsReviewer, ConfigError, Environment, Overrides, Requirements,
-    RunnerSettings, SandboxMode, Settings, parse_override,
-};
+use super::super::error::ConfigError;
+use super::super::requirements::Requirements;
+use super::super::{ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode};
+use super::{Overrides, RunnerSettings, Settings, parse_override};
 
 struct Home(std::path::PathBuf);
 

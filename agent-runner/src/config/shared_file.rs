@@ -1,0 +1,126 @@
+//! The keys of the shared settings file, one layer of them at a time.
+//!
+//! Apart, because it is the list of what is honoured, what is none of our business, and what refuses.
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::WorkspaceWrite;
+use super::error::{ConfigError, read_value, unsupported};
+use super::layers::Settings;
+
+/// Top-level keys of the shared file that concern the agent and not what a command may do.
+const NOT_OURS: &str = "\
+    analytics agents apps chatgpt_base_url check_for_update_on_startup cli_auth_credentials_store \
+    compact_prompt developer_instructions disable_paste_burst disable_response_storage allow_login_shell \
+    experimental_compact_prompt_file feedback file_opener forced_chatgpt_workspace_id \
+    forced_login_method hide_agent_reasoning history instructions log_dir mcp_servers \
+    mcp_oauth_callback_port mcp_oauth_credentials_store memories model model_auto_compact_token_limit \
+    model_catalog_json model_context_window model_instructions_file model_max_output_tokens \
+    model_provider model_providers model_reasoning_effort model_reasoning_summary \
+    model_supports_reasoning_summaries model_verbosity notice notify oss_provider otel personality \
+    plan_mode_reasoning_effort plugins preferred_auth_method profiles project_doc_fallback_filenames \
+    project_doc_max_bytes project_root_markers review_model service_tier show_raw_agent_reasoning skills \
+    sqlite_home suppress_unstable_features_warning tool_output_token_limit tools tui tui_app_server \
+    web_search windows zsh_path";
+
+/// Keys that ask for something that does not stand yet: skipping them would be less strict than what was asked.
+const REFUSED: &[(&str, &str)] = &[
+    ("permissions", "named permission profiles"),
+    ("default_permissions", "named permission profiles"),
+    ("profile", "a default profile"),
+    ("shell_environment_policy", "a policy for the environment"),
+    ("experimental_network", "managed networking"),
+    ("hooks", "hooks"),
+];
+
+impl Settings {
+    /// Applies one layer of the shared file's keys.
+    pub(super) fn apply(&mut self, table: &Table, file: &str) -> Result<(), ConfigError> {
+        let mut unknown = Vec::new();
+        for (key, value) in table {
+            match key.as_str() {
+                "sandbox_mode" => self.set_sandbox(read_value(value, file, "sandbox_mode")?, file),
+                "approval_policy" => {
+                    self.set_approval(read_value(value, file, "approval_policy")?, file)
+                }
+                "approvals_reviewer" => {
+                    self.reviewer = read_value(value, file, "approvals_reviewer")?;
+                    self.origins.insert("approvals_reviewer", file.to_owned());
+                }
+                "sandbox_workspace_write" => self.apply_workspace_write(value, file)?,
+                "auto_review" => self.apply_auto_review(value, file)?,
+                "features" => refuse_features(value, file)?,
+                "projects" => {}
+                other if NOT_OURS.split_whitespace().any(|name| name == other) => {}
+                other => match REFUSED.iter().find(|(refused, _)| *refused == other) {
+                    Some((key, what)) => return Err(unsupported(file, key, what)),
+                    None => unknown.push(other.to_owned()),
+                },
+            }
+        }
+        if !unknown.is_empty() {
+            self.notes.push(format!(
+                "`{file}` has keys that mean nothing here: {}",
+                unknown.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
+    fn apply_workspace_write(&mut self, value: &Value, file: &str) -> Result<(), ConfigError> {
+        let wanted: WorkspaceWrite = read_value(value, file, "sandbox_workspace_write")?;
+        // A later layer replaces only the keys that it names.
+        let names = value.as_table().cloned().unwrap_or_default();
+        if names.contains_key("writable_roots") {
+            self.workspace_write.writable_roots = wanted.writable_roots;
+        }
+        if names.contains_key("network_access") {
+            self.workspace_write.network_access = wanted.network_access;
+        }
+        if names.contains_key("exclude_tmpdir_env_var") {
+            self.workspace_write.exclude_tmpdir_env_var = wanted.exclude_tmpdir_env_var;
+        }
+        if names.contains_key("exclude_slash_tmp") {
+            self.workspace_write.exclude_slash_tmp = wanted.exclude_slash_tmp;
+        }
+        self.origins
+            .insert("sandbox_workspace_write", file.to_owned());
+        Ok(())
+    }
+
+    fn apply_auto_review(&mut self, value: &Value, file: &str) -> Result<(), ConfigError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct AutoReview {
+            policy: Option<String>,
+        }
+        let table: AutoReview = read_value(value, file, "auto_review")?;
+        if table.policy.is_some() {
+            self.policy_section = table.policy;
+            self.origins.insert("auto_review.policy", file.to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn refuse_features(value: &Value, file: &str) -> Result<(), ConfigError> {
+    let proxy = value
+        .as_table()
+        .and_then(|features| features.get("network_proxy"));
+    let wanted = match proxy {
+        None | Some(Value::Boolean(false)) => false,
+        Some(Value::Table(table)) => table
+            .get("enabled")
+            .is_none_or(|enabled| enabled.as_bool() != Some(false)),
+        Some(_) => true,
+    };
+    if wanted {
+        return Err(unsupported(
+            file,
+            "features.network_proxy",
+            "a network policy",
+        ));
+    }
+    Ok(())
+}
