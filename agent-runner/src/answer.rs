@@ -76,16 +76,11 @@ pub(crate) async fn ask(
     environment: &Environment,
     reviewer: ApprovalsReviewer,
     body: SubmitReview,
+    signals: &mut Signals,
 ) -> Asked {
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => return Asked::failed(set_up(&Failure::runner(&error))),
-    };
     match reviewer {
-        ApprovalsReviewer::AutoReview => {
-            ask_service(prepared, environment, body, &mut signals).await
-        }
-        ApprovalsReviewer::User => ask_person(prepared, environment, body, &mut signals).await,
+        ApprovalsReviewer::AutoReview => ask_service(prepared, environment, body, signals).await,
+        ApprovalsReviewer::User => ask_person(prepared, environment, body, signals).await,
     }
 }
 

@@ -1,25 +1,34 @@
 //! `agent-runner exec`: the flow, step by step. Parse, decide the route, ask where it must be asked, run, tell.
 //!
-//! Invariant (P1, P2): a command starts in [`inside`], or with the [`PermittedAction`] that [`asked`] and
-//! [`full_access`] hold; every error path ends in a refusal.
+//! Invariant (P1, P2): a command starts inside the walls, or with the [`PermittedAction`] that [`Walk::asked`] and
+//! [`Walk::full_access`] hold; every error path ends in a refusal.
 
-use protocol::{
-    Action, Decision, FullAccessByName, Grant, PermitSource, PermittedAction, ReviewFailure,
-    SandboxPermissions,
-};
+use protocol::{Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions};
 use sandbox::{Command, Plan, Program, SandboxPolicy, Stdin};
 
-use crate::answer::{Asked, ask};
+use crate::answer::ask;
 use crate::cli;
 use crate::config::{Environment, SandboxMode};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
-use crate::journal::{self, JournalEntry, JournalEvent};
-use crate::launch::{Ending, Screen, launch};
+use crate::journal::JournalEvent;
+use crate::launch::{Screen, launch};
+use crate::permit::{permit, record};
 use crate::prepare::{Prepared, action, hold_failure, run_request, submission};
-use crate::report::{Refusal, Report, shown_command};
+use crate::report::{Refusal, Report, shown_request};
 use crate::request::{RunRequest, read_stdin};
 use crate::route::{Question, Route};
+use crate::signals::Signals;
+
+/// One run, from what was typed to how it ended.
+struct Walk<'a> {
+    environment: &'a Environment,
+    request: RunRequest,
+    prepared: Prepared,
+    report: &'a mut Report,
+    /// Listened for from the start, so that no signal falls between two steps.
+    signals: Signals,
+}
 
 /// Runs `args`; the answer is the exit status.
 ///
@@ -30,147 +39,211 @@ pub(crate) async fn exec(
     environment: &Environment,
     report: &mut Report,
 ) -> Result<u8, Failure> {
+    let signals = Signals::listen()?;
     let request = run_request(args, environment)?;
     let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
     let route = prepared.route(request.permissions);
     report.route = route.name();
+    let walk = Walk {
+        environment,
+        request,
+        prepared,
+        report,
+        signals,
+    };
     match route {
-        Route::Inside => inside(prepared, &request, environment, report).await,
-        Route::FullAccess(name) => {
-            full_access(prepared, &request, environment, (name, report)).await
-        }
-        Route::Refused(refusal) => Err(Failure {
-            code: NOT_PERMITTED,
-            message: Refusal::new(
-                &shown(&request),
-                "is refused by the approval policy",
-                refusal.because(),
-                "do without it, or ask the user to change the policy",
-            )
-            .to_string(),
-        }),
+        Route::Inside => walk.inside().await,
+        Route::FullAccess(name) => walk.full_access(name).await,
+        Route::Refused(refusal) => Err(walk.refused(refusal.because())),
         Route::Ask(question) => {
             let stdin = if args.stdin {
                 Some(read_stdin()?)
             } else {
                 None
             };
-            asked(
-                prepared,
-                &request,
-                environment,
-                Asking {
-                    question,
-                    stdin,
-                    report,
-                },
-            )
-            .await
+            walk.asked(question, stdin).await
         }
     }
 }
 
-struct Asking<'a> {
-    question: Question,
-    stdin: Option<Vec<u8>>,
-    report: &'a mut Report,
-}
-
-/// Inside the walls, asking nobody.
-pub(crate) async fn inside(
-    prepared: Prepared,
-    request: &RunRequest,
-    environment: &Environment,
-    report: &mut Report,
-) -> Result<u8, Failure> {
-    let program = prepared.program(environment, &request.argv)?;
-    let policy = prepared.policy.clone();
-    let command = command(prepared, environment, request, program)?.with_stdin(Stdin::Inherit);
-    let plan = Plan::confined(&policy, &command)?;
-    finish(&launch(plan, command, Screen::of(request)).await?, report)
-}
-
-/// Without walls, by full access chosen by name. The crossing is on record before it happens.
-async fn full_access(
-    prepared: Prepared,
-    request: &RunRequest,
-    environment: &Environment,
-    (name, report): (FullAccessByName, &mut Report),
-) -> Result<u8, Failure> {
-    let program = prepared.program(environment, &request.argv)?;
-    let files = HeldFiles::of(
-        &program,
-        &request.argv,
-        &request.cwd,
-        &prepared.writable_roots,
-    )
-    .map_err(hold_failure)?;
-    let action = action(&prepared, environment, request, &files, None)?;
-    record(&prepared, request, &action, JournalEvent::FullAccess)?;
-    let command = command(prepared, environment, request, program)?.with_stdin(Stdin::Inherit);
-    let plan = Plan::full_access(PermittedAction::by_full_access(name, action), &command)?;
-    finish(&launch(plan, command, Screen::of(request)).await?, report)
-}
-
-/// Asked first; run by what the answer permits and by nothing else.
-async fn asked(
-    prepared: Prepared,
-    request: &RunRequest,
-    environment: &Environment,
-    asking: Asking<'_>,
-) -> Result<u8, Failure> {
-    let program = prepared.trusted_program(environment, &request.argv)?;
-    let files = HeldFiles::of(
-        &program,
-        &request.argv,
-        &request.cwd,
-        &prepared.writable_roots,
-    )
-    .map_err(hold_failure)?;
-    let action = action(
-        &prepared,
-        environment,
-        request,
-        &files,
-        asking.stdin.as_deref(),
-    )?;
-    let body = submission(
-        &prepared,
-        environment,
-        request,
-        action.clone(),
-        asking.question.trigger,
-    )?;
-
-    let asked = ask(&prepared, environment, asking.question.of, body).await;
-    asking.report.review.clone_from(&asked.review);
-    asking.report.status = Some(asked.decision.status());
-    let permitted = match permit(&prepared, request, asked, action).await {
-        Ok(permitted) => permitted,
-        Err(refused) => {
-            if let Some(status) = refused.status {
-                asking.report.status = Some(status);
-            }
-            return Err(refused.failure);
-        }
+/// `agent-runner sandbox`: inside the walls, with nobody to ask.
+///
+/// # Errors
+/// Nothing ran.
+pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> Result<u8, Failure> {
+    let request = RunRequest {
+        argv: args.command.clone(),
+        cwd: crate::request::working_directory(args.settings.cd.as_deref())?,
+        permissions: SandboxPermissions::UseDefault,
+        justification: None,
+        session: protocol::SessionReference::default(),
+        transcript: protocol::Transcript::default(),
+        terminal: crate::request::TerminalWish::Inherit,
     };
-
-    files.confirm(&program).map_err(hold_failure)?;
-    let policy = prepared.policy.clone();
-    let mut command = command(prepared, environment, request, program)?;
-    for sealed in files.sealed {
-        command = command.with_sealed(sealed);
+    let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
+    if prepared.settings.sandbox == SandboxMode::DangerFullAccess {
+        return Err(Failure::because(
+            "`danger-full-access` has no walls to show\nhint: name another mode with --sandbox",
+        ));
     }
-    let command = command.with_stdin(match asking.stdin {
-        Some(bytes) => Stdin::Bytes(bytes),
-        None if request.permissions == SandboxPermissions::UseDefault => Stdin::Inherit,
-        None => Stdin::Null,
-    });
-    let plan = plan(&policy, permitted, &command)?;
-    finish(
-        &launch(plan, command, Screen::of(request)).await?,
-        asking.report,
-    )
+    let (signals, mut report) = (Signals::listen()?, Report::default());
+    let walk = Walk {
+        environment,
+        request,
+        prepared,
+        report: &mut report,
+        signals,
+    };
+    walk.inside().await
+}
+
+impl Walk<'_> {
+    /// Inside the walls, asking nobody.
+    async fn inside(self) -> Result<u8, Failure> {
+        let program = self
+            .prepared
+            .program(self.environment, &self.request.argv)?;
+        let policy = self.prepared.policy.clone();
+        self.run(program, Stdin::Inherit, |command| {
+            Ok(Plan::confined(&policy, command)?)
+        })
+        .await
+    }
+
+    /// Without walls, by full access chosen by name. The crossing is on record before it happens.
+    async fn full_access(self, name: FullAccessByName) -> Result<u8, Failure> {
+        let program = self
+            .prepared
+            .program(self.environment, &self.request.argv)?;
+        let action = action(
+            &self.prepared,
+            self.environment,
+            &self.request,
+            &self.hold(&program)?,
+            None,
+        )?;
+        record(
+            &self.prepared,
+            &self.request,
+            &action,
+            JournalEvent::FullAccess,
+        )?;
+        let permitted = PermittedAction::by_full_access(name, action);
+        self.run(program, Stdin::Inherit, |command| {
+            Ok(Plan::full_access(permitted, command)?)
+        })
+        .await
+    }
+
+    /// Asked first; run by what the answer permits and by nothing else.
+    async fn asked(mut self, question: Question, stdin: Option<Vec<u8>>) -> Result<u8, Failure> {
+        let (prepared, request) = (&self.prepared, &self.request);
+        let program = prepared.trusted_program(self.environment, &request.argv)?;
+        let files = self.hold(&program)?;
+        let action = action(
+            prepared,
+            self.environment,
+            request,
+            &files,
+            stdin.as_deref(),
+        )?;
+        let body = submission(
+            prepared,
+            self.environment,
+            request,
+            action.clone(),
+            question.trigger,
+        )?;
+
+        let asked = ask(
+            prepared,
+            self.environment,
+            question.of,
+            body,
+            &mut self.signals,
+        )
+        .await;
+        self.report.review.clone_from(&asked.review);
+        self.report.status = Some(asked.decision.status());
+        let permitted = match permit(prepared, request, asked, action).await {
+            Ok(permitted) => permitted,
+            Err(refused) => {
+                self.report.status = refused.status.or(self.report.status);
+                return Err(refused.failure);
+            }
+        };
+
+        files.confirm(&program).map_err(hold_failure)?;
+        let policy = self.prepared.policy.clone();
+        let stdin = match stdin {
+            Some(bytes) => Stdin::Bytes(bytes),
+            None if self.request.permissions == SandboxPermissions::UseDefault => Stdin::Inherit,
+            None => Stdin::Null,
+        };
+        let sealed = files.sealed;
+        self.run_sealed(program, stdin, sealed, |command| {
+            plan(&policy, permitted, command)
+        })
+        .await
+    }
+
+    async fn run(
+        self,
+        program: Program,
+        stdin: Stdin,
+        plan: impl FnOnce(&Command) -> Result<Plan, Failure>,
+    ) -> Result<u8, Failure> {
+        self.run_sealed(program, stdin, Vec::new(), plan).await
+    }
+
+    /// Starts the command by its plan, unless it was called off in the meantime, and waits for its end.
+    async fn run_sealed(
+        mut self,
+        program: Program,
+        stdin: Stdin,
+        sealed: Vec<sandbox::Sealed>,
+        plan: impl FnOnce(&Command) -> Result<Plan, Failure>,
+    ) -> Result<u8, Failure> {
+        let env = self
+            .prepared
+            .env(self.environment, self.request.permissions);
+        let words = self.request.argv.iter().cloned();
+        let command = Command::new(words, program, self.prepared.directory)?
+            .with_environment(env.pairs().iter().cloned())?
+            .with_stdin(stdin);
+        let command = sealed.into_iter().fold(command, Command::with_sealed);
+        let plan = plan(&command)?;
+        if let Some(signal) = self.signals.pending().await {
+            let message = "called off by a signal before it started; nothing ran".to_owned();
+            return Err(Failure {
+                code: signal.exit_code(),
+                message,
+            });
+        }
+        let ending = launch(&plan, command, Screen::of(&self.request), &mut self.signals).await?;
+        self.report.confinement = serde_json::to_value(&ending.run.confinement).ok();
+        self.report.denials = serde_json::to_value(&ending.run.denials).ok();
+        self.report.signal = ending.signal();
+        Ok(ending.exit_code())
+    }
+
+    fn hold(&self, program: &Program) -> Result<HeldFiles, Failure> {
+        let (argv, cwd) = (&self.request.argv, &self.request.cwd);
+        HeldFiles::of(program, argv, cwd, &self.prepared.writable_roots).map_err(hold_failure)
+    }
+
+    fn refused(&self, because: &str) -> Failure {
+        let refusal = Refusal::new(
+            &shown_request(&self.request),
+            "is refused by the approval policy",
+            because,
+            "do without it, or ask the user to change the policy",
+        );
+        Failure {
+            code: NOT_PERMITTED,
+            message: refusal.to_string(),
+        }
+    }
 }
 
 /// The plan that `permitted` leads to. Leave to run inside the walls moves none of them.
@@ -197,172 +270,4 @@ fn plan(
             Plan::permitted(policy, permitted, command)?
         }
     })
-}
-
-struct Refused {
-    failure: Failure,
-    status: Option<protocol::ReviewStatus>,
-}
-
-/// Spends an approval; everything else is a refusal.
-async fn permit(
-    prepared: &Prepared,
-    request: &RunRequest,
-    asked: Asked,
-    action: Action,
-) -> Result<PermittedAction, Refused> {
-    let Asked {
-        decision,
-        review,
-        session,
-        interrupted,
-    } = asked;
-    let redeemed = match (decision, session) {
-        (Decision::Approved(grant), Some(session)) => {
-            session.redeem(grant).await.map_err(Decision::Failed)
-        }
-        // An approval that nobody can redeem is worth nothing.
-        (Decision::Approved(_), None) => Err(Decision::Aborted),
-        (other, session) => {
-            if let Some(session) = session {
-                session.close().await;
-            }
-            Err(other)
-        }
-    };
-    let decision = match redeemed {
-        Ok((grant, receipt)) => return trade(prepared, request, (grant, &receipt), action),
-        Err(decision) => decision,
-    };
-    let mut message = Refusal::of(&shown(request), &decision)
-        .map_or_else(String::new, |refusal| refusal.to_string());
-    if let Decision::Failed(failure) = &decision
-        && let Err(unwritten) = note_failure(prepared, request, &action, failure, review.as_ref())
-    {
-        message = format!("{message}\nnote: {}", unwritten.message);
-    }
-    let code = interrupted.map_or(Refusal::CODE, |signal| signal.exit_code());
-    Err(Refused {
-        failure: Failure { code, message },
-        status: Some(decision.status()),
-    })
-}
-
-fn trade(
-    prepared: &Prepared,
-    request: &RunRequest,
-    (grant, receipt): (Grant, &protocol::Receipt),
-    action: Action,
-) -> Result<PermittedAction, Refused> {
-    let refused = |failure| Refused {
-        failure,
-        status: None,
-    };
-    let permitted = grant
-        .permit(receipt, action)
-        .map_err(|error| refused(Failure::runner(&error)))?;
-    // Where full access stood and the question was only about the command itself, a yes leaves what stood.
-    if prepared.settings.sandbox == SandboxMode::DangerFullAccess
-        && let Some(name) = FullAccessByName::parse(prepared.settings.sandbox.as_str())
-    {
-        let action = permitted.action().clone();
-        record(prepared, request, &action, JournalEvent::FullAccess).map_err(refused)?;
-        return Ok(PermittedAction::by_full_access(name, action));
-    }
-    Ok(permitted)
-}
-
-fn command(
-    prepared: Prepared,
-    environment: &Environment,
-    request: &RunRequest,
-    program: Program,
-) -> Result<Command, Failure> {
-    let env = prepared.env(environment, request.permissions);
-    let command = Command::new(request.argv.iter().cloned(), program, prepared.directory)?;
-    Ok(command.with_environment(env.pairs().iter().cloned())?)
-}
-
-/// A failure that the server may not have been able to record is recorded here (design D25).
-fn note_failure(
-    prepared: &Prepared,
-    request: &RunRequest,
-    action: &Action,
-    failure: &ReviewFailure,
-    review: Option<&protocol::ReviewResource>,
-) -> Result<(), Failure> {
-    let recorded = review.is_some_and(|review| review.failure.as_ref() == Some(failure));
-    if recorded {
-        return Ok(());
-    }
-    let review_id = review.map(|review| review.review_id);
-    record(
-        prepared,
-        request,
-        action,
-        JournalEvent::ReviewFailed {
-            failure: failure.clone(),
-            review_id,
-        },
-    )
-}
-
-fn record(
-    prepared: &Prepared,
-    request: &RunRequest,
-    action: &Action,
-    event: JournalEvent,
-) -> Result<(), Failure> {
-    let entry = JournalEntry {
-        at: jiff::Timestamp::now(),
-        event,
-        action: action.clone(),
-        action_digest: action.digest(),
-        session: request.session.clone(),
-    };
-    Ok(journal::append(&prepared.state.journal(), &entry)?)
-}
-
-fn finish(ending: &Ending, report: &mut Report) -> Result<u8, Failure> {
-    report.confinement = serde_json::to_value(&ending.run.confinement).ok();
-    report.denials = serde_json::to_value(&ending.run.denials).ok();
-    report.signal = ending.signal();
-    Ok(ending.exit_code())
-}
-
-fn shown(request: &RunRequest) -> String {
-    let words: Vec<_> = request
-        .argv
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect();
-    let line = shown_command(&words);
-    // One line of a refusal names the command; the record holds it whole.
-    match line.char_indices().nth(200) {
-        Some((cut, _)) => format!("{}…", line.get(..cut).unwrap_or_default()),
-        None => line,
-    }
-}
-
-/// `agent-runner sandbox`: inside the walls, with nobody to ask.
-///
-/// # Errors
-/// Nothing ran.
-pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> Result<u8, Failure> {
-    let request = RunRequest {
-        argv: args.command.clone(),
-        cwd: crate::request::working_directory(args.settings.cd.as_deref())?,
-        permissions: SandboxPermissions::UseDefault,
-        justification: None,
-        session: protocol::SessionReference::default(),
-        transcript: protocol::Transcript::default(),
-        terminal: crate::request::TerminalWish::Inherit,
-    };
-    let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
-    if prepared.settings.sandbox == SandboxMode::DangerFullAccess {
-        return Err(Failure::because(
-            "`danger-full-access` has no walls to show\nhint: name another mode with --sandbox",
-        ));
-    }
-    inside(prepared, &request, environment, &mut Report::default()).await
 }

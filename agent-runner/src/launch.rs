@@ -64,16 +64,15 @@ impl Ending {
 /// # Errors
 /// It could not be started: nothing of it ran.
 pub(crate) async fn launch(
-    plan: Plan,
+    plan: &Plan,
     command: Command,
     screen: Screen,
+    signals: &mut Signals,
 ) -> Result<Ending, Failure> {
-    // Listened for before the start, so that no signal falls between.
-    let mut signals = Signals::listen()?;
     let (command, pty) = with_screen(command, screen)?;
-    let running = Sandbox::start(&plan, command).map_err(start_failure)?;
+    let running = Sandbox::start(plan, command).map_err(start_failure)?;
     let relay = pty.map(|pty| tokio::task::spawn_blocking(move || pty.relay()));
-    let ended_after = wait(&running, &mut signals).await?;
+    let ended_after = wait(&running, signals).await?;
     let run = running.wait()?;
     if let Some(relay) = relay {
         relay.await.map_err(io::Error::other)??;

@@ -19,6 +19,7 @@ mod journal;
 mod launch;
 mod passed_env;
 mod pending;
+mod permit;
 mod prepare;
 mod pty;
 mod report;

@@ -11,6 +11,7 @@ use protocol::{Decision, Denial, FailedStep, Judge, Printable, ReviewResource, R
 use serde::Serialize;
 
 use crate::failure::{NOT_PERMITTED, RequestError};
+use crate::request::RunRequest;
 
 /// What came of a run, for `--report`.
 #[derive(Debug, Default, Serialize)]
@@ -82,6 +83,20 @@ pub(crate) fn shown_command<W: AsRef<str>>(words: &[W]) -> String {
         }
     });
     quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// The command of a request, short enough for one line of a refusal; the record holds it whole.
+pub(crate) fn shown_request(request: &RunRequest) -> String {
+    let words: Vec<_> = request
+        .argv
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    let line = shown_command(&words);
+    match line.char_indices().nth(200) {
+        Some((cut, _)) => format!("{}…", line.get(..cut).unwrap_or_default()),
+        None => line,
+    }
 }
 
 /// The three lines of a refusal: what was refused and by whom, why, and what the agent may do instead.

@@ -40,6 +40,15 @@ impl Signals {
         })
     }
 
+    /// One that has come already, if any.
+    pub(crate) async fn pending(&mut self) -> Option<EndSignal> {
+        tokio::select! {
+            biased;
+            signal = self.next() => Some(signal),
+            () = tokio::task::yield_now() => None,
+        }
+    }
+
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) -> EndSignal {
         tokio::select! {
