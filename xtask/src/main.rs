@@ -1,4 +1,4 @@
-//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | doc | test | ci`.
+//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | arrows | doc | test | ci`.
 //!
 //! Needs a Rust toolchain and a C compiler. `git` and a POSIX shell are used by the tests and looked for first.
 #![forbid(unsafe_code)]
@@ -9,7 +9,36 @@ use std::process::{Command, ExitCode};
 /// A step and what it runs.
 type Step = (&'static str, fn() -> Result<(), String>);
 
-const STEPS: [Step; 4] = [("fmt", fmt), ("lint", lint), ("doc", doc), ("test", test)];
+const STEPS: [Step; 5] = [
+    ("fmt", fmt),
+    ("lint", lint),
+    ("arrows", arrows),
+    ("doc", doc),
+    ("test", test),
+];
+
+/// Which crate alone may depend on what: the map in ARCHITECTURE.md, enforced.
+const ONLY_UNDER: [(&str, &[&str]); 9] = [
+    ("sqlx", &["server", "end-to-end"]),
+    ("landlock", &["sandbox"]),
+    ("seccompiler", &["sandbox"]),
+    ("tree-sitter", &["exec-policy"]),
+    ("tree-sitter-bash", &["exec-policy"]),
+    ("sandbox", &["agent-runner", "benches"]),
+    ("server", &["agent-runner", "benches", "end-to-end"]),
+    ("reviewer", &["server", "agent-runner", "benches"]),
+    ("libc", &["sandbox", "end-to-end"]),
+];
+
+/// The folders of the crates that may hold no `unsafe`: all but `sandbox`.
+const SAFE: [&str; 6] = [
+    "protocol/src/lib.rs",
+    "exec-policy/src/lib.rs",
+    "reviewer/src/lib.rs",
+    "server/src/lib.rs",
+    "agent-runner/src/main.rs",
+    "xtask/src/main.rs",
+];
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
@@ -21,7 +50,7 @@ fn main() -> ExitCode {
             .collect(),
     };
     if steps.is_empty() {
-        eprintln!("usage: cargo xtask fmt|lint|doc|test|ci");
+        eprintln!("usage: cargo xtask fmt|lint|arrows|doc|test|ci");
         return ExitCode::from(2);
     }
     for (name, step) in steps {
@@ -50,6 +79,51 @@ fn lint() -> Result<(), String> {
         ],
         &[],
     )
+}
+
+/// Holds the crates' dependencies against the map.
+fn arrows() -> Result<(), String> {
+    for file in SAFE {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| format!("cannot read {file}: {error}"))?;
+        if !text.contains("#![forbid(unsafe_code)]") {
+            return Err(format!("{file} does not forbid unsafe code"));
+        }
+    }
+    let manifests =
+        std::fs::read_dir(".").map_err(|error| format!("cannot list the crates: {error}"))?;
+    for folder in manifests.flatten() {
+        let Ok(text) = std::fs::read_to_string(folder.path().join("Cargo.toml")) else {
+            continue;
+        };
+        check_manifest(&text)?;
+    }
+    Ok(())
+}
+
+/// A line `name.workspace = true` or `name = { workspace = true … }` below a dependency heading is an arrow.
+fn check_manifest(text: &str) -> Result<(), String> {
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("name = "))
+        .unwrap_or_default()
+        .trim_matches('"');
+    if text.contains("[workspace.dependencies]") {
+        return Ok(());
+    }
+    for line in text.lines() {
+        let dependency = line.split(['.', ' ', '=']).next().unwrap_or_default();
+        let rule = ONLY_UNDER
+            .iter()
+            .find(|(only, _)| *only == dependency && line.contains("workspace = true"));
+        if let Some((only, allowed)) = rule.filter(|(_, allowed)| !allowed.contains(&name)) {
+            return Err(format!(
+                "`{name}` depends on `{only}`, which only {} may",
+                allowed.join(", ")
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn doc() -> Result<(), String> {
@@ -102,5 +176,20 @@ fn run(command: &mut Command) -> Result<(), String> {
             "{} cannot be started: {error}",
             command.get_program().display()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_manifest;
+
+    #[test]
+    fn an_arrow_that_the_map_does_not_have_is_refused() {
+        let manifest = |name: &str, line: &str| {
+            format!("[package]\nname = \"{name}\"\n[dependencies]\n{line}\n")
+        };
+        assert!(check_manifest(&manifest("protocol", "sqlx.workspace = true")).is_err());
+        assert!(check_manifest(&manifest("server", "sandbox = { workspace = true }")).is_err());
+        assert!(check_manifest(&manifest("server", "sqlx.workspace = true")).is_ok());
     }
 }
