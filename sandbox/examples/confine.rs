@@ -40,13 +40,16 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let mut chain = vec![error.to_string()];
+            // What it was, why, and on a line of its own what would help.
+            let text = error.to_string();
+            let (what, hint) = text.split_once('\n').unwrap_or((&text, ""));
+            let mut line = format!("confine: {what}");
             let mut source = error.source();
             while let Some(cause) = source {
-                chain.push(cause.to_string());
+                line = format!("{line}: {cause}");
                 source = cause.source();
             }
-            writeln!(std::io::stderr(), "confine: {}", chain.join(": ")).ok();
+            writeln!(std::io::stderr(), "{line}\n{hint}").ok();
             ExitCode::from(match error.downcast_ref::<SandboxError>() {
                 Some(SandboxError::NotFound { .. }) => 127,
                 Some(SandboxError::NotExecutable { .. }) => 126,

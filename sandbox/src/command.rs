@@ -137,9 +137,19 @@ impl Program {
     /// Looks `path` up, holds what is there, and takes a copy of it where it is a script (`#!`): the copy is what runs.
     ///
     /// # Errors
-    /// The path is relative, missing, unreadable or not a regular file that somebody may execute.
+    /// The path is relative, missing or not a regular file that somebody may execute.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, InvalidCommand> {
-        let (path, mut file) = open(path.as_ref(), rustix::fs::OFlags::empty())?;
+        let (path, mut file, readable) = match open(path.as_ref(), rustix::fs::OFlags::empty()) {
+            Ok((path, file)) => (path, file, Readable::Yes),
+            // Some set-user-id programs may be executed and not read; they are no scripts.
+            Err(InvalidCommand::Unopened { source, .. })
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                let (path, file) = open(path.as_ref(), rustix::fs::OFlags::PATH)?;
+                (path, file, Readable::No)
+            }
+            Err(error) => return Err(error),
+        };
         let unopened = |source| InvalidCommand::Unopened {
             path: path.clone(),
             source,
@@ -152,7 +162,10 @@ impl Program {
             });
         }
         let identity = Identity::of(&file).map_err(unopened)?;
-        let script = read_script(&mut file).map_err(unopened)?;
+        let script = match readable {
+            Readable::Yes => read_script(&mut file).map_err(unopened)?,
+            Readable::No => None,
+        };
         Ok(Self {
             path,
             file,
@@ -182,6 +195,12 @@ impl Program {
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
+}
+
+#[derive(Clone, Copy)]
+enum Readable {
+    Yes,
+    No,
 }
 
 fn read_script(file: &mut File) -> std::io::Result<Option<Vec<u8>>> {

@@ -23,7 +23,7 @@ use crate::sys::child;
 use crate::sys::clone::{self, Ended, Sharing};
 
 /// The mark: nothing may be made inside, and the sticky bit on a directory that nobody can write.
-const MARK: u32 = 0o1555;
+pub(crate) const MARK: u32 = 0o1555;
 /// How often a name may vanish between being made and being held.
 const TRIES: usize = 16;
 const HIGH: RawFd = 256;
@@ -78,11 +78,11 @@ impl Keeper {
         let mut answer = [[0; 4]; 2];
         let read = self.channel.read_exact(answer.as_flattened_mut());
         let [errno, place] = answer.map(u32::from_ne_bytes);
-        let path = usize::try_from(place)
-            .ok()
-            .and_then(|place| self.paths.get(place))
-            .or(self.paths.first());
-        let path = path.map(PathBuf::as_path).unwrap_or(Path::new(""));
+        let place = usize::try_from(place).unwrap_or_default();
+        let path = self
+            .paths
+            .get(place)
+            .map_or_else(|| Path::new(""), PathBuf::as_path);
         read.map_err(|source| failed(path, source))?;
         if errno == 0 {
             return Ok(());

@@ -25,6 +25,7 @@ mod stage;
 mod start;
 mod surroundings;
 mod sys;
+mod terminal;
 mod user_namespace;
 
 pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};

@@ -44,7 +44,6 @@ pub(crate) enum Operation {
     /// An empty folder in memory.
     Memory {
         at: PathBuf,
-        mebibytes: u32,
         mode: u32,
         access: Access,
     },
@@ -66,9 +65,6 @@ pub(crate) enum Operation {
     /// A copy of a reviewed file over its path.
     Seal { path: PathBuf, bytes: usize },
 }
-
-const TMP_MEBIBYTES: u32 = 1024;
-const HOME_MEBIBYTES: u32 = 256;
 
 /// The operations of a confined command.
 pub(crate) fn confined(
@@ -158,7 +154,7 @@ impl Layout<'_> {
         });
     }
 
-    fn memory(&mut self, at: &Path, mebibytes: u32, access: Access) {
+    fn memory(&mut self, at: &Path, access: Access) {
         // A folder that anybody may write to keeps what others put there (the sticky bit).
         let mode = if access == Access::ReadWrite {
             0o1777
@@ -167,7 +163,6 @@ impl Layout<'_> {
         };
         self.operations.push(Operation::Memory {
             at: at.to_path_buf(),
-            mebibytes,
             mode,
             access,
         });
@@ -210,7 +205,7 @@ impl Layout<'_> {
         let tmp = Path::new("/tmp");
         let access = match policy.private_tmp() {
             PrivateTmp::Fresh => {
-                self.memory(tmp, TMP_MEBIBYTES, Access::ReadWrite);
+                self.memory(tmp, Access::ReadWrite);
                 Access::ReadWrite
             }
             PrivateTmp::Session(folder) => {
@@ -218,15 +213,15 @@ impl Layout<'_> {
                 Access::ReadWrite
             }
             PrivateTmp::Excluded => {
-                self.memory(tmp, 1, Access::ReadOnly);
+                self.memory(tmp, Access::ReadOnly);
                 Access::ReadOnly
             }
         };
         for path in self.around.standing.clone() {
             if path == Path::new("/var/tmp") {
-                self.memory(&path, TMP_MEBIBYTES, access);
+                self.memory(&path, access);
             } else {
-                self.memory(&path, 1, Access::ReadOnly);
+                self.memory(&path, Access::ReadOnly);
             }
         }
     }
@@ -246,7 +241,6 @@ impl Layout<'_> {
             };
             self.operations.push(Operation::Memory {
                 at: veil,
-                mebibytes: HOME_MEBIBYTES,
                 mode: 0o755,
                 access,
             });
@@ -304,24 +298,26 @@ impl Layout<'_> {
 
     /// Whether something of the host shows at `path` after the operations so far.
     fn is_visible(&self, path: &Path) -> bool {
-        let mut visible = true;
-        for operation in &self.operations {
-            match operation {
-                Operation::Memory { at, .. } if path.starts_with(at) => visible = false,
-                Operation::Devices if path.starts_with("/dev") => visible = false,
-                Operation::Processes { .. } if path.starts_with("/proc") => visible = false,
-                Operation::Attach { from, at, .. } if path.starts_with(at) => visible = from == at,
-                _ => {}
-            }
-        }
-        visible
+        let shows = |operation: &Operation| match operation {
+            Operation::Memory { at, .. } => path.starts_with(at).then_some(false),
+            Operation::Devices => path.starts_with("/dev").then_some(false),
+            Operation::Processes { .. } => path.starts_with("/proc").then_some(false),
+            Operation::Attach { from, at, .. } => path.starts_with(at).then_some(from == at),
+            Operation::ReadOnlyTree
+            | Operation::OwnTree
+            | Operation::Pin { .. }
+            | Operation::Protect { .. }
+            | Operation::Hide { .. }
+            | Operation::Seal { .. } => None,
+        };
+        self.operations.iter().rev().find_map(shows).unwrap_or(true)
     }
 }
 
 /// The paths the command may write after `operations`, for the second wall.
 pub(crate) fn writable(operations: &[Operation]) -> Vec<PathBuf> {
-    let paths = operations.iter().filter_map(|operation| match operation {
-        Operation::Memory {
+    let path = |operation: &Operation| {
+        if let Operation::Memory {
             at,
             access: Access::ReadWrite,
             ..
@@ -330,9 +326,14 @@ pub(crate) fn writable(operations: &[Operation]) -> Vec<PathBuf> {
             at,
             access: Access::ReadWrite,
             ..
-        } => Some(at.clone()),
-        Operation::Devices => Some(PathBuf::from("/dev/shm")),
-        _ => None,
-    });
-    paths.collect()
+        } = operation
+        {
+            return Some(at.clone());
+        }
+        (*operation == Operation::Devices).then(|| PathBuf::from("/dev/shm"))
+    };
+    operations.iter().filter_map(path).collect()
 }
+
+#[cfg(test)]
+mod tests;

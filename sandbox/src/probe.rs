@@ -15,6 +15,10 @@ use crate::landlock::OLDEST_LANDLOCK_ABI;
 use crate::sys;
 
 /// What this host can do.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each read off the host and printed"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Probe {
     /// The newest Landlock interface; `None` where the kernel has none or keeps it off.

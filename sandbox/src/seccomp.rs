@@ -203,28 +203,48 @@ fn assemble(rules: &BTreeMap<u32, Vec<Rule>>) -> Result<Vec<libc::sock_filter>, 
     Ok(program)
 }
 
+/// How many calls are compared one after the other at the end of a search.
+const NEIGHBOURS: usize = 4;
+
 /// The part of the program that decides among `calls`, which are sorted.
 fn search(calls: &[(u32, &[Rule])]) -> Result<Vec<libc::sock_filter>, FilterError> {
-    let allow = step(RETURN, libc::SECCOMP_RET_ALLOW)?;
+    if calls.len() <= NEIGHBOURS {
+        return neighbours(calls);
+    }
     let (left, right) = calls.split_at(calls.len() / 2);
-    match (left, right) {
-        (_, []) => Ok(vec![allow]),
-        ([], [(call, rules)]) => {
-            let refusals = refusals(rules)?;
-            let mut program = vec![branch(IS, *call, [0, refusals.len()])?];
-            program.extend(refusals);
-            program.push(allow);
-            Ok(program)
-        }
-        (_, [(pivot, _), ..]) => {
-            let lower = search(left)?;
-            let far = u32::try_from(lower.len()).map_err(|_| FilterError::TooLong)?;
-            let mut program = vec![branch(AT_LEAST, *pivot, [0, 1])?, step(JUMP, far)?];
-            program.extend(lower);
-            program.extend(search(right)?);
-            Ok(program)
+    let pivot = right.first().map_or(0, |(call, _)| *call);
+    let lower = search(left)?;
+    let far = u32::try_from(lower.len()).map_err(|_| FilterError::TooLong)?;
+    let mut program = vec![branch(AT_LEAST, pivot, [0, 1])?, step(JUMP, far)?];
+    program.extend(lower);
+    program.extend(search(right)?);
+    Ok(program)
+}
+
+/// Compares with each of a few calls, then what each of them leads to; the same refusal is there once.
+fn neighbours(calls: &[(u32, &[Rule])]) -> Result<Vec<libc::sock_filter>, FilterError> {
+    let mut program = Vec::new();
+    let mut leads = vec![vec![step(RETURN, libc::SECCOMP_RET_ALLOW)?]];
+    let mut places = Vec::with_capacity(calls.len());
+    for (_, rules) in calls {
+        let lead = refusals(rules)?;
+        let known = leads.iter().position(|other| same(other, &lead));
+        places.push(known.unwrap_or(leads.len()));
+        if known.is_none() {
+            leads.push(lead);
         }
     }
+    for (at, ((call, _), place)) in calls.iter().zip(places).enumerate() {
+        let before: usize = leads.iter().take(place).map(Vec::len).sum();
+        program.push(branch(IS, *call, [calls.len() - at - 1 + before, 0])?);
+    }
+    program.extend(leads.into_iter().flatten());
+    Ok(program)
+}
+
+fn same(one: &[libc::sock_filter], other: &[libc::sock_filter]) -> bool {
+    let fields = |step: &libc::sock_filter| (step.code, step.jt, step.jf, step.k);
+    one.iter().map(fields).eq(other.iter().map(fields))
 }
 
 /// All refusals of one call, one after the other. What none of them matches is allowed.
@@ -238,6 +258,9 @@ fn refusals(rules: &[Rule]) -> Result<Vec<libc::sock_filter>, FilterError> {
             code = tested;
         }
         program.extend(code);
+        if rule.when.is_empty() {
+            return Ok(program);
+        }
     }
     program.push(step(RETURN, libc::SECCOMP_RET_ALLOW)?);
     Ok(program)

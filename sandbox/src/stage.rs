@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 use crate::command::Identity;
-use crate::prepare::{Act, Groups, Prepared, Reach, Slot};
+use crate::prepare::{Act, Confine, Make, Mount, Prepared, READ_ONLY, Reach, Slot};
 use crate::record;
 use crate::sys::clone::Ended;
 use crate::sys::{self, MountAttributes, child};
@@ -88,110 +88,14 @@ fn slot(prepared: &Prepared, slot: Slot) -> Result<&AtomicI32, Errno> {
 
 fn act(act: &Act, prepared: &Prepared) -> Result<(), Errno> {
     match act {
-        Act::Take {
-            path,
-            slot: place,
-            set,
-        } => {
-            let tree = take(path, *set)?;
-            slot(prepared, *place)?.store(tree.into_raw_fd(), Ordering::Relaxed);
-            Ok(())
-        }
-        Act::Place { slot: from, at } => {
-            let descriptor = slot(prepared, *from)?.load(Ordering::Relaxed);
-            child::with_descriptor(descriptor, |tree| place(tree, at))
-        }
-        Act::Guard { path } => match take(path, crate::prepare::READ_ONLY) {
-            Ok(tree) => place(tree.as_fd(), path),
-            Err(error) => Err(error),
-        },
-        Act::Attributes { path, set, reach } => {
-            let private = u64::try_from(libc::MS_PRIVATE).unwrap_or(0);
-            let wanted = MountAttributes {
-                set: *set,
-                propagation: private,
-                ..MountAttributes::default()
-            };
-            let flags = if *reach == Reach::Tree {
-                libc::AT_RECURSIVE
-            } else {
-                0
-            };
-            sys::mount_setattr(CWD, path, wanted, flags)
-        }
+        Act::Mount(act) => mount(act, prepared),
+        Act::Make(act) => make(act),
+        Act::Confine(act) => confine(act),
         Act::AwaitGo => child::with_descriptor(prepared.go, await_go),
-        Act::ActAs { user, group } => {
-            child::act_as(*user, *group);
-            Ok(())
+        Act::WorkIn { path, identity } => {
+            let directory = open_same(path, *identity)?;
+            rustix::process::fchdir(&directory)
         }
-        Act::Memory { at, options, flags } => rustix::mount::mount(
-            c"tmpfs",
-            at.as_c_str(),
-            c"tmpfs",
-            *flags,
-            options.as_c_str(),
-        ),
-        Act::Processes { at, flags } => {
-            rustix::mount::mount(c"proc", at.as_c_str(), c"proc", *flags, c"")
-        }
-        Act::Terminals { at, options } => {
-            let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-            rustix::mount::mount(
-                c"devpts",
-                at.as_c_str(),
-                c"devpts",
-                flags,
-                options.as_c_str(),
-            )
-        }
-        Act::MakeDirectory { path, mode } => {
-            match rustix::fs::mkdirat(CWD, path.as_c_str(), Mode::from_raw_mode(*mode)) {
-                Err(Errno::EXIST) => Ok(()),
-                other => other,
-            }
-        }
-        Act::MakeFile {
-            path,
-            content,
-            mode,
-        } => make_file(path, content, *mode),
-        Act::MakeLink { target, path } => {
-            rustix::fs::symlinkat(target.as_c_str(), CWD, path.as_c_str())
-        }
-        other => wall(other, prepared),
-    }
-}
-
-fn wall(act: &Act, prepared: &Prepared) -> Result<(), Errno> {
-    match act {
-        Act::NewKeyring => child::new_keyring(),
-        Act::LoopbackUp => child::loopback_up(),
-        Act::NoCoreFiles => {
-            let none = Rlimit {
-                current: Some(0),
-                maximum: Some(0),
-            };
-            rustix::process::setrlimit(Resource::Core, none)
-        }
-        Act::NoPrivilegesByExec => rustix::thread::set_no_new_privs(true),
-        Act::Become {
-            user,
-            group,
-            groups,
-        } => become_user(*user, *group, *groups),
-        Act::Capabilities { kept } => {
-            child::bound_capabilities(*kept)?;
-            let kept = CapabilitySet::from_bits_retain(*kept);
-            let sets = CapabilitySets {
-                effective: kept,
-                permitted: kept,
-                inheritable: CapabilitySet::empty(),
-            };
-            rustix::thread::set_capabilities(None, sets)
-        }
-        Act::Landlock { ruleset, rules } => landlock(ruleset, rules),
-        Act::Filter(program) => child::seccomp_install(program),
-        Act::WorkIn { path, identity } => work_in(path, *identity),
         Act::OpenProgram {
             path,
             identity,
@@ -203,7 +107,109 @@ fn wall(act: &Act, prepared: &Prepared) -> Result<(), Errno> {
             slot(prepared, *place)?.store(program.into_raw_fd(), Ordering::Relaxed);
             Ok(())
         }
-        _ => Err(Errno::NOSYS),
+    }
+}
+
+fn mount(act: &Mount, prepared: &Prepared) -> Result<(), Errno> {
+    match act {
+        Mount::Take {
+            path,
+            slot: place,
+            set,
+        } => {
+            let tree = take(path, *set)?;
+            slot(prepared, *place)?.store(tree.into_raw_fd(), Ordering::Relaxed);
+            Ok(())
+        }
+        Mount::Place { slot: from, at } => {
+            let descriptor = slot(prepared, *from)?.load(Ordering::Relaxed);
+            child::with_descriptor(descriptor, |tree| place(tree, at))
+        }
+        Mount::Guard { path } => {
+            let tree = take(path, READ_ONLY)?;
+            place(tree.as_fd(), path)
+        }
+        Mount::Attributes { path, set, reach } => {
+            let propagation = libc::MS_PRIVATE;
+            let wanted = MountAttributes {
+                set: *set,
+                propagation,
+                ..MountAttributes::default()
+            };
+            let flags = if *reach == Reach::Tree {
+                libc::AT_RECURSIVE
+            } else {
+                0
+            };
+            sys::mount_setattr(CWD, path, wanted, flags)
+        }
+        Mount::New {
+            kind,
+            at,
+            options,
+            flags,
+        } => {
+            let [kind, at, options] = [kind, at, options].map(|text| text.as_c_str());
+            rustix::mount::mount(kind, at, kind, *flags, options)
+        }
+    }
+}
+
+fn make(act: &Make) -> Result<(), Errno> {
+    match act {
+        Make::As { user, group } => {
+            child::act_as(*user, *group);
+            Ok(())
+        }
+        Make::Directory { path, mode } => {
+            match rustix::fs::mkdirat(CWD, path.as_c_str(), Mode::from_raw_mode(*mode)) {
+                Err(Errno::EXIST) => Ok(()),
+                other => other,
+            }
+        }
+        Make::File {
+            path,
+            content,
+            mode,
+        } => make_file(path, content, *mode),
+        Make::Link { target, path } => {
+            rustix::fs::symlinkat(target.as_c_str(), CWD, path.as_c_str())
+        }
+    }
+}
+
+fn confine(act: &Confine) -> Result<(), Errno> {
+    match act {
+        Confine::NewKeyring => child::new_keyring(),
+        Confine::LoopbackUp => child::loopback_up(),
+        Confine::NoCoreFiles => {
+            let none = Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            };
+            rustix::process::setrlimit(Resource::Core, none)
+        }
+        Confine::NoPrivilegesByExec => rustix::thread::set_no_new_privs(true),
+        Confine::User { user, group } => {
+            rustix::thread::set_thread_groups(&[])?;
+            let group = Gid::from_raw(*group);
+            rustix::thread::set_thread_res_gid(group, group, group)?;
+            let user = Uid::from_raw(*user);
+            rustix::thread::set_thread_res_uid(user, user, user)
+        }
+        Confine::Capabilities { kept } => {
+            child::bound_capabilities(*kept)?;
+            let kept = CapabilitySet::from_bits_retain(*kept);
+            let inheritable = CapabilitySet::empty();
+            let sets = CapabilitySets {
+                effective: kept,
+                permitted: kept,
+                inheritable,
+            };
+            rustix::thread::set_capabilities(None, sets)
+        }
+        Confine::Landlock { ruleset, rules } => landlock(ruleset, rules),
+        Confine::Filter(program) => child::seccomp_install(program),
     }
 }
 
@@ -265,16 +271,6 @@ fn await_go(go: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-fn become_user(user: u32, group: u32, groups: Groups) -> Result<(), Errno> {
-    if groups == Groups::Drop {
-        rustix::thread::set_thread_groups(&[])?;
-    }
-    let group = Gid::from_raw(group);
-    rustix::thread::set_thread_res_gid(group, group, group)?;
-    let user = Uid::from_raw(user);
-    rustix::thread::set_thread_res_uid(user, user, user)
-}
-
 fn landlock(ruleset: &child::Ruleset, rules: &[(std::ffi::CString, u64)]) -> Result<(), Errno> {
     let made = child::landlock_ruleset(ruleset)?;
     for (path, rights) in rules {
@@ -297,9 +293,4 @@ fn open_same(path: &CStr, identity: Identity) -> Result<OwnedFd, Errno> {
     let same = now.st_dev == identity.device && now.st_ino == identity.inode;
     // ESTALE: what was held is no longer what the path leads to.
     if same { Ok(found) } else { Err(Errno::STALE) }
-}
-
-fn work_in(path: &CStr, identity: Identity) -> Result<(), Errno> {
-    let directory = open_same(path, identity)?;
-    rustix::process::fchdir(&directory)
 }

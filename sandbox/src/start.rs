@@ -21,6 +21,7 @@ use crate::plan::{Identity, Namespace, Plan};
 use crate::prepare::{self, Act, Ends, Prepared};
 use crate::record::{self, Record, Started};
 use crate::sys::clone::Sharing;
+use crate::terminal::SavedTerminals;
 use crate::{probe, stage, sys, user_namespace};
 
 /// Starts commands.
@@ -36,6 +37,7 @@ pub struct Running {
     orders: Arc<PipeWriter>,
     keeper: Option<Keeper>,
     confinement: Confinement,
+    terminals: SavedTerminals,
     state: State,
 }
 
@@ -92,6 +94,7 @@ impl Sandbox {
         if !plan.is_for(&command) {
             return Err(SandboxError::OtherCommand);
         }
+        let terminals = SavedTerminals::save();
         let mut keeper = Keeper::start(plan.placeholders())?;
         let result = launch(plan, command, keeper.as_mut());
         match result {
@@ -101,6 +104,7 @@ impl Sandbox {
                 orders: Arc::new(ours.orders),
                 keeper,
                 confinement: Confinement::of(plan),
+                terminals,
                 state: State::Running,
             }),
             Err(error) => {
@@ -145,7 +149,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 fn launch(
     plan: &Plan,
     command: Command,
-    mut keeper: Option<&mut Keeper>,
+    keeper: Option<&mut Keeper>,
 ) -> Result<(OwnedFd, Ours), SandboxError> {
     let set_up = |step, source| SandboxError::SetUp {
         step,
@@ -155,9 +159,6 @@ fn launch(
     let program = command.program.path().to_path_buf();
     let (mut ours, ends) = pipes().map_err(|source| set_up("make pipes for", source))?;
     let (prepared, held) = prepare::prepare(plan, command, ends)?;
-    if let Some(keeper) = &mut keeper {
-        keeper.ready()?;
-    }
     let as_another = matches!(plan.identity(), Identity::Unprivileged { .. });
     let _turn = as_another.then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
     let dumpable = rustix::process::dumpable_behavior()
@@ -177,7 +178,7 @@ fn launch(
             let (what, object) = objects
                 .get(step)
                 .cloned()
-                .unwrap_or(("execute the init of", program.clone()));
+                .unwrap_or_else(|| ("execute the init of", program.clone()));
             let kind = kinds.get(step).copied().unwrap_or(Kind::Other);
             set_up_error(kind, what, object, errno)
         };
@@ -227,15 +228,16 @@ fn admit(
         source,
     };
     if let Some(keeper) = keeper {
+        keeper.ready()?;
         keeper
             .watch(pid)
             .map_err(|source| set_up("keep the protected names from", source))?;
     }
     // A process that has already failed has closed its end; what it has to say is read next.
-    ours.go.write_all(&[1]).or_else(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(set_up("let go on", error)),
-    })
+    match ours.go.write_all(&[1]) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(set_up("let go on", error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Reads what the set-up and the init have to say until the command is executed.
@@ -268,10 +270,10 @@ enum Kind {
 }
 
 fn kind(act: &Act) -> Kind {
-    match act {
-        Act::OpenProgram { .. } => Kind::Program,
-        other => prepare::wall(other).map_or(Kind::Other, Kind::Wall),
+    if matches!(act, Act::OpenProgram { .. }) {
+        return Kind::Program;
     }
+    prepare::wall(act).map_or(Kind::Other, Kind::Wall)
 }
 
 fn set_up_error(kind: Kind, step: &'static str, object: PathBuf, errno: i32) -> SandboxError {
@@ -365,6 +367,7 @@ impl Running {
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
+        self.terminals.restore();
         waited
     }
 }

@@ -8,8 +8,9 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::command::Command;
+use crate::keeper;
 use crate::plan::PlanError;
-use crate::policy::{PROTECTED_NAMES, SandboxPolicy, homes_of_this_user};
+use crate::policy::{Network, PROTECTED_NAMES, SandboxPolicy, homes_of_this_user};
 
 /// The host's user and group that a command runs as where root starts it: of the range that no distribution, service
 /// manager or user database hands out.
@@ -124,12 +125,21 @@ impl Surroundings {
             home: None,
             standing: ["/run", "/var/run", "/var/tmp"]
                 .iter()
-                .filter_map(|path| standing(path))
+                .filter_map(standing)
                 .collect(),
             raw_devices: Vec::new(),
         };
+        let mut readable = policy.readable().to_vec();
+        readable.push(command.directory.path().to_path_buf());
+        if policy.network() == Network::Full {
+            // Often a link into /run; without it no name is resolved.
+            readable.extend(Path::new("/etc/resolv.conf").canonicalize().ok());
+        }
         if surroundings.started_as_root() {
-            surroundings.veil(policy, command);
+            surroundings.veil(policy, command, readable);
+        } else {
+            readable.retain(|path| EMPTIED.iter().any(|folder| path.starts_with(folder)));
+            surroundings.show(policy, readable);
         }
         Ok(surroundings)
     }
@@ -148,7 +158,8 @@ impl Surroundings {
         self
     }
 
-    fn veil(&mut self, policy: &SandboxPolicy, command: &Command) {
+    /// Started as root: what another user could not pass or read is veiled, and what the command needs of it shown.
+    fn veil(&mut self, policy: &SandboxPolicy, command: &Command, readable: Vec<PathBuf>) {
         let home = command
             .variable("HOME")
             .map(PathBuf::from)
@@ -163,8 +174,6 @@ impl Surroundings {
         let mut homes = homes_of_this_user();
         homes.extend(home.clone());
         let tools = tool_candidates(command, &homes);
-        let mut readable = policy.readable().to_vec();
-        readable.push(command.directory.path().to_path_buf());
         let needed = policy.roots().iter().chain(&readable).chain(&tools);
         let mut veils: Vec<PathBuf> = needed.filter_map(|path| closed_ancestor(path)).collect();
         veils.extend(home.clone());
@@ -176,24 +185,36 @@ impl Surroundings {
                 .iter()
                 .any(|other| veil != other && veil.starts_with(other))
         });
-        let within = |path: &Path| policy.roots().iter().any(|root| path.starts_with(root));
         let mut shown: Vec<PathBuf> = tools
             .iter()
             .filter_map(|tool| shown_folder(tool, &veils))
             .collect();
         shown.extend(readable);
-        shown.retain(|path| !within(path) && path != Path::new("/") && !veils.contains(path));
-        shown.sort();
-        shown.dedup();
-        let every = shown.clone();
-        shown.retain(|path| {
+        self.home = home;
+        self.veils = veils;
+        self.show(policy, shown);
+    }
+
+    /// Keeps of `paths` what has to be shown: outside the roots, the outermost of each tree, and nothing that would
+    /// bring back what is emptied or veiled.
+    fn show(&mut self, policy: &SandboxPolicy, mut paths: Vec<PathBuf>) {
+        let in_a_root = |path: &Path| policy.roots().iter().any(|root| path.starts_with(root));
+        let brings_back = |path: &Path| {
+            let emptied = EMPTIED.iter().map(Path::new);
+            emptied
+                .chain(self.veils.iter().map(PathBuf::as_path))
+                .any(|folder| folder.starts_with(path))
+        };
+        paths.retain(|path| !in_a_root(path) && !brings_back(path));
+        paths.sort();
+        paths.dedup();
+        let every = paths.clone();
+        paths.retain(|path| {
             !every
                 .iter()
                 .any(|other| path != other && path.starts_with(other))
         });
-        self.home = home;
-        self.veils = veils;
-        self.shown = shown;
+        self.shown = paths;
     }
 }
 
@@ -270,6 +291,10 @@ fn protected_paths(roots: &[PathBuf]) -> Result<Vec<Protected>, PlanError> {
             let path = root.join(name);
             match path.symlink_metadata() {
                 Ok(found) if found.is_symlink() => return Err(PlanError::ProtectedSymlink(path)),
+                // Made by a run that is still going on or was cut off: held like one of this run's own.
+                Ok(found) if found.is_dir() && found.mode() & 0o7777 == keeper::MARK => {
+                    protected.push(Protected::Missing(path));
+                }
                 Ok(found) => {
                     if found.is_file() && name == ".git" {
                         protected.extend(pointed_at(&path, roots)?);

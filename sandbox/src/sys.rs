@@ -32,7 +32,8 @@ fn number(call: libc::c_long) -> usize {
 }
 
 fn word(descriptor: BorrowedFd<'_>) -> usize {
-    usize::try_from(descriptor.as_raw_fd()).unwrap_or(usize::MAX)
+    // The working directory stands for itself by a negative number.
+    usize::from_ne_bytes(i64::from(descriptor.as_raw_fd()).to_ne_bytes())
 }
 
 /// Attributes of a mount to set; the layout of `struct mount_attr` (`mount_setattr(2)`, kernel 5.12).

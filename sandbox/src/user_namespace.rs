@@ -3,7 +3,7 @@
 //! An attached tree with a map (`mount_setattr(2)`, `MOUNT_ATTR_IDMAP`, kernel 5.12) shows the files of one owner as
 //! another's and writes them as the first's again. That is how a command that is nobody on the host works on root's files.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -16,6 +16,7 @@ use rustix::mount::OpenTreeFlags;
 
 use crate::error::{SandboxError, Wall};
 use crate::plan::Identity;
+use crate::probe;
 use crate::surroundings::UNPRIVILEGED;
 use crate::sys::clone::{Ended, Sharing};
 use crate::sys::{self, MountAttributes, child};
@@ -59,7 +60,7 @@ pub(crate) fn tree_of_the_commands_own(path: &Path, set: u64) -> Result<OwnedFd,
         source,
     };
     let found = fs::metadata(path).map_err(|source| failed("look at", source))?;
-    let map = ownership(found.uid(), found.gid()).map_err(|source| unsupported(path, source))?;
+    let map = ownership(found.uid(), found.gid())?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
@@ -91,25 +92,31 @@ fn unsupported(path: &Path, source: io::Error) -> SandboxError {
 }
 
 /// Maps by the owner on disk; a process needs few, and each costs a process to make.
-static MAPS: Mutex<Option<HashMap<(u32, u32), Arc<OwnedFd>>>> = Mutex::new(None);
+static MAPS: Mutex<BTreeMap<(u32, u32), Arc<OwnedFd>>> = Mutex::new(BTreeMap::new());
 
 /// A user namespace in which `user` and `group` are the command's on the host.
-fn ownership(user: u32, group: u32) -> io::Result<Arc<OwnedFd>> {
+fn ownership(user: u32, group: u32) -> Result<Arc<OwnedFd>, SandboxError> {
     let mut maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
-    let maps = maps.get_or_insert_with(HashMap::new);
     if let Some(map) = maps.get(&(user, group)) {
         return Ok(Arc::clone(map));
     }
-    let (wait, done) = io::pipe()?;
-    let holder = Sharing::start(libc::CLONE_NEWUSER, Box::new(OwnedFd::from(wait)), hold)?;
-    let of = |name: &str| PathBuf::from(format!("/proc/{}/{name}", holder.pid()));
-    fs::write(of("uid_map"), format!("{user} {UNPRIVILEGED} 1\n"))?;
-    fs::write(of("gid_map"), format!("{group} {UNPRIVILEGED} 1\n"))?;
-    let map = Arc::new(OwnedFd::from(File::open(of("ns/user"))?));
+    let (wait, done) = io::pipe().map_err(probe::no_user_map)?;
+    let holder = Sharing::start(libc::CLONE_NEWUSER, Box::new(OwnedFd::from(wait)), hold)
+        .map_err(probe::no_namespace)?;
+    let map = mapped(holder.pid(), user, group).map_err(probe::no_user_map)?;
+    let map = Arc::new(map);
     drop(holder);
     drop(done);
     maps.insert((user, group), Arc::clone(&map));
     Ok(map)
+}
+
+/// Writes the maps of the process `pid` and holds its user namespace.
+fn mapped(pid: i32, user: u32, group: u32) -> io::Result<OwnedFd> {
+    let of = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+    fs::write(of("uid_map"), format!("{user} {UNPRIVILEGED} 1\n"))?;
+    fs::write(of("gid_map"), format!("{group} {UNPRIVILEGED} 1\n"))?;
+    Ok(File::open(of("ns/user"))?.into())
 }
 
 /// Keeps a namespace alive until killed.

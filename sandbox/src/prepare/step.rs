@@ -16,8 +16,9 @@ use crate::sys::child::Ruleset;
 /// One thing to do in the new process.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// For the error: what was being done, to what.
+    /// For the error: what was being done.
     pub(crate) what: &'static str,
+    /// For the error: to what.
     pub(crate) object: PathBuf,
     pub(crate) act: Act,
 }
@@ -27,68 +28,82 @@ pub(crate) type Slot = usize;
 
 #[derive(Debug)]
 pub(crate) enum Act {
+    Mount(Mount),
+    Make(Make),
+    Confine(Confine),
+    /// Waits until the parent has written the user map and the keeper knows this process.
+    AwaitGo,
+    /// Enters the working directory, where it is still the same.
+    WorkIn {
+        path: CString,
+        identity: FileIdentity,
+    },
+    /// Opens the program, where it is still the same.
+    OpenProgram {
+        path: CString,
+        identity: FileIdentity,
+        slot: Slot,
+    },
+}
+
+/// What stands where.
+#[derive(Debug)]
+pub(crate) enum Mount {
     /// Takes a copy of the tree at a path.
-    Take {
-        path: CString,
-        slot: Slot,
-        set: u64,
-    },
+    Take { path: CString, slot: Slot, set: u64 },
     /// Puts a taken tree at a path.
-    Place {
-        slot: Slot,
-        at: CString,
-    },
-    /// As both, for what is there. Where nothing can be reached, the command cannot either.
-    Guard {
-        path: CString,
-    },
+    Place { slot: Slot, at: CString },
+    /// Takes what is at a path and puts it there again, read-only.
+    Guard { path: CString },
     /// Sets attributes of a tree in place and makes it this namespace's own.
     Attributes {
         path: CString,
         set: u64,
         reach: Reach,
     },
-    /// Waits until the parent has written the user map and the keeper knows this process.
-    AwaitGo,
-    /// Makes files as the command's user from here on.
-    MakeFilesAs {
+    /// A new file system; source and kind have the same name.
+    New {
+        kind: CString,
+        at: CString,
+        options: CString,
+        flags: MountFlags,
+    },
+}
+
+/// What is made in folders of the command's own.
+#[derive(Debug)]
+pub(crate) enum Make {
+    /// From here on as the command's user.
+    As {
         user: u32,
         group: u32,
     },
-    Memory {
-        at: CString,
-        options: CString,
-        flags: MountFlags,
-    },
-    Processes {
-        at: CString,
-        flags: MountFlags,
-    },
-    Terminals {
-        at: CString,
-        options: CString,
-    },
-    MakeDirectory {
+    Directory {
         path: CString,
         mode: u32,
     },
-    MakeFile {
+    File {
         path: CString,
         content: Vec<u8>,
         mode: u32,
     },
-    MakeLink {
+    Link {
         target: CString,
         path: CString,
     },
+}
+
+/// What is taken from the process itself.
+#[derive(Debug)]
+pub(crate) enum Confine {
     NewKeyring,
     LoopbackUp,
     NoCoreFiles,
     NoPrivilegesByExec,
-    Become {
+    /// Another user, without any further group.
+    User {
         user: u32,
         group: u32,
-        groups: Groups,
     },
     Capabilities {
         kept: u64,
@@ -98,15 +113,6 @@ pub(crate) enum Act {
         rules: Vec<(CString, u64)>,
     },
     Filter(seccomp::Program),
-    WorkIn {
-        path: CString,
-        identity: FileIdentity,
-    },
-    OpenProgram {
-        path: CString,
-        identity: FileIdentity,
-        slot: Slot,
-    },
 }
 
 /// How far attributes reach.
@@ -118,21 +124,20 @@ pub(crate) enum Reach {
     Mount,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Groups {
-    Keep,
-    Drop,
-}
-
-/// The wall that a failed step belongs to, for a host that cannot put it up at all.
+/// The wall that a step belongs to, for a host that cannot put it up at all.
 pub(crate) fn wall(act: &Act) -> Option<Wall> {
     match act {
-        Act::Attributes { .. } | Act::Processes { .. } | Act::Memory { .. } | Act::Take { .. } => {
-            Some(Wall::Mounts)
-        }
-        Act::Landlock { .. } => Some(Wall::Landlock),
-        Act::Filter(_) => Some(Wall::Seccomp),
-        Act::LoopbackUp | Act::Capabilities { .. } => Some(Wall::Namespaces),
-        _ => None,
+        Act::Mount(_) => Some(Wall::Mounts),
+        Act::Confine(Confine::Landlock { .. }) => Some(Wall::Landlock),
+        Act::Confine(Confine::Filter(_)) => Some(Wall::Seccomp),
+        Act::Confine(Confine::User { .. }) => Some(Wall::UserMapping),
+        Act::Confine(
+            Confine::NewKeyring
+            | Confine::LoopbackUp
+            | Confine::NoCoreFiles
+            | Confine::NoPrivilegesByExec
+            | Confine::Capabilities { .. },
+        ) => Some(Wall::Namespaces),
+        Act::Make(_) | Act::AwaitGo | Act::WorkIn { .. } | Act::OpenProgram { .. } => None,
     }
 }

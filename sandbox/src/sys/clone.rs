@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{PidfdFlags, Signal, pidfd_send_signal};
 
@@ -18,7 +19,26 @@ const GUARD_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 struct Stack(NonNull<libc::c_void>);
 
+// SAFETY: the mapping belongs to whoever holds the value, on any thread.
+unsafe impl Send for Stack {}
+
+/// Stacks that are free again: making and unmaking mappings costs every thread of the program.
+static FREE: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
+const KEPT_FREE: usize = 4;
+
 impl Stack {
+    fn obtain() -> io::Result<Self> {
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.map_or_else(Self::new, Ok)
+    }
+
+    fn give_back(self) {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < KEPT_FREE {
+            free.push(self);
+        }
+    }
+
     fn new() -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -66,7 +86,7 @@ pub(crate) struct Sharing<T> {
     pidfd: Option<OwnedFd>,
     pid: libc::pid_t,
     _task: Box<T>,
-    _stack: Stack,
+    stack: Option<Stack>,
 }
 
 extern "C" fn enter<T>(argument: *mut libc::c_void) -> libc::c_int {
@@ -89,7 +109,7 @@ impl<T> Sharing<T> {
         task: Box<T>,
         function: fn(&T) -> Ended,
     ) -> io::Result<Self> {
-        let stack = Stack::new()?;
+        let stack = Stack::obtain()?;
         let entry = stack.entry::<T>();
         let task_at: *const T = &raw const *task;
         // SAFETY: the place is inside the mapping, aligned and unused.
@@ -124,7 +144,7 @@ impl<T> Sharing<T> {
             pidfd: Some(pidfd),
             pid,
             _task: task,
-            _stack: stack,
+            stack: Some(stack),
         })
     }
 
@@ -153,6 +173,9 @@ impl<T> Drop for Sharing<T> {
             // It may have ended already; then there is nothing to kill.
             pidfd_send_signal(&pidfd, Signal::KILL).ok();
             drop(super::wait(pidfd.as_fd()));
+        }
+        if let Some(stack) = self.stack.take() {
+            stack.give_back();
         }
     }
 }

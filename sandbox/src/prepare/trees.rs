@@ -1,0 +1,327 @@
+//! The mount wall's steps: from [`Operation`]s to what the kernel is asked.
+//!
+//! Trees are taken before anything changes. One folder in memory, where the command's `/proc` will stand over it, holds
+//! everything of the command's own: its private folders, covers, sealed copies. Each is copied from there to its place,
+//! which is cheaper than a file system for each and caps them together.
+
+use std::path::{Path, PathBuf};
+
+use rustix::mount::MountFlags;
+
+use super::step::{Act, Make, Mount, Reach, Slot};
+use super::steps::{Steps, c_path};
+use super::{NO_DEVICES, NO_SET_USER_ID, READ_ONLY};
+use crate::command::Command;
+use crate::error::SandboxError;
+use crate::mounts::{Access, Operation, Owner};
+use crate::plan::{Identity, Plan};
+use crate::surroundings::Kind;
+use crate::user_namespace;
+
+/// Where the command's own folders are made, before its `/proc` stands there.
+const STAGE: &str = "/proc";
+/// All private folders together, but `/dev/shm`.
+const PRIVATE_MEBIBYTES: u32 = 1024;
+const SHARED_MEMORY_MEBIBYTES: u32 = 256;
+
+/// The devices every program expects.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// Adds what builds the plan's view to `steps`.
+pub(super) fn build(steps: &mut Steps, plan: &Plan, command: &Command) -> Result<(), SandboxError> {
+    let operations = plan.operations();
+    if operations.is_empty() {
+        return Ok(());
+    }
+    let (user, group) = match plan.identity() {
+        Identity::Caller { user, group } | Identity::Unprivileged { user, group } => (user, group),
+        Identity::ConfinedRoot => (0, 0),
+    };
+    let mut trees = Trees {
+        steps,
+        operations,
+        slots: vec![None; operations.len()],
+        owner: [user, group],
+    };
+    trees.take()?;
+    let devices = trees.take_devices();
+    trees.own_the_tree();
+    trees.pin();
+    trees.steps.add(
+        "wait for the user map of",
+        Path::new("the command"),
+        Act::AwaitGo,
+    );
+    if let Identity::Unprivileged { user, group } = plan.identity() {
+        let make = Act::Make(Make::As { user, group });
+        trees
+            .steps
+            .add("act as", Path::new("the command's user"), make);
+    }
+    trees.stage(command);
+    for (place, operation) in operations.iter().enumerate() {
+        trees.put(place, operation, &devices);
+    }
+    trees.close();
+    Ok(())
+}
+
+struct Trees<'a> {
+    steps: &'a mut Steps,
+    operations: &'a [Operation],
+    /// What each operation puts in its place.
+    slots: Vec<Option<Slot>>,
+    owner: [u32; 2],
+}
+
+impl Trees<'_> {
+    fn set(&mut self, place: usize, slot: Slot) {
+        if let Some(known) = self.slots.get_mut(place) {
+            *known = Some(slot);
+        }
+    }
+
+    /// Takes every tree that will be attached, as it is now.
+    fn take(&mut self) -> Result<(), SandboxError> {
+        for (place, operation) in self.operations.iter().enumerate() {
+            if let Operation::Attach {
+                from,
+                access,
+                owner,
+                ..
+            } = operation
+            {
+                let read_only = if *access == Access::ReadOnly {
+                    READ_ONLY
+                } else {
+                    0
+                };
+                let set = read_only | NO_SET_USER_ID | NO_DEVICES;
+                let slot = match owner {
+                    Owner::AsIs => self.steps.take("take", from, set),
+                    Owner::Command => {
+                        let tree = user_namespace::tree_of_the_commands_own(from, set)?;
+                        self.steps.hold(tree)?
+                    }
+                };
+                self.set(place, slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_devices(&mut self) -> Vec<Slot> {
+        if !self.operations.contains(&Operation::Devices) {
+            return Vec::new();
+        }
+        let device = |name| {
+            self.steps
+                .take("take the device", &Path::new("/dev").join(name), 0)
+        };
+        DEVICES.map(device).to_vec()
+    }
+
+    fn own_the_tree(&mut self) {
+        let root = Path::new("/");
+        if self.operations.contains(&Operation::OwnTree) {
+            self.steps
+                .attributes("make a tree of its own of", root, 0, Reach::Tree);
+        } else {
+            let set = READ_ONLY | NO_SET_USER_ID | NO_DEVICES;
+            self.steps
+                .attributes("make read-only", root, set, Reach::Tree);
+        }
+    }
+
+    fn pin(&mut self) {
+        for operation in self.operations {
+            if let Operation::Pin { path } = operation {
+                let slot = self.steps.take("pin", path, 0);
+                self.steps.place("pin", slot, path);
+            }
+        }
+    }
+
+    fn memory(&mut self, at: &Path, mebibytes: u32, mode: u32) {
+        let [user, group] = self.owner;
+        let options = format!("size={mebibytes}m,mode={mode:o},uid={user},gid={group}");
+        self.steps
+            .mount("tmpfs", at, options, MountFlags::NOSUID | MountFlags::NODEV);
+    }
+
+    /// Makes what the command has of its own and takes each part.
+    fn stage(&mut self, command: &Command) {
+        let stage = Path::new(STAGE);
+        self.memory(stage, PRIVATE_MEBIBYTES, 0o755);
+        for (place, operation) in self.operations.iter().enumerate() {
+            let mode = if let Operation::Memory { mode, .. } = operation {
+                *mode
+            } else if *operation == Operation::Devices {
+                0o755
+            } else {
+                continue;
+            };
+            let folder = stage.join(format!("memory-{place}"));
+            self.steps.directory(&folder, mode);
+            let slot = self.steps.take("take a folder of", &folder, 0);
+            self.set(place, slot);
+        }
+        let covers = self.make_covers(command);
+        self.steps
+            .attributes("make read-only", stage, READ_ONLY, Reach::Mount);
+        for (place, cover) in covers {
+            let slot = self.steps.take("take a cover of", &cover, 0);
+            self.set(place, slot);
+        }
+    }
+
+    /// Makes the covers that are asked for; which operation takes which.
+    fn make_covers(&mut self, command: &Command) -> Vec<(usize, PathBuf)> {
+        let stage = Path::new(STAGE);
+        let [directory, file] = ["directory", "file"].map(|name| stage.join(name));
+        let mut covers = Vec::new();
+        for (place, operation) in self.operations.iter().enumerate() {
+            if let Operation::Hide { kind, .. } = operation {
+                let cover = if *kind == Kind::Directory {
+                    &directory
+                } else {
+                    &file
+                };
+                covers.push((place, cover.clone()));
+            } else if let Operation::Seal { path, .. } = operation {
+                let copy = stage.join(format!("sealed-{place}"));
+                let mut copies = command.copies();
+                let content = copies
+                    .find(|(known, _)| known == path)
+                    .map_or(&[][..], |(_, content)| content);
+                self.steps.file(&copy, content, 0o555);
+                covers.push((place, copy));
+            }
+        }
+        if covers.iter().any(|(_, cover)| *cover == directory) {
+            self.steps.directory(&directory, 0);
+        }
+        if covers.iter().any(|(_, cover)| *cover == file) {
+            self.steps.file(&file, &[], 0);
+        }
+        covers
+    }
+
+    fn put(&mut self, place: usize, operation: &Operation, devices: &[Slot]) {
+        let slot = self.slots.get(place).copied().flatten();
+        match (operation, slot) {
+            (Operation::Memory { at, .. }, Some(slot)) => {
+                self.mount_point(place, at);
+                self.steps.place("put a private folder at", slot, at);
+            }
+            (Operation::Devices, Some(slot)) => self.devices(slot, devices),
+            (Operation::Processes { access }, _) => {
+                let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+                if *access == Access::ReadOnly {
+                    flags |= MountFlags::RDONLY;
+                }
+                self.steps
+                    .mount("proc", Path::new("/proc"), String::new(), flags);
+            }
+            (Operation::Attach { at, .. }, Some(slot)) => {
+                self.mount_point(place, at);
+                self.steps.place("attach", slot, at);
+            }
+            (Operation::Protect { path }, _) => {
+                let guard = Mount::Guard { path: c_path(path) };
+                self.steps.add("make read-only", path, Act::Mount(guard));
+            }
+            (Operation::Hide { path, .. }, Some(slot)) => self.steps.place("hide", slot, path),
+            (Operation::Seal { path, .. }, Some(slot)) => self.steps.place("seal", slot, path),
+            // Done before, or without a slot and so never put: the tree stays as read-only as it is.
+            _ => {}
+        }
+    }
+
+    fn devices(&mut self, folder: Slot, devices: &[Slot]) {
+        let dev = Path::new("/dev");
+        self.steps.place("put a private folder at", folder, dev);
+        for (name, slot) in DEVICES.iter().zip(devices) {
+            let path = dev.join(name);
+            self.steps.file(&path, &[], 0o444);
+            self.steps.place("put the device at", *slot, &path);
+        }
+        for (target, name) in DEVICE_LINKS {
+            self.steps.link(target, &dev.join(name));
+        }
+        let [terminals, shared] = ["pts", "shm"].map(|name| dev.join(name));
+        self.steps.directory(&terminals, 0o755);
+        self.steps.directory(&shared, 0o755);
+        self.steps
+            .attributes("make read-only", dev, READ_ONLY, Reach::Mount);
+        let options = "newinstance,ptmxmode=0666,mode=0620".to_owned();
+        self.steps.mount(
+            "devpts",
+            &terminals,
+            options,
+            MountFlags::NOSUID | MountFlags::NOEXEC,
+        );
+        self.memory(&shared, SHARED_MEMORY_MEBIBYTES, 0o1777);
+    }
+
+    /// Private folders that are not to be written, now that every mount point in them is made.
+    fn close(&mut self) {
+        for operation in self.operations {
+            if let Operation::Memory {
+                at,
+                access: Access::ReadOnly,
+                ..
+            } = operation
+            {
+                self.steps
+                    .attributes("make read-only", at, READ_ONLY, Reach::Mount);
+            }
+        }
+    }
+
+    /// Makes the directories (or the file) that `at` needs to stand on, where an earlier private folder covers the
+    /// host's.
+    fn mount_point(&mut self, place: usize, at: &Path) {
+        let before = self.operations.iter().take(place);
+        let around = before.filter_map(|operation| {
+            if let Operation::Memory { at: folder, .. } = operation {
+                at.starts_with(folder).then_some((folder, Around::Private))
+            } else if let Operation::Attach { at: tree, .. } = operation {
+                at.starts_with(tree).then_some((tree, Around::Attached))
+            } else {
+                None
+            }
+        });
+        let innermost = around.max_by_key(|(path, _)| path.components().count());
+        let Some((folder, Around::Private)) = innermost else {
+            return;
+        };
+        let mut way: Vec<_> = at
+            .ancestors()
+            .take_while(|ancestor| ancestor != folder)
+            .collect();
+        way.reverse();
+        let is_file = at.is_file();
+        for directory in way {
+            if is_file && directory == at {
+                self.steps.file(directory, &[], 0o444);
+            } else {
+                self.steps.directory(directory, 0o755);
+            }
+        }
+    }
+}
+
+/// What a mount point lies in.
+#[derive(Clone, Copy)]
+enum Around {
+    Private,
+    Attached,
+}
