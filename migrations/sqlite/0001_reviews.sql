@@ -1,4 +1,6 @@
 -- The record of reviews. Times are milliseconds since the Unix epoch; ids, digests and hashes are blobs.
+-- Tables whose rows come in order and are large keep their rowid: SQLite then appends to the last page, where it would
+-- otherwise rebalance three pages every few rows.
 
 -- What happened, in order, for ever. `hash` covers every other column and the hash before it, so that a changed,
 -- removed or reordered line shows. The status of a review is a fold over its lines.
@@ -11,7 +13,7 @@ CREATE TABLE review_events (
     body      TEXT    NOT NULL,
     hash      BLOB    NOT NULL CHECK (length(hash) = 32),
     PRIMARY KEY (tenant_id, seq)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 -- A review is opened once, ends once, and its approval is spent once, whatever the program believes. (Kinds that may
 -- happen more often have no number here, and missing numbers are never equal.)
@@ -38,11 +40,12 @@ BEGIN
     SELECT RAISE(ABORT, 'review_events is append-only');
 END;
 
--- Where each review stands: a cache of its events, written in the transaction that appends them.
+-- Where each review stands: a cache of its events, written in the transaction that appends them. Its key is also the
+-- history of a caller: ids sort by time.
 CREATE TABLE reviews (
-    review_id       BLOB    NOT NULL PRIMARY KEY CHECK (length(review_id) = 16),
     tenant_id       TEXT    NOT NULL,
     caller          TEXT    NOT NULL,
+    review_id       BLOB    NOT NULL CHECK (length(review_id) = 16),
     nonce           TEXT    NOT NULL,
     request_digest  BLOB    NOT NULL CHECK (length(request_digest) = 32),
     session_id      TEXT,
@@ -59,15 +62,15 @@ CREATE TABLE reviews (
     CHECK ((status = 'reviewing') = (ended_seq IS NULL)),
     CHECK ((ended_seq IS NULL) = (completed_at IS NULL)),
     CHECK ((ended_seq IS NULL) = (expires_at IS NULL)),
-    CHECK (redeemed_at IS NULL OR status = 'approved')
-) STRICT, WITHOUT ROWID;
+    CHECK (redeemed_at IS NULL OR status = 'approved'),
+    PRIMARY KEY (tenant_id, caller, review_id)
+) STRICT;
 
 -- One question, one review: what makes a repeated submission harmless.
 CREATE UNIQUE INDEX reviews_by_nonce ON reviews (tenant_id, caller, nonce);
--- The history of a caller, newest first, with and without a status.
-CREATE INDEX reviews_by_caller ON reviews (tenant_id, caller, review_id);
-CREATE INDEX reviews_by_status ON reviews (tenant_id, caller, status, review_id);
--- What a process left open when it went away.
+-- The history of a caller by status. Written when a review ends, so that opening one costs nothing here.
+CREATE INDEX reviews_by_status ON reviews (tenant_id, caller, status, review_id) WHERE ended_seq IS NOT NULL;
+-- What is open, and what a process left open when it went away.
 CREATE INDEX reviews_open ON reviews (owner) WHERE status = 'reviewing';
 
 -- What was asked. Apart from the events, which hold its digests, so that it can be erased without breaking the chain.

@@ -38,6 +38,8 @@ pub(crate) use recovery::RecoveryError;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long an abort waits for the end that it caused.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
+/// How much longer than its deadline the opening of a review may take before its caller is told that the store hangs.
+const GRACE: Duration = Duration::from_secs(1);
 /// The pauses between attempts to close a review whose end could not be recorded.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -102,13 +104,17 @@ impl Desk {
         self.flights()
             .insert(flight.review_id(), Arc::clone(&flight));
         let (opened, told) = oneshot::channel();
+        let deadline = accepted.case.deadline + GRACE;
         // A task of its own: a caller that goes away must not leave a review open and unjudged.
         let (desk, carried) = (Arc::clone(self), Arc::clone(&flight));
         drop(self.tasks.spawn(async move {
             desk.carry(accepted, &carried, opened).await;
             drop(room);
         }));
-        match told.await.map_err(|_gone| StoreError::Closed)?? {
+        // A store that hangs takes no caller past the deadline; what it opens after that times out at once.
+        let told = tokio::time::timeout_at(deadline, told).await;
+        let told = told.map_err(|_elapsed| StoreError::Locked)?;
+        match told.map_err(|_gone| StoreError::Closed)?? {
             Opened::New => flight.wait(until).await.map_err(ApiError::Store),
             Opened::Same(before) => self.wait(&caller.scope, before, until).await,
             Opened::OtherBody => Err(ApiError::IdempotencyConflict),
@@ -234,6 +240,7 @@ impl Desk {
         let completed_at = now();
         let ending = Ending {
             review_id: flight.review_id(),
+            scope: flight.scope().clone(),
             verdict: judged.verdict,
             completed_at,
             expires_at: after(completed_at, self.limits.approval_lifetime),
@@ -299,6 +306,7 @@ impl Desk {
         let completed_at = now();
         let ending = Ending {
             review_id,
+            scope: scope.clone(),
             verdict: Verdict::of(protocol::Decision::Aborted, None),
             completed_at,
             expires_at: completed_at,

@@ -99,6 +99,7 @@ pub(crate) enum Opened {
 #[derive(Debug, Clone)]
 pub(crate) struct Ending {
     pub(crate) review_id: ReviewId,
+    pub(crate) scope: Scope,
     pub(crate) verdict: Verdict,
     pub(crate) completed_at: Timestamp,
     /// Until when an approval can be spent.

@@ -137,3 +137,62 @@ fn outcome(status: ReviewStatus) -> Option<Outcome> {
         | ReviewStatus::Failed => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::{Decision, Denial, FailedStep, Grant, ReviewFailure};
+
+    use super::Verdict;
+
+    fn failed(retryable: bool) -> Decision {
+        Decision::Failed(ReviewFailure {
+            step: FailedStep::Model,
+            code: "rate_limited".to_owned(),
+            retryable,
+            message: "The model is busy.".to_owned(),
+        })
+    }
+
+    fn decisions() -> [Decision; 6] {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        [
+            Decision::Approved(Grant::by_person(digest.parse().expect("a digest"))),
+            Decision::Denied(Denial::ByPerson("no".to_owned())),
+            Decision::TimedOut,
+            Decision::Aborted,
+            failed(true),
+            failed(false),
+        ]
+    }
+
+    #[test]
+    fn each_end_says_what_may_be_done_instead() {
+        let told: String = decisions()
+            .into_iter()
+            .map(|decision| {
+                let verdict = Verdict::of(decision, None);
+                let status = verdict.status.as_str();
+                format!("{status}: {}\n", verdict.guidance().unwrap_or("-"))
+            })
+            .collect();
+        insta::assert_snapshot!(told, @"
+        approved: -
+        denied: Do not seek the same effect by other means: no workaround, no detour, no smaller steps towards it. Go on only with something materially safer, or explain the risk to the user and ask for a clear yes. If neither is possible, stop and ask.
+        timed_out: The review was not finished in time. That says nothing about danger. Ask once more, or ask the user.
+        aborted: The question was taken back before it was decided. Ask again only if the action is still wanted.
+        failed: The review did not come off, so the action was not run. That says nothing about danger. Ask once more; if it fails again, tell the user, and do not seek the same effect by other means.
+        failed: The review did not come off, so the action was not run. That says nothing about danger, and asking again will not help until the cause is removed: tell the user, and do not seek the same effect by other means.
+        ");
+    }
+
+    #[test]
+    fn what_is_recorded_is_what_is_read() {
+        for decision in decisions() {
+            let verdict = Verdict::of(decision, Some("because".into()));
+            let text = serde_json::to_string(&verdict).expect("spelled");
+            let read: Verdict = serde_json::from_str(&text).expect("read");
+            assert_eq!(read, verdict);
+            assert_eq!(verdict.event().is_some(), verdict.status.is_terminal());
+        }
+    }
+}

@@ -29,12 +29,13 @@ use crate::owner::OwnerId;
 use crate::private_files::{NotPrivate, check_private_file, private_file, private_folder};
 
 mod batch;
+mod command;
 mod read;
 mod sql;
 pub(crate) mod tokens;
 mod writer;
 
-use batch::{Change, Command};
+use command::{Change, Command};
 use writer::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -254,7 +255,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY_TIMEOUT)
         // 8 MiB of log between checkpoints: their syncs are paid seldom, and the file stays small.
         .pragma("wal_autocheckpoint", "2048")
-        .pragma("cache_size", "-4096")
+        .pragma("cache_size", "-16384")
         .disable_statement_logging()
 }
 

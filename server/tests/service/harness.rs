@@ -17,6 +17,8 @@ use protocol::{Action, ActionDigest, CallerId, Expected, Nonce, ReviewResource, 
 use reviewer::{Reviewer, ReviewerSettings};
 use serde_json::{Value, json};
 use server::{Limits, Service, ServiceSettings, SigningKey};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Row as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::ServiceExt as _;
 
@@ -130,7 +132,7 @@ pub(crate) fn submission(action: &Action) -> Value {
 }
 
 /// The same with some fields changed.
-pub(crate) fn with(mut body: Value, changes: Value) -> Value {
+pub(crate) fn with(mut body: Value, changes: &Value) -> Value {
     let changes = changes.as_object().expect("an object").clone();
     body.as_object_mut().expect("an object").extend(changes);
     body
@@ -213,7 +215,12 @@ pub(crate) async fn get(router: &Router, path: &str) -> Answered {
     call(router, request).await
 }
 
-pub(crate) async fn post(router: &Router, path: &str, headers: &[(&str, &str)], body: &Value) -> Answered {
+pub(crate) async fn post(
+    router: &Router,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> Answered {
     let mut request = Request::post(path).header("content-type", "application/json");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -236,7 +243,10 @@ impl Program {
     pub(crate) fn new(folder: &Folder, settings: &str) -> Self {
         let config = folder.path("settings.toml");
         let database = folder.database();
-        let text = format!("database_url = \"sqlite:{}\"\n{settings}", database.display());
+        let text = format!(
+            "database_url = \"sqlite:{}\"\n{settings}",
+            database.display()
+        );
         std::fs::write(&config, text).expect("settings");
         Self { config }
     }
@@ -287,10 +297,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a server");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("a server");
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
         stdout.read_line(&mut line).expect("a line");
@@ -317,7 +324,8 @@ impl Server {
     }
 
     pub(crate) async fn get(&self, token: &str, path: &str) -> Answered {
-        self.call(&format!("GET {path} HTTP/1.1\r\n{}", bearer(token)), "").await
+        self.call(&format!("GET {path} HTTP/1.1\r\n{}", bearer(token)), "")
+            .await
     }
 
     pub(crate) async fn post(&self, token: &str, path: &str, body: &Value) -> Answered {
@@ -330,21 +338,28 @@ impl Server {
 
     /// Sends `head` and what every call has, then `body`; reads the answer.
     pub(crate) async fn call(&self, head: &str, body: &str) -> Answered {
-        let text = exchange(self.address, head, body).await;
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let header = |name: &str| {
-            head.lines()
-                .filter_map(|line| line.split_once(": "))
-                .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value.to_owned())
-        };
-        Answered {
-            status: status.unwrap_or(StatusCode::IM_A_TEAPOT),
-            location: header("location"),
-            content_type: header("content-type").unwrap_or_default(),
-            body: serde_json::from_str(body).unwrap_or_default(),
-        }
+        call_at(self.address, head, body).await
+    }
+}
+
+pub(crate) async fn call_at(address: SocketAddr, head: &str, body: &str) -> Answered {
+    let text = exchange(address, head, body).await;
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let header = |name: &str| {
+        head.lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.to_owned())
+    };
+    Answered {
+        status: status.unwrap_or(StatusCode::IM_A_TEAPOT),
+        location: header("location"),
+        content_type: header("content-type").unwrap_or_default(),
+        body: serde_json::from_str(body).unwrap_or_default(),
     }
 }
 
@@ -389,4 +404,35 @@ pub(crate) async fn until<F: Future<Output = Answered>>(
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("it did not come to that in 15 s");
+}
+
+/// Recomputes the chain of the record, without the code that wrote it; how many lines it has. Panics where it breaks.
+pub(crate) async fn chain_length(database: &Path) -> usize {
+    let mut connection = raw(database).await;
+    let rows =
+        sqlx::query("SELECT seq, review_id, kind, at, body, hash FROM review_events ORDER BY seq");
+    let rows = rows.fetch_all(&mut connection).await.expect("rows");
+    let mut before = vec![0_u8; 32];
+    for (index, row) in rows.iter().enumerate() {
+        let seq: i64 = row.get(0);
+        assert_eq!(usize::try_from(seq), Ok(index + 1));
+        let mut bytes = protocol::Canonical::new("auto-review event v1");
+        bytes
+            .bytes(&before)
+            .text("default")
+            .bytes(&seq.to_be_bytes());
+        bytes.bytes(row.get::<&[u8], _>(1)).text(row.get(2));
+        bytes
+            .bytes(&row.get::<i64, _>(3).to_be_bytes())
+            .text(row.get(4));
+        before = bytes.sha256().to_vec();
+        assert_eq!(before, row.get::<&[u8], _>(5), "line {seq}");
+    }
+    rows.len()
+}
+
+/// A connection of its own to the database.
+pub(crate) async fn raw(database: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(database);
+    options.connect().await.expect("a connection")
 }

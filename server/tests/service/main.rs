@@ -1,7 +1,12 @@
 //! The service from outside: through its router in this process, over real sockets, and as real processes that die.
 
+#[cfg(test)]
 mod api;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
 mod store_failures;
+#[cfg(test)]
 mod tcp;

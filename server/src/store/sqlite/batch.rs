@@ -8,127 +8,18 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use protocol::{ActionDigest, CallerId, Nonce, ReviewEvent, ReviewId, ReviewStatus, TenantId};
-use tokio::sync::oneshot;
 
 use super::super::chain::{Head, Line};
 use super::super::{
     Closing, Ended, Ending, Opened, Opening, RedeemRefusal, Redeemed, Redemption, Scope,
     StoreError, bodies,
 };
+use super::command::{Change, Command, Outcome};
 use super::tokens::{NewToken, TokenId};
 use crate::owner::OwnerId;
 
 /// How far a clock may have gone back between an approval and its use.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
-
-/// A change and the body of the event it makes.
-#[derive(Debug)]
-pub(super) struct Change<T> {
-    pub(super) what: T,
-    pub(super) body: String,
-}
-
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// What is asked of the writer.
-#[derive(Debug)]
-pub(super) enum Command {
-    Open(Box<Change<Opening>>, Reply<Opened>),
-    End(Box<Change<Ending>>, Reply<Ended>),
-    Redeem(Box<Change<Redemption>>, Reply<Redeemed>),
-    EndAllOf(OwnerId, Box<Closing>, Reply<usize>),
-    Probe(i64, Reply<()>),
-    AddToken(Box<NewToken>, Reply<()>),
-    RevokeToken(TokenId, i64, Reply<()>),
-}
-
-/// What came of a command, told once the batch is durable.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Opened(Opened),
-    Ended(Ended),
-    Redeemed(Redeemed),
-    EndedAll(usize),
-    Done,
-}
-
-impl Command {
-    /// What it opens.
-    pub(super) fn opening(&self) -> Option<&Opening> {
-        match self {
-            Self::Open(change, _) => Some(&change.what),
-            Self::End(..)
-            | Self::Redeem(..)
-            | Self::EndAllOf(..)
-            | Self::Probe(..)
-            | Self::AddToken(..)
-            | Self::RevokeToken(..) => None,
-        }
-    }
-
-    /// The review that must be read for it.
-    pub(super) fn touches(&self) -> Option<ReviewId> {
-        match self {
-            Self::End(change, _) => Some(change.what.review_id),
-            Self::Redeem(change, _) => Some(change.what.review_id),
-            Self::Open(..)
-            | Self::EndAllOf(..)
-            | Self::Probe(..)
-            | Self::AddToken(..)
-            | Self::RevokeToken(..) => None,
-        }
-    }
-
-    /// The owner whose open reviews must be read for it.
-    pub(super) fn closes(&self) -> Option<&OwnerId> {
-        match self {
-            Self::EndAllOf(owner, _, _) => Some(owner),
-            Self::Open(..)
-            | Self::End(..)
-            | Self::Redeem(..)
-            | Self::Probe(..)
-            | Self::AddToken(..)
-            | Self::RevokeToken(..) => None,
-        }
-    }
-
-    /// Tells whoever waits. Nobody may wait any more; the change stands all the same.
-    pub(super) fn settle(self, outcome: Result<Outcome, StoreError>) {
-        let unsent = match (self, outcome) {
-            (Self::Open(_, reply), Ok(Outcome::Opened(opened))) => reply.send(Ok(opened)).is_err(),
-            (Self::End(_, reply), Ok(Outcome::Ended(ended))) => reply.send(Ok(ended)).is_err(),
-            (Self::Redeem(_, reply), Ok(Outcome::Redeemed(redeemed))) => {
-                reply.send(Ok(redeemed)).is_err()
-            }
-            (Self::EndAllOf(_, _, reply), Ok(Outcome::EndedAll(count))) => {
-                reply.send(Ok(count)).is_err()
-            }
-            (
-                Self::Probe(_, reply) | Self::AddToken(_, reply) | Self::RevokeToken(_, _, reply),
-                Ok(Outcome::Done),
-            ) => reply.send(Ok(())).is_err(),
-            (command, Ok(_mismatch)) => {
-                command.refuse(StoreError::Corrupt("a change has another change's outcome"))
-            }
-            (command, Err(error)) => command.refuse(error),
-        };
-        if unsent {
-            tracing::debug!("nobody waits for a change any more");
-        }
-    }
-
-    fn refuse(self, error: StoreError) -> bool {
-        match self {
-            Self::Open(_, reply) => reply.send(Err(error)).is_err(),
-            Self::End(_, reply) => reply.send(Err(error)).is_err(),
-            Self::Redeem(_, reply) => reply.send(Err(error)).is_err(),
-            Self::EndAllOf(_, _, reply) => reply.send(Err(error)).is_err(),
-            Self::Probe(_, reply) | Self::AddToken(_, reply) | Self::RevokeToken(_, _, reply) => {
-                reply.send(Err(error)).is_err()
-            }
-        }
-    }
-}
 
 /// A review as far as the rules need it.
 #[derive(Debug, Clone)]
@@ -160,7 +51,7 @@ pub(super) struct Rows<'a> {
     pub(super) opened: Vec<&'a Opening>,
     pub(super) ended: Vec<EndedRow>,
     pub(super) exhibits: Vec<(ReviewId, &'a str)>,
-    pub(super) redeemed: Vec<(ReviewId, Timestamp)>,
+    pub(super) redeemed: Vec<&'a Redemption>,
     pub(super) events: Vec<EventRow>,
     pub(super) probed_at: Option<i64>,
     pub(super) tokens: Vec<&'a NewToken>,
@@ -171,6 +62,7 @@ pub(super) struct Rows<'a> {
 #[derive(Debug)]
 pub(super) struct EndedRow {
     pub(super) review_id: ReviewId,
+    pub(super) scope: Scope,
     pub(super) status: ReviewStatus,
     pub(super) ended_seq: i64,
     pub(super) completed_at: Timestamp,
@@ -277,11 +169,13 @@ impl<'a> Fold<'a> {
         let ending = &change.what;
         let known = self.state.reviews.get(&ending.review_id);
         let known = known.ok_or(StoreError::Corrupt("a review that ends was never opened"))?;
+        if known.scope != ending.scope {
+            return Err(StoreError::Corrupt("a review ends for another caller"));
+        }
         if known.status.is_terminal() {
             return Ok(Ended::Before);
         }
-        let tenant = known.scope.tenant.clone();
-        self.write_end(&tenant, ending, &change.body)?;
+        self.write_end(ending, &change.body)?;
         if let Some(exhibit) = &ending.exhibit {
             self.rows.exhibits.push((ending.review_id, exhibit));
         }
@@ -294,33 +188,29 @@ impl<'a> Fold<'a> {
             .reviews
             .iter()
             .filter(|(_, known)| known.owner == *owner && !known.status.is_terminal())
-            .map(|(id, known)| (*id, known.scope.tenant.clone()))
+            .map(|(id, known)| (*id, known.scope.clone()))
             .collect();
-        for (review_id, tenant) in &open {
+        for (review_id, scope) in &open {
             let ending = Ending {
                 review_id: *review_id,
+                scope: scope.clone(),
                 verdict: closing.verdict.clone(),
                 completed_at: closing.at,
                 expires_at: closing.at,
                 exhibit: None,
             };
             let body = bodies::ended(&ending)?;
-            self.write_end(tenant, &ending, &body)?;
+            self.write_end(&ending, &body)?;
         }
         Ok(open.len())
     }
 
-    fn write_end(
-        &mut self,
-        tenant: &TenantId,
-        ending: &Ending,
-        body: &str,
-    ) -> Result<(), StoreError> {
+    fn write_end(&mut self, ending: &Ending, body: &str) -> Result<(), StoreError> {
         let event = ending.verdict.event();
         let event = event.ok_or(StoreError::Corrupt("a verdict that decides nothing"))?;
         let status = follow(Some(ReviewStatus::Reviewing), event)?;
         let ended_seq = self.append(&Line {
-            tenant,
+            tenant: &ending.scope.tenant,
             review_id: ending.review_id,
             event,
             at: ending.completed_at.as_millisecond(),
@@ -333,6 +223,7 @@ impl<'a> Fold<'a> {
         }
         self.rows.ended.push(EndedRow {
             review_id: ending.review_id,
+            scope: ending.scope.clone(),
             status,
             ended_seq,
             completed_at: ending.completed_at,
@@ -341,7 +232,7 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    fn redeem(&mut self, change: &Change<Redemption>) -> Result<Redeemed, StoreError> {
+    fn redeem(&mut self, change: &'a Change<Redemption>) -> Result<Redeemed, StoreError> {
         let wanted = &change.what;
         let Some(known) = self.state.reviews.get_mut(&wanted.review_id) else {
             return Ok(Redeemed::Unknown);
@@ -362,7 +253,7 @@ impl<'a> Fold<'a> {
             at: wanted.at.as_millisecond(),
             body: &change.body,
         });
-        self.rows.redeemed.push((wanted.review_id, wanted.at));
+        self.rows.redeemed.push(wanted);
         Ok(Redeemed::Spent(nonce))
     }
 

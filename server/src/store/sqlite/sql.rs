@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::super::chain::Head;
 use super::super::{Scope, StoreError};
-use super::batch::{Command, EndedRow, EventRow, Known, Rows, State};
+use super::batch::{EndedRow, EventRow, Known, Rows, State};
+use super::command::Command;
 use crate::owner::OwnerId;
 
 /// Opens the transaction and reads what `commands` touch. The first column of each row says what it is.
@@ -28,21 +29,24 @@ pub(super) fn begin(commands: &[Command], tenant: &TenantId) -> QueryBuilder<Sql
     sql
 }
 
+// What is asked for stands first and is joined by CROSS JOIN, which SQLite never reorders: each row is then one search
+// in an index. A list of row values after IN would read the whole table.
+
 fn push_nonces(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
     let openings: Vec<_> = commands.iter().filter_map(Command::opening).collect();
     if openings.is_empty() {
         return;
     }
-    sql.push(
-        "; SELECT 'nonce', tenant_id, caller, nonce, review_id, request_digest FROM reviews \
-         WHERE (tenant_id, caller, nonce) IN (",
-    );
+    sql.push("; WITH asked (tenant, caller, nonce) AS (");
     sql.push_values(openings, |mut row, opening| {
         row.push_bind(opening.scope.tenant.as_str())
             .push_bind(opening.scope.caller.as_str())
             .push_bind(opening.nonce.as_str());
     });
-    sql.push(")");
+    sql.push(
+        ") SELECT 'nonce', r.tenant_id, r.caller, r.nonce, r.review_id, r.request_digest FROM asked CROSS JOIN reviews r \
+         ON r.tenant_id = asked.tenant AND r.caller = asked.caller AND r.nonce = asked.nonce",
+    );
 }
 
 fn push_sessions(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
@@ -61,30 +65,36 @@ fn push_sessions(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
     if named.is_empty() {
         return;
     }
-    sql.push(
-        "; SELECT 'session', tenant_id, session_id, caller FROM sessions WHERE (tenant_id, session_id) IN (",
-    );
+    sql.push("; WITH asked (tenant, session) AS (");
     sql.push_values(named, |mut row, (tenant, session)| {
         row.push_bind(tenant).push_bind(session);
     });
-    sql.push(")");
+    sql.push(
+        ") SELECT 'session', s.tenant_id, s.session_id, s.caller FROM asked CROSS JOIN sessions s \
+         ON s.tenant_id = asked.tenant AND s.session_id = asked.session",
+    );
 }
 
 fn push_reviews(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
-    const COLUMNS: &str = "; SELECT 'review', review_id, tenant_id, caller, nonce, session_id, action_digest, owner, \
-                           status, completed_at, expires_at, redeemed_at FROM reviews WHERE ";
+    const COLUMNS: &str = "SELECT 'review', r.review_id, r.tenant_id, r.caller, r.nonce, r.session_id, r.action_digest, \
+                           r.owner, r.status, r.completed_at, r.expires_at, r.redeemed_at FROM ";
     let ids: Vec<_> = commands.iter().filter_map(Command::touches).collect();
     if !ids.is_empty() {
-        sql.push(COLUMNS).push("review_id IN (");
-        let mut list = sql.separated(", ");
-        for id in ids {
-            list.push_bind(bytes(id));
-        }
-        sql.push(")");
+        sql.push("; WITH asked (tenant, caller, id) AS (");
+        sql.push_values(ids, |mut row, (scope, id)| {
+            row.push_bind(scope.tenant.as_str())
+                .push_bind(scope.caller.as_str())
+                .push_bind(bytes(id));
+        });
+        sql.push(") ").push(COLUMNS).push(
+            "asked CROSS JOIN reviews r ON r.tenant_id = asked.tenant AND r.caller = asked.caller \
+             AND r.review_id = asked.id",
+        );
     }
     for owner in commands.iter().filter_map(Command::closes) {
-        sql.push(COLUMNS)
-            .push("status = 'reviewing' AND owner = ")
+        sql.push("; ")
+            .push(COLUMNS)
+            .push("reviews r INDEXED BY reviews_open WHERE r.status = 'reviewing' AND r.owner = ")
             .push_bind(owner.to_stored());
     }
 }
@@ -143,17 +153,21 @@ pub(super) fn write(rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
     push_opened(&mut sql, rows);
     push_ended(&mut sql, &rows.ended);
     if !rows.exhibits.is_empty() {
-        sql.push("INSERT INTO review_exhibits (review_id, exhibit) ");
+        sql.push("INSERT OR ROLLBACK INTO review_exhibits (review_id, exhibit) ");
         sql.push_values(&rows.exhibits, |mut row, (id, exhibit)| {
             row.push_bind(bytes(*id)).push_bind(*exhibit);
         });
         sql.push("; ");
     }
-    for (id, at) in &rows.redeemed {
-        sql.push("UPDATE reviews SET redeemed_at = ")
-            .push_bind(at.as_millisecond())
-            .push(" WHERE review_id = ")
-            .push_bind(bytes(*id))
+    for spent in &rows.redeemed {
+        sql.push("UPDATE OR ROLLBACK reviews SET redeemed_at = ")
+            .push_bind(spent.at.as_millisecond())
+            .push(" WHERE tenant_id = ")
+            .push_bind(spent.scope.tenant.as_str())
+            .push(" AND caller = ")
+            .push_bind(spent.scope.caller.as_str())
+            .push(" AND review_id = ")
+            .push_bind(bytes(spent.review_id))
             .push("; ");
     }
     push_events(&mut sql, &rows.events);
@@ -164,7 +178,7 @@ pub(super) fn write(rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
 
 fn push_opened(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
     if !rows.sessions.is_empty() {
-        sql.push("INSERT INTO sessions (tenant_id, session_id, caller, opened_at) ");
+        sql.push("INSERT OR ROLLBACK INTO sessions (tenant_id, session_id, caller, opened_at) ");
         sql.push_values(&rows.sessions, |mut row, opening| {
             row.push_bind(opening.scope.tenant.as_str())
                 .push_bind(opening.session_id.as_deref())
@@ -177,7 +191,7 @@ fn push_opened(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
         return;
     }
     sql.push(
-        "INSERT INTO reviews (review_id, tenant_id, caller, nonce, request_digest, session_id, action_digest, \
+        "INSERT OR ROLLBACK INTO reviews (review_id, tenant_id, caller, nonce, request_digest, session_id, action_digest, \
          policy_revision, owner, status, created_at, deadline_at) ",
     );
     sql.push_values(&rows.opened, |mut row, opening| {
@@ -194,7 +208,7 @@ fn push_opened(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
             .push_bind(opening.created_at.as_millisecond())
             .push_bind(opening.deadline_at.as_millisecond());
     });
-    sql.push("; INSERT INTO review_requests (review_id, question, context) ");
+    sql.push("; INSERT OR ROLLBACK INTO review_requests (review_id, question, context) ");
     sql.push_values(&rows.opened, |mut row, opening| {
         row.push_bind(bytes(opening.review_id))
             .push_bind(opening.question.as_str())
@@ -207,17 +221,20 @@ fn push_ended(sql: &mut QueryBuilder<Sqlite>, ended: &[EndedRow]) {
     if ended.is_empty() {
         return;
     }
-    sql.push("WITH ended (id, status, seq, completed, expires) AS (");
+    sql.push("WITH ended (tenant, caller, id, status, seq, completed, expires) AS (");
     sql.push_values(ended, |mut row, end| {
-        row.push_bind(bytes(end.review_id))
+        row.push_bind(end.scope.tenant.as_str())
+            .push_bind(end.scope.caller.as_str())
+            .push_bind(bytes(end.review_id))
             .push_bind(end.status.as_str())
             .push_bind(end.ended_seq)
             .push_bind(end.completed_at.as_millisecond())
             .push_bind(end.expires_at.as_millisecond());
     });
     sql.push(
-        ") UPDATE reviews SET status = ended.status, ended_seq = ended.seq, completed_at = ended.completed, \
-         expires_at = ended.expires FROM ended WHERE reviews.review_id = ended.id; ",
+        ") UPDATE OR ROLLBACK reviews SET status = ended.status, ended_seq = ended.seq, completed_at = ended.completed, \
+         expires_at = ended.expires FROM ended WHERE reviews.tenant_id = ended.tenant AND reviews.caller = ended.caller \
+         AND reviews.review_id = ended.id; ",
     );
 }
 
@@ -225,7 +242,9 @@ fn push_events(sql: &mut QueryBuilder<Sqlite>, events: &[EventRow]) {
     if events.is_empty() {
         return;
     }
-    sql.push("INSERT INTO review_events (tenant_id, seq, review_id, kind, at, body, hash) ");
+    sql.push(
+        "INSERT OR ROLLBACK INTO review_events (tenant_id, seq, review_id, kind, at, body, hash) ",
+    );
     sql.push_values(events, |mut row, line| {
         row.push_bind(line.tenant.as_str())
             .push_bind(line.head.seq)
@@ -243,7 +262,7 @@ fn push_rest(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
         sql.push("UPDATE probe SET at = ").push_bind(at).push("; ");
     }
     if !rows.tokens.is_empty() {
-        sql.push("INSERT INTO tokens (token_id, tenant_id, name, hash, created_at) ");
+        sql.push("INSERT OR ROLLBACK INTO tokens (token_id, tenant_id, name, hash, created_at) ");
         sql.push_values(&rows.tokens, |mut row, token| {
             row.push_bind(token.id.as_str())
                 .push_bind(token.tenant.as_str())

@@ -7,7 +7,7 @@ use protocol::TenantId;
 use sqlx::Row as _;
 
 use super::super::StoreError;
-use super::batch::Command;
+use super::command::Command;
 use super::{SqliteStore, sql};
 
 /// Names a token without giving it away: 32 hex digits of its SHA-256.

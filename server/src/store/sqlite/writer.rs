@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::super::StoreError;
-use super::batch::{Command, Fold, Outcome};
+use super::batch::Fold;
+use super::command::{Command, Outcome};
 use super::{beside, sql};
 
 /// The most changes in one transaction: enough to share a sync, few enough to answer soon.
