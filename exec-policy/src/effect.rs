@@ -3,6 +3,8 @@
 //! Apart from classes because evidence and reviewers want targets, not verdicts. Invariant: a program that is not
 //! written here gives [`Effect::Runs`]; no effect is left out because an option was not understood.
 
+mod network;
+
 use crate::command::Command;
 use crate::options::Options;
 use crate::shell::Redirect;
@@ -44,30 +46,172 @@ pub enum Extent {
 
 /// Programs that read every operand and change nothing.
 const READERS: &[&str] = &[
-    "cat", "head", "tail", "less", "more", "nl", "wc", "tac", "rev", "od", "xxd", "hexdump", "strings", "file", "stat",
-    "ls", "dir", "vdir", "du", "df", "cut", "paste", "tr", "diff", "cmp", "comm", "md5sum", "sha1sum", "sha256sum",
-    "sha512sum", "b2sum", "cksum", "base64", "base32", "basenc", "tree", "readlink", "realpath", "basename", "dirname", "fold",
-    "fmt", "column", "expand", "unexpand", "join", "zcat", "bzcat", "xzcat", "zstdcat", "bat", "batcat", "getfacl", "lsattr", "jq",
-    "numfmt", "test", "[", "cd", "pushd", "popd", "sort", "uniq", "shuf", "split", "csplit", "openssl", "gpg", "uuencode", "exa", "eza",
+    "cat",
+    "head",
+    "tail",
+    "less",
+    "more",
+    "nl",
+    "wc",
+    "tac",
+    "rev",
+    "od",
+    "xxd",
+    "hexdump",
+    "strings",
+    "file",
+    "stat",
+    "ls",
+    "dir",
+    "vdir",
+    "du",
+    "df",
+    "cut",
+    "paste",
+    "tr",
+    "diff",
+    "cmp",
+    "comm",
+    "md5sum",
+    "sha1sum",
+    "sha256sum",
+    "sha512sum",
+    "b2sum",
+    "cksum",
+    "base64",
+    "base32",
+    "basenc",
+    "tree",
+    "readlink",
+    "realpath",
+    "basename",
+    "dirname",
+    "fold",
+    "fmt",
+    "column",
+    "expand",
+    "unexpand",
+    "join",
+    "zcat",
+    "bzcat",
+    "xzcat",
+    "zstdcat",
+    "bat",
+    "batcat",
+    "getfacl",
+    "lsattr",
+    "jq",
+    "numfmt",
+    "test",
+    "[",
+    "cd",
+    "pushd",
+    "popd",
+    "sort",
+    "uniq",
+    "shuf",
+    "split",
+    "csplit",
+    "openssl",
+    "gpg",
+    "uuencode",
+    "exa",
+    "eza",
 ];
 /// Programs that read nothing and change nothing.
 const QUIET: &[&str] = &[
-    "echo", "printf", "pwd", "true", "false", ":", "seq", "expr", "id", "whoami", "uname", "which", "type", "sleep", "groups",
-    "nproc", "arch", "tty", "date", "uptime", "free", "ps", "command", "hash", "wait", "exit", "return", "set", "shift",
-    "export", "declare", "local", "typeset", "readonly", "unset", "read", "let", "dirs", "jobs", "times", "umask", "who", "w", "locale",
+    "echo", "printf", "pwd", "true", "false", ":", "seq", "expr", "id", "whoami", "uname", "which",
+    "type", "sleep", "groups", "nproc", "arch", "tty", "date", "uptime", "free", "ps", "command",
+    "hash", "wait", "exit", "return", "set", "shift", "export", "declare", "local", "typeset",
+    "readonly", "unset", "read", "let", "dirs", "jobs", "times", "umask", "who", "w", "locale",
 ];
 /// Programs that write their operands.
-const WRITERS: &[&str] = &["touch", "mkdir", "tee", "truncate", "mkfifo", "mknod", "fallocate", "sponge"];
+const WRITERS: &[&str] = &[
+    "touch",
+    "mkdir",
+    "tee",
+    "truncate",
+    "mkfifo",
+    "mknod",
+    "fallocate",
+    "sponge",
+];
 /// Programs that change how their operands, but the first, may be used.
-const MODERS: &[&str] = &["chmod", "chown", "chgrp", "chattr", "setfacl", "setfattr", "chcon", "setcap"];
+const MODERS: &[&str] = &[
+    "chmod", "chown", "chgrp", "chattr", "setfacl", "setfattr", "chcon", "setcap",
+];
 /// Programs that change the machine.
 const SYSTEM: &[&str] = &[
-    "systemctl", "service", "mount", "umount", "swapoff", "swapon", "sysctl", "modprobe", "insmod", "rmmod", "iptables",
-    "ip6tables", "nft", "ufw", "firewall-cmd", "useradd", "usermod", "userdel", "groupadd", "passwd", "chpasswd", "visudo",
-    "crontab", "at", "batch", "shutdown", "reboot", "halt", "poweroff", "init", "telinit", "setenforce", "auditctl",
-    "apt", "apt-get", "dpkg", "yum", "dnf", "rpm", "pacman", "apk", "zypper", "snap", "flatpak", "brew", "launchctl", "loginctl",
-    "update-rc.d", "chkconfig", "hostnamectl", "timedatectl", "ip", "ifconfig", "route", "kill", "pkill", "killall", "mkswap",
-    "fdisk", "parted", "sfdisk", "wipefs", "blkdiscard", "cryptsetup", "lvremove", "vgremove", "mdadm", "zpool", "zfs", "losetup",
+    "systemctl",
+    "service",
+    "mount",
+    "umount",
+    "swapoff",
+    "swapon",
+    "sysctl",
+    "modprobe",
+    "insmod",
+    "rmmod",
+    "iptables",
+    "ip6tables",
+    "nft",
+    "ufw",
+    "firewall-cmd",
+    "useradd",
+    "usermod",
+    "userdel",
+    "groupadd",
+    "passwd",
+    "chpasswd",
+    "visudo",
+    "crontab",
+    "at",
+    "batch",
+    "shutdown",
+    "reboot",
+    "halt",
+    "poweroff",
+    "init",
+    "telinit",
+    "setenforce",
+    "auditctl",
+    "apt",
+    "apt-get",
+    "dpkg",
+    "yum",
+    "dnf",
+    "rpm",
+    "pacman",
+    "apk",
+    "zypper",
+    "snap",
+    "flatpak",
+    "brew",
+    "launchctl",
+    "loginctl",
+    "update-rc.d",
+    "chkconfig",
+    "hostnamectl",
+    "timedatectl",
+    "ip",
+    "ifconfig",
+    "route",
+    "kill",
+    "pkill",
+    "killall",
+    "mkswap",
+    "fdisk",
+    "parted",
+    "sfdisk",
+    "wipefs",
+    "blkdiscard",
+    "cryptsetup",
+    "lvremove",
+    "vgremove",
+    "mdadm",
+    "zpool",
+    "zfs",
+    "losetup",
 ];
 
 impl Command {
@@ -78,7 +222,11 @@ impl Command {
         for redirect in self.redirects() {
             redirect_effects(redirect, &mut effects);
         }
-        if self.via().iter().any(|name| matches!(name.as_str(), "sudo" | "doas" | "pkexec" | "su" | "run0")) {
+        if self
+            .via()
+            .iter()
+            .any(|name| matches!(name.as_str(), "sudo" | "doas" | "pkexec" | "su" | "run0"))
+        {
             effects.push(Effect::Privileged);
         }
         match self.program() {
@@ -95,7 +243,10 @@ fn redirect_effects(redirect: &Redirect, effects: &mut Vec<Effect>) {
         return;
     };
     // bash opens a connection for these names (bash(1), REDIRECTION).
-    if ["/dev/tcp/", "/dev/udp/"].iter().any(|name| word.literal_prefix().starts_with(name)) {
+    if ["/dev/tcp/", "/dev/udp/"]
+        .iter()
+        .any(|name| word.literal_prefix().starts_with(name))
+    {
         effects.push(Effect::Reaches(Some(word.clone())));
         effects.push(Effect::SendsInput);
     } else if matches!(redirect, Redirect::Read(_)) {
@@ -112,7 +263,19 @@ fn program_effects(program: &str, arguments: &[Word], effects: &mut Vec<Effect>)
     if READERS.contains(&program) {
         readers(program, arguments, effects);
     } else if WRITERS.contains(&program) {
-        let valued = ["-m", "-d", "-t", "-r", "-s", "-l", "-o", "--mode", "--date", "--reference", "--size"];
+        let valued = [
+            "-m",
+            "-d",
+            "-t",
+            "-r",
+            "-s",
+            "-l",
+            "-o",
+            "--mode",
+            "--date",
+            "--reference",
+            "--size",
+        ];
         effects.extend(operands(arguments, &valued).into_iter().map(Effect::Writes));
     } else if MODERS.contains(&program) {
         let targets = operands(arguments, &["--reference"]);
@@ -122,21 +285,29 @@ fn program_effects(program: &str, arguments: &[Word], effects: &mut Vec<Effect>)
     } else {
         match program {
             "sudo" | "doas" | "pkexec" | "su" | "run0" => effects.push(Effect::Privileged),
-            "rm" | "unlink" | "rmdir" | "shred" | "srm" | "wipe" | "trash" => removals(program, arguments, effects),
+            "rm" | "unlink" | "rmdir" | "shred" | "srm" | "wipe" | "trash" => {
+                removals(program, arguments, effects)
+            }
             "cp" | "mv" | "ln" | "install" => copies(program, arguments, effects),
             "grep" | "egrep" | "fgrep" | "rg" | "ag" | "ack" => searches(arguments, effects),
             "sed" | "perl" | "awk" | "gawk" => edits(program, arguments, effects),
             "dd" => disk_copies(arguments, effects),
             "find" => finds(arguments, effects),
-            "tar" | "zip" | "7z" | "gzip" | "bzip2" | "xz" | "zstd" | "unzip" | "gunzip" | "cpio" => {
+            "tar" | "zip" | "7z" | "gzip" | "bzip2" | "xz" | "zstd" | "unzip" | "gunzip"
+            | "cpio" => {
                 archives(arguments, effects);
             }
-            "curl" | "wget" | "scp" | "rsync" | "sftp" | "ssh" | "nc" | "ncat" | "netcat" | "socat" | "telnet" | "ftp"
-            | "http" | "https" | "xh" | "aws" | "gsutil" | "gcloud" | "az" | "rclone" | "mail" | "mutt" | "sendmail" => {
-                network(program, arguments, effects);
+            "curl" | "wget" | "scp" | "rsync" | "sftp" | "ssh" | "nc" | "ncat" | "netcat"
+            | "socat" | "telnet" | "ftp" | "http" | "https" | "xh" | "aws" | "gsutil"
+            | "gcloud" | "az" | "rclone" | "mail" | "mutt" | "sendmail" => {
+                network::network(program, arguments, effects);
             }
             name if name.starts_with("mkfs") || name == "mke2fs" => {
-                effects.extend(operands(arguments, &["-t", "-L", "-b"]).into_iter().map(Effect::Writes));
+                effects.extend(
+                    operands(arguments, &["-t", "-L", "-b"])
+                        .into_iter()
+                        .map(Effect::Writes),
+                );
                 effects.push(Effect::ChangesSystem);
             }
             _ => effects.push(Effect::Runs),
@@ -145,14 +316,26 @@ fn program_effects(program: &str, arguments: &[Word], effects: &mut Vec<Effect>)
 }
 
 fn operands(arguments: &[Word], valued: &[&str]) -> Vec<Word> {
-    Options::split(arguments, valued).operands.into_iter().cloned().collect()
+    Options::split(arguments, valued)
+        .operands
+        .into_iter()
+        .cloned()
+        .collect()
 }
 
 fn readers(program: &str, arguments: &[Word], effects: &mut Vec<Effect>) {
     let valued: &[&str] = match program {
         "head" | "tail" => &["-n", "-c", "--lines", "--bytes"],
         "cut" => &["-d", "-f", "-c", "-b"],
-        "sort" => &["-k", "-t", "-o", "-S", "-T", "--output", "--compress-program"],
+        "sort" => &[
+            "-k",
+            "-t",
+            "-o",
+            "-S",
+            "-T",
+            "--output",
+            "--compress-program",
+        ],
         "openssl" => &["-in", "-out"],
         _ => &[],
     };
@@ -189,18 +372,40 @@ fn removals(program: &str, arguments: &[Word], effects: &mut Vec<Effect>) {
     let options = Options::split(arguments, &["-n", "-s"]);
     let tree = program == "rm"
         && options.names.iter().any(|name| {
-            matches!(name.as_str(), "-r" | "-R") || (name.len() > 3 && "--recursive".starts_with(name.as_str()))
+            matches!(name.as_str(), "-r" | "-R")
+                || (name.len() > 3 && "--recursive".starts_with(name.as_str()))
         });
-    let extent = if tree || options.uncertain { Extent::Tree } else { Extent::One };
+    let extent = if tree || options.uncertain {
+        Extent::Tree
+    } else {
+        Extent::One
+    };
     for word in &options.operands {
         effects.push(Effect::Deletes((*word).clone(), extent));
     }
 }
 
 fn copies(program: &str, arguments: &[Word], effects: &mut Vec<Effect>) {
-    let options = Options::split(arguments, &["-t", "-S", "-m", "-o", "-g", "--target-directory", "--suffix", "--mode", "--owner", "--group"]);
+    let options = Options::split(
+        arguments,
+        &[
+            "-t",
+            "-S",
+            "-m",
+            "-o",
+            "-g",
+            "--target-directory",
+            "--suffix",
+            "--mode",
+            "--owner",
+            "--group",
+        ],
+    );
     let mut sources: Vec<&Word> = options.operands.clone();
-    let named = options.values_of(&["-t", "--target-directory"]).next().cloned();
+    let named = options
+        .values_of(&["-t", "--target-directory"])
+        .next()
+        .cloned();
     let folders_only = program == "install" && options.has(&["-d", "--directory"]);
     let target = match named {
         Some(target) => Some(target),
@@ -221,7 +426,22 @@ fn copies(program: &str, arguments: &[Word], effects: &mut Vec<Effect>) {
 }
 
 fn searches(arguments: &[Word], effects: &mut Vec<Effect>) {
-    let options = Options::split(arguments, &["-e", "-f", "-A", "-B", "-C", "-m", "-g", "-t", "--include", "--exclude", "--pre"]);
+    let options = Options::split(
+        arguments,
+        &[
+            "-e",
+            "-f",
+            "-A",
+            "-B",
+            "-C",
+            "-m",
+            "-g",
+            "-t",
+            "--include",
+            "--exclude",
+            "--pre",
+        ],
+    );
     if options.has(&["--pre"]) {
         effects.push(Effect::Runs);
     }
@@ -235,8 +455,14 @@ fn searches(arguments: &[Word], effects: &mut Vec<Effect>) {
 }
 
 fn edits(program: &str, arguments: &[Word], effects: &mut Vec<Effect>) {
-    let options = Options::split(arguments, &["-e", "-f", "-F", "-v", "--expression", "--file"]);
-    let in_place = options.names.iter().any(|name| name.starts_with("-i") || name.starts_with("--in-place"))
+    let options = Options::split(
+        arguments,
+        &["-e", "-f", "-F", "-v", "--expression", "--file"],
+    );
+    let in_place = options
+        .names
+        .iter()
+        .any(|name| name.starts_with("-i") || name.starts_with("--in-place"))
         || options.values.iter().any(|(name, _)| name == "--in-place");
     let script = usize::from(!options.has(&["-e", "-f", "--expression", "--file"]));
     for word in options.operands.iter().skip(script) {
@@ -273,10 +499,15 @@ fn finds(arguments: &[Word], effects: &mut Vec<Effect>) {
     if roots.is_empty() {
         roots.push(Word::from_text("."));
     }
-    let deletes = arguments.iter().any(|word| word.literal() == Some("-delete"));
+    let deletes = arguments
+        .iter()
+        .any(|word| word.literal() == Some("-delete"));
     for pair in arguments.windows(2) {
         if let [name, target] = pair
-            && matches!(name.literal(), Some("-fls" | "-fprint" | "-fprint0" | "-fprintf"))
+            && matches!(
+                name.literal(),
+                Some("-fls" | "-fprint" | "-fprint0" | "-fprintf")
+            )
         {
             effects.push(Effect::Writes(target.clone()));
         }
@@ -295,15 +526,23 @@ fn finds(arguments: &[Word], effects: &mut Vec<Effect>) {
 
 /// Whether `find` picks by name or emptiness, and by more than a pattern that every name fits.
 fn narrowed(arguments: &[Word]) -> bool {
-    arguments.iter().any(|word| word.literal() == Some("-empty"))
+    arguments
+        .iter()
+        .any(|word| word.literal() == Some("-empty"))
         || arguments.windows(2).any(|pair| match pair {
             [test, value] => {
-                matches!(test.literal(), Some("-name" | "-iname" | "-path" | "-ipath" | "-wholename"))
-                    && value.literal().is_some_and(|text| text.chars().any(|c| !matches!(c, '*' | '?' | '.' | '/' | '[' | ']')))
+                matches!(
+                    test.literal(),
+                    Some("-name" | "-iname" | "-path" | "-ipath" | "-wholename")
+                ) && value.literal().is_some_and(|text| {
+                    text.chars()
+                        .any(|c| !matches!(c, '*' | '?' | '.' | '/' | '[' | ']'))
+                })
             }
             _ => false,
-        })
-        && !arguments.iter().any(|word| matches!(word.literal(), Some("-o" | "-or" | "!" | "-not" | ",")))
+        }) && !arguments
+            .iter()
+            .any(|word| matches!(word.literal(), Some("-o" | "-or" | "!" | "-not" | ",")))
 }
 
 fn archives(arguments: &[Word], effects: &mut Vec<Effect>) {
@@ -313,133 +552,6 @@ fn archives(arguments: &[Word], effects: &mut Vec<Effect>) {
         effects.push(Effect::Writes(word));
     }
     effects.push(Effect::Runs);
-}
-
-fn network(program: &str, arguments: &[Word], effects: &mut Vec<Effect>) {
-    match program {
-        "curl" => transfer(arguments, effects),
-        "wget" => {
-            let options = Options::split(arguments, &["-O", "-o", "-P", "--post-file", "--body-file", "--post-data", "--output-document", "--header"]);
-            for word in options.values_of(&["--post-file", "--body-file"]) {
-                effects.push(Effect::Sends(word.clone()));
-            }
-            for word in options.values_of(&["-O", "-o", "-P", "--output-document"]) {
-                effects.push(Effect::Writes(word.clone()));
-            }
-            hosts(&options, effects);
-        }
-        "nc" | "ncat" | "netcat" | "socat" | "telnet" | "sendmail" => {
-            effects.push(Effect::Reaches(arguments.iter().find(|word| !word.literal_prefix().starts_with('-')).cloned()));
-            effects.push(Effect::SendsInput);
-        }
-        "mail" | "mutt" => {
-            let options = Options::split(arguments, &["-a", "-A", "-s", "-c", "-b"]);
-            for word in options.values_of(&["-a", "-A"]) {
-                effects.push(Effect::Sends(word.clone()));
-            }
-            effects.push(Effect::SendsInput);
-            hosts(&options, effects);
-        }
-        _ => copies_to_hosts(program, arguments, effects),
-    }
-}
-
-fn hosts(options: &Options<'_>, effects: &mut Vec<Effect>) {
-    if options.operands.is_empty() {
-        effects.push(Effect::Reaches(None));
-    }
-    for word in &options.operands {
-        effects.push(Effect::Reaches(Some((*word).clone())));
-    }
-}
-
-/// curl(1): `@FILE` and `<FILE` are sent, `-T FILE` is sent, `-o FILE` is written, `-K FILE` says the rest.
-fn transfer(arguments: &[Word], effects: &mut Vec<Effect>) {
-    const BODIES: &[&str] = &["-d", "-F", "-H", "--data", "--data-binary", "--data-raw", "--data-ascii", "--data-urlencode", "--json", "--form", "--form-string", "--header", "--url-query"];
-    const VALUED: &[&str] = &[
-        "-d", "-F", "-H", "-T", "-o", "-K", "-X", "-u", "-A", "-e", "-b", "-c", "-x", "-m", "-w", "-D", "-E", "-Y", "-r", "-z",
-        "--data", "--data-binary", "--data-raw", "--data-ascii", "--data-urlencode", "--json", "--form", "--header", "--upload-file",
-        "--output", "--output-dir", "--config", "--request", "--user", "--cookie", "--cookie-jar", "--proxy", "--max-time", "--url",
-        "--url-query", "--form-string", "--dump-header", "--netrc-file", "--cert", "--key", "--connect-timeout", "--retry", "--user-agent",
-    ];
-    let options = Options::split(arguments, VALUED);
-    for (name, value) in &options.values {
-        if BODIES.contains(&name.as_str()) {
-            effects.extend(sent_by(value).map(Effect::Sends));
-        }
-    }
-    for word in options.values_of(&["-T", "--upload-file"]) {
-        effects.push(Effect::Sends(word.clone()));
-        effects.push(Effect::SendsInput);
-    }
-    for word in options.values_of(&["-o", "--output", "--output-dir", "-c", "--cookie-jar", "-D", "--dump-header"]) {
-        effects.push(Effect::Writes(word.clone()));
-    }
-    for word in options.values_of(&["-K", "--config"]) {
-        effects.push(Effect::Reads(word.clone()));
-        effects.push(Effect::Runs);
-    }
-    for word in options.values_of(&["-b", "--cookie", "-E", "--cert", "--key", "--netrc-file"]) {
-        effects.push(Effect::Sends(word.clone()));
-    }
-    if options.has(&["-O", "--remote-name", "-J", "--remote-header-name"]) {
-        effects.push(Effect::Writes(Word::from_text(".")));
-    }
-    let input = options.values.iter().any(|(name, value)| {
-        BODIES.contains(&name.as_str()) && value.to_string().ends_with("@-")
-    });
-    if input {
-        effects.push(Effect::SendsInput);
-    }
-    hosts(&options, effects);
-}
-
-/// The file in `@FILE`, `name=@FILE`, `name=<FILE` or `name@FILE`.
-fn sent_by(value: &Word) -> Option<Word> {
-    let prefix = value.literal_prefix();
-    let at = prefix.find("=@").or_else(|| prefix.find("=<")).map(|at| at + 2);
-    let at = at.or_else(|| prefix.find('@').map(|at| at + 1))?;
-    let file = value.without_prefix(prefix.get(..at)?)?;
-    // `-F x=@file;type=text/plain`.
-    match file.literal() {
-        Some(text) => Some(Word::from_text(text.split(';').next().unwrap_or(text))),
-        None => Some(file),
-    }
-}
-
-/// scp, rsync, `aws s3 cp` and their like: what is not a remote name is a file of this machine.
-fn copies_to_hosts(program: &str, arguments: &[Word], effects: &mut Vec<Effect>) {
-    let options = Options::split(arguments, &["-i", "-P", "-p", "-o", "-e", "-F", "-l", "-L", "-R", "-D", "-J", "--rsh", "--exclude", "--include"]);
-    let remote = |word: &Word| {
-        let text = word.to_string();
-        text.contains("://") || text.split('/').next().is_some_and(|host| host.contains([':', '@']))
-    };
-    let mut reached = false;
-    for word in &options.operands {
-        if remote(word) {
-            reached = true;
-            effects.push(Effect::Reaches(Some((*word).clone())));
-        }
-    }
-    if !reached && program == "rsync" {
-        copies("cp", arguments, effects);
-        return;
-    }
-    if !reached {
-        effects.push(Effect::Reaches(options.operands.first().map(|word| (*word).clone())));
-    }
-    let to_remote = options.operands.last().is_some_and(|word| remote(word));
-    for word in options.operands.iter().filter(|word| !remote(word)) {
-        effects.push(if to_remote {
-            Effect::Sends((*word).clone())
-        } else {
-            Effect::Writes((*word).clone())
-        });
-    }
-    effects.push(Effect::SendsInput);
-    if matches!(program, "ssh" | "rsync" | "sftp" | "aws" | "gcloud" | "az") {
-        effects.push(Effect::Runs);
-    }
 }
 
 #[cfg(test)]

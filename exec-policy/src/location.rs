@@ -109,7 +109,11 @@ impl Location {
             path.push('/');
             path.push_str(name);
         }
-        Some(if path.is_empty() { "/".to_owned() } else { path })
+        Some(if path.is_empty() {
+            "/".to_owned()
+        } else {
+            path
+        })
     }
 
     /// The certain names in front, and whether that is all of the path.
@@ -163,7 +167,11 @@ impl Location {
     #[must_use]
     pub fn starts_with(&self, wanted: &[&str]) -> bool {
         self.names.len() >= wanted.len()
-            && self.names.iter().zip(wanted).all(|(name, wanted)| name.may_be(wanted))
+            && self
+                .names
+                .iter()
+                .zip(wanted)
+                .all(|(name, wanted)| name.may_be(wanted))
     }
 
     /// The last name, where it is certain.
@@ -260,7 +268,8 @@ enum Kind {
 }
 
 fn parts(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".")
+    path.split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
 }
 
 fn push_directory(names: &mut Vec<Name>, path: Option<&str>) {

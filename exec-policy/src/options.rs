@@ -45,7 +45,10 @@ impl<'w> Options<'w> {
     #[must_use]
     pub fn has(&self, names: &[&str]) -> bool {
         self.names.iter().any(|name| names.contains(&name.as_str()))
-            || self.values.iter().any(|(name, _)| names.contains(&name.as_str()))
+            || self
+                .values
+                .iter()
+                .any(|(name, _)| names.contains(&name.as_str()))
     }
 
     /// The values of one of `names`.

@@ -52,7 +52,9 @@ impl Reading {
 
     /// The commands that do their own work.
     pub fn leaves(&self) -> impl Iterator<Item = &Command> {
-        self.commands.iter().filter(|command| command.role == Role::Itself)
+        self.commands
+            .iter()
+            .filter(|command| command.role == Role::Itself)
     }
 
     /// Whether all of it was read.
@@ -175,11 +177,22 @@ impl Reading {
         for mut simple in script.commands {
             feeds.push(std::mem::take(&mut simple.fed_by));
             simple.fed_by.clone_from(&outer.fed_by);
-            simple.redirects.extend(outer.redirects.iter().filter(|redirect| !matches!(redirect, Redirect::Document(_))).cloned());
+            simple.redirects.extend(
+                outer
+                    .redirects
+                    .iter()
+                    .filter(|redirect| !matches!(redirect, Redirect::Document(_)))
+                    .cloned(),
+            );
             places.push(self.add(simple, via));
         }
         for (ids, fed_by) in places.iter().zip(feeds) {
-            let sources: Vec<usize> = fed_by.iter().filter_map(|at| places.get(*at)).flatten().copied().collect();
+            let sources: Vec<usize> = fed_by
+                .iter()
+                .filter_map(|at| places.get(*at))
+                .flatten()
+                .copied()
+                .collect();
             for id in ids {
                 if let Some(command) = self.commands.get_mut(*id) {
                     command.fed_by.extend(&sources);
@@ -209,7 +222,9 @@ fn harmless(redirect: &Redirect) -> bool {
     match redirect {
         Redirect::Duplicate | Redirect::Document(_) => true,
         Redirect::Write(target) => target.literal() == Some("/dev/null"),
-        Redirect::Read(source) => source.literal().is_some_and(|path| !path.starts_with("/dev/")),
+        Redirect::Read(source) => source
+            .literal()
+            .is_some_and(|path| !path.starts_with("/dev/")),
     }
 }
 

@@ -8,8 +8,9 @@ use crate::word::Word;
 
 /// Programs that only look, whatever their arguments.
 const ALWAYS: &[&str] = &[
-    "cat", "cd", "cut", "echo", "expr", "false", "grep", "head", "id", "ls", "nl", "numfmt", "paste", "pwd", "rev",
-    "seq", "stat", "tac", "tail", "tr", "true", "uname", "wc", "which", "whoami",
+    "cat", "cd", "cut", "echo", "expr", "false", "grep", "head", "id", "ls", "nl", "numfmt",
+    "paste", "pwd", "rev", "seq", "stat", "tac", "tail", "tr", "true", "uname", "wc", "which",
+    "whoami",
 ];
 
 /// `rm` that does not ask, also behind `sudo`.
@@ -21,7 +22,8 @@ pub(crate) fn is_dangerous(command: &Command) -> bool {
             .take_while(|word| word.literal() != Some("--"))
             .any(|word| {
                 let text = word.literal_prefix();
-                text == "--force" || (text.starts_with('-') && !text.starts_with("--") && text.contains('f'))
+                text == "--force"
+                    || (text.starts_with('-') && !text.starts_with("--") && text.contains('f'))
             })
 }
 
@@ -43,12 +45,24 @@ pub(crate) fn is_known_safe(command: &Command) -> bool {
 
 /// A bare name, or a path in a system folder: `./ls` is somebody else's `ls`.
 fn named_plainly(command: &Command) -> bool {
-    command.program_word().and_then(Word::literal).is_some_and(|name| {
-        !name.contains('/')
-            || ["/bin/", "/usr/bin/", "/usr/local/bin/", "/sbin/", "/usr/sbin/"]
+    command
+        .program_word()
+        .and_then(Word::literal)
+        .is_some_and(|name| {
+            !name.contains('/')
+                || [
+                    "/bin/",
+                    "/usr/bin/",
+                    "/usr/local/bin/",
+                    "/sbin/",
+                    "/usr/sbin/",
+                ]
                 .iter()
-                .any(|folder| name.strip_prefix(folder).is_some_and(|rest| !rest.contains('/')))
-    })
+                .any(|folder| {
+                    name.strip_prefix(folder)
+                        .is_some_and(|rest| !rest.contains('/'))
+                })
+        })
 }
 
 fn conditionally(program: &str, words: &[&str]) -> bool {
@@ -58,7 +72,11 @@ fn conditionally(program: &str, words: &[&str]) -> bool {
         // `uniq IN OUT` writes OUT.
         "uniq" => words.iter().filter(|word| !word.starts_with('-')).count() <= 1,
         "find" => none(&|word| {
-            ["-exec", "-execdir", "-ok", "-okdir", "-delete", "-fls", "-fprint", "-fprint0", "-fprintf"].contains(&word)
+            [
+                "-exec", "-execdir", "-ok", "-okdir", "-delete", "-fls", "-fprint", "-fprint0",
+                "-fprintf",
+            ]
+            .contains(&word)
         }),
         "rg" => none(&|word| {
             option(word, "--pre")
@@ -96,7 +114,14 @@ fn sed(words: &[&str]) -> bool {
 
 /// `git status|log|diff|show`, and `git branch` that lists.
 fn git(words: &[&str]) -> bool {
-    const VALUED: &[&str] = &["-C", "--exec-path", "--git-dir", "--namespace", "--super-prefix", "--work-tree"];
+    const VALUED: &[&str] = &[
+        "-C",
+        "--exec-path",
+        "--git-dir",
+        "--namespace",
+        "--super-prefix",
+        "--work-tree",
+    ];
     if words.iter().any(|word| config_override(word)) {
         return false;
     }
@@ -113,15 +138,33 @@ fn git(words: &[&str]) -> bool {
     };
     let arguments: Vec<&str> = rest.copied().collect();
     let bad = |word: &str| {
-        ["--output", "--ext-diff", "--textconv", "--exec", "--paginate"]
-            .iter()
-            .any(|name| option(word, name))
+        [
+            "--output",
+            "--ext-diff",
+            "--textconv",
+            "--exec",
+            "--paginate",
+        ]
+        .iter()
+        .any(|name| option(word, name))
             || word.starts_with("-O")
     };
     match subcommand {
         "status" | "log" | "diff" | "show" => !arguments.iter().any(|word| bad(word)),
         "branch" => arguments.iter().all(|word| {
-            ["--list", "-l", "--show-current", "-a", "--all", "-r", "--remotes", "-v", "-vv", "--verbose"].contains(word)
+            [
+                "--list",
+                "-l",
+                "--show-current",
+                "-a",
+                "--all",
+                "-r",
+                "--remotes",
+                "-v",
+                "-vv",
+                "--verbose",
+            ]
+            .contains(word)
                 || word.starts_with("--format=")
         }),
         _ => false,
@@ -129,7 +172,9 @@ fn git(words: &[&str]) -> bool {
 }
 
 fn config_override(word: &str) -> bool {
-    (word.starts_with("-c") && !word.starts_with("--")) || word.starts_with("--config-env") || word.starts_with("-p")
+    (word.starts_with("-c") && !word.starts_with("--"))
+        || word.starts_with("--config-env")
+        || word.starts_with("-p")
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! Apart, because a wrapper is the oldest way round a command rule. Invariant: wrapping never makes a reading milder;
 //! an option that is not known makes it incomplete, and the inner command is still looked for.
 
+mod layout;
+
+use self::layout::{LAYOUTS, layout};
 use crate::word::{Piece, Word};
 
 /// What stands behind a program's name.
@@ -34,55 +37,6 @@ pub(crate) enum Certainty {
     Guessed,
 }
 
-/// How one wrapper's words are laid out.
-struct Layout {
-    names: &'static [&'static str],
-    /// Options without a value.
-    flags: &'static [&'static str],
-    /// Options with a value.
-    valued: &'static [&'static str],
-    /// Words between the options and the program.
-    operands: usize,
-    certainty: Certainty,
-}
-
-const LAYOUTS: &[Layout] = &[
-    layout(&["nohup", "builtin", "coproc"], &[], &[], 0, Certainty::Transparent),
-    layout(&["command"], &["-p"], &[], 0, Certainty::Transparent),
-    layout(&["time"], &["-p", "-v", "--verbose", "-q", "--portability"], &["-f", "--format"], 0, Certainty::Transparent),
-    layout(&["nice"], &[], &["-n", "--adjustment"], 0, Certainty::Transparent),
-    layout(&["ionice"], &["-t"], &["-c", "-n", "--class", "--classdata"], 0, Certainty::Transparent),
-    layout(&["timeout"], &["--foreground", "--preserve-status", "-v", "-f", "-p"], &["-k", "-s", "--kill-after", "--signal"], 1, Certainty::Transparent),
-    layout(&["stdbuf"], &[], &["-i", "-o", "-e", "--input", "--output", "--error"], 0, Certainty::Transparent),
-    layout(&["setsid"], &["-c", "-f", "-w", "--ctty", "--fork", "--wait"], &[], 0, Certainty::Changed),
-    layout(&["exec"], &["-c", "-l"], &["-a"], 0, Certainty::Changed),
-    layout(&["sudo"], &["-A", "-b", "-E", "-H", "-i", "-k", "-n", "-P", "-S", "-s", "-B", "-N", "--non-interactive", "--preserve-env", "--login", "--shell", "--stdin", "--background", "--set-home"], &["-u", "-g", "-p", "-C", "-D", "-h", "-R", "-r", "-T", "-t", "-U", "--user", "--group", "--prompt", "--chdir", "--host", "--chroot", "--role", "--type"], 0, Certainty::Changed),
-    layout(&["doas"], &["-n", "-s", "-L"], &["-u", "-C", "-a"], 0, Certainty::Changed),
-    layout(&["pkexec"], &["--disable-internal-agent", "--keep-cwd"], &["--user"], 0, Certainty::Changed),
-    layout(&["chroot"], &["--skip-chdir"], &["--userspec", "--groups"], 1, Certainty::Changed),
-    layout(&["taskset"], &["-a", "--all-tasks"], &[], 1, Certainty::Changed),
-    layout(&["chrt"], &["-b", "-f", "-i", "-o", "-r", "-R"], &["-T", "-P", "-D"], 1, Certainty::Changed),
-    layout(&["setarch", "linux32", "linux64", "i386", "x86_64"], &["-R"], &[], 0, Certainty::Changed),
-    layout(&["unshare", "nsenter", "setpriv", "systemd-run", "run0", "firejail", "bwrap", "prlimit", "numactl", "flock", "watch", "strace", "ltrace", "gdb", "valgrind", "parallel", "unbuffer", "rlwrap", "fakeroot", "xvfb-run", "dbus-run-session", "daemonize", "start-stop-daemon", "caffeinate", "proxychains", "proxychains4", "torsocks", "choom", "uidmap", "cgexec", "eatmydata", "entr", "hyperfine", "perf"], &[], &[], 0, Certainty::Guessed),
-    layout(&["busybox", "toybox"], &[], &[], 0, Certainty::Transparent),
-];
-
-const fn layout(
-    names: &'static [&'static str],
-    flags: &'static [&'static str],
-    valued: &'static [&'static str],
-    operands: usize,
-    certainty: Certainty,
-) -> Layout {
-    Layout {
-        names,
-        flags,
-        valued,
-        operands,
-        certainty,
-    }
-}
-
 /// What `words`, whose first is the program `name`, wraps.
 pub(crate) fn unwrap(name: &str, words: &[Word]) -> Wrapped {
     let arguments = words.get(1..).unwrap_or_default();
@@ -98,7 +52,9 @@ pub(crate) fn unwrap(name: &str, words: &[Word]) -> Wrapped {
         "alias" if !arguments.is_empty() => Wrapped::Script(None),
         "su" | "runuser" | "sg" | "script" => after_c(arguments),
         "env" => env(arguments),
-        "command" if flags_of(arguments).any(|flag| matches!(flag, "-v" | "-V")) => Wrapped::Nothing,
+        "command" if flags_of(arguments).any(|flag| matches!(flag, "-v" | "-V")) => {
+            Wrapped::Nothing
+        }
         "xargs" => xargs(arguments),
         "find" => find(arguments),
         "fd" | "fdfind" => fd(arguments),
@@ -115,83 +71,13 @@ fn flags_of(arguments: &[Word]) -> impl Iterator<Item = &str> {
         .map_while(|word| word.literal().filter(|text| text.starts_with('-')))
 }
 
-impl Layout {
-    fn unwrap(&self, arguments: &[Word]) -> Wrapped {
-        let mut certainty = self.certainty;
-        let mut rest = arguments;
-        while let Some((word, tail)) = rest.split_first() {
-            let prefix = word.literal_prefix();
-            // `sudo NAME=value program`.
-            let assigns = is_assignment(word) && matches!(certainty, Certainty::Changed);
-            if !prefix.starts_with('-') && !assigns {
-                break;
-            }
-            rest = tail;
-            if prefix == "--" {
-                break;
-            }
-            if assigns || self.flag(prefix) {
-                continue;
-            }
-            match self.value(prefix) {
-                Value::Next => rest = rest.get(1..).unwrap_or_default(),
-                Value::Glued => {}
-                Value::NotKnown => certainty = Certainty::Guessed,
-            }
-        }
-        rest = rest.get(self.operands..).unwrap_or_default();
-        if rest.is_empty() {
-            return Wrapped::Nothing;
-        }
-        Wrapped::Command {
-            words: rest.to_vec(),
-            certainty,
-        }
-    }
-
-    /// A flag, or a cluster of flags.
-    fn flag(&self, text: &str) -> bool {
-        if self.flags.contains(&text) {
-            return true;
-        }
-        let cluster = text.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-        cluster.is_some_and(|letters| {
-            !letters.is_empty()
-                && letters
-                    .chars()
-                    .all(|letter| self.flags.contains(&format!("-{letter}").as_str()))
-        })
-    }
-
-    fn value(&self, text: &str) -> Value {
-        if self.valued.contains(&text) {
-            return Value::Next;
-        }
-        let glued = self.valued.iter().any(|name| {
-            text.strip_prefix(name)
-                .is_some_and(|rest| !name.starts_with("--") || rest.starts_with('='))
-        });
-        // `nice -5`.
-        let number = text.strip_prefix('-').is_some_and(|rest| rest.parse::<i32>().is_ok());
-        if glued || (number && self.names.contains(&"nice")) {
-            Value::Glued
-        } else {
-            Value::NotKnown
-        }
-    }
-}
-
-enum Value {
-    Next,
-    Glued,
-    NotKnown,
-}
-
 pub(crate) fn is_assignment(word: &Word) -> bool {
-    word.literal_prefix().split_once('=').is_some_and(|(name, _)| {
-        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    })
+    word.literal_prefix()
+        .split_once('=')
+        .is_some_and(|(name, _)| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        })
 }
 
 fn joined(words: &[Word]) -> Option<String> {
@@ -246,7 +132,10 @@ fn after_c(arguments: &[Word]) -> Wrapped {
             let script = arguments.get(at + 1).and_then(Word::literal);
             return Wrapped::Script(script.map(str::to_owned));
         }
-        if let Some(script) = word.without_prefix("--command=").or_else(|| word.without_prefix("-c")) {
+        if let Some(script) = word
+            .without_prefix("--command=")
+            .or_else(|| word.without_prefix("-c"))
+        {
             return Wrapped::Script(script.literal().map(str::to_owned));
         }
     }
@@ -267,7 +156,9 @@ fn env(arguments: &[Word]) -> Wrapped {
         } else {
             match text {
                 "--" | "-0" | "--null" | "-v" | "--debug" => {}
-                "-i" | "-" | "--ignore-environment" => certainty = worse(certainty, Certainty::Changed),
+                "-i" | "-" | "--ignore-environment" => {
+                    certainty = worse(certainty, Certainty::Changed)
+                }
                 "-u" | "--unset" => {
                     rest = tail.get(1..).unwrap_or_default();
                     certainty = worse(certainty, Certainty::Changed);
@@ -282,7 +173,10 @@ fn env(arguments: &[Word]) -> Wrapped {
                     let script = tail.first().and_then(Word::literal);
                     return Wrapped::Script(script.map(str::to_owned));
                 }
-                _ if text.starts_with("-S") || text.starts_with("--split-string=") || text.starts_with("-vS") => {
+                _ if text.starts_with("-S")
+                    || text.starts_with("--split-string=")
+                    || text.starts_with("-vS") =>
+                {
                     return Wrapped::Script(None);
                 }
                 _ => certainty = Certainty::Guessed,
@@ -309,20 +203,59 @@ fn worse(one: Certainty, other: Certainty) -> Certainty {
 
 /// `xargs [options] [program…]`: what it appends comes from its input (xargs(1)).
 fn xargs(arguments: &[Word]) -> Wrapped {
-    const FLAGS: &[&str] = &["-0", "-r", "-t", "-p", "-x", "-o", "--null", "--no-run-if-empty", "--verbose", "--interactive", "--exit", "--open-tty"];
-    const VALUED: &[&str] = &["-a", "-d", "-E", "-I", "-J", "-L", "-n", "-P", "-s", "--arg-file", "--delimiter", "--max-lines", "--max-args", "--max-procs", "--max-chars", "--replace"];
+    const FLAGS: &[&str] = &[
+        "-0",
+        "-r",
+        "-t",
+        "-p",
+        "-x",
+        "-o",
+        "--null",
+        "--no-run-if-empty",
+        "--verbose",
+        "--interactive",
+        "--exit",
+        "--open-tty",
+    ];
+    const VALUED: &[&str] = &[
+        "-a",
+        "-d",
+        "-E",
+        "-I",
+        "-J",
+        "-L",
+        "-n",
+        "-P",
+        "-s",
+        "--arg-file",
+        "--delimiter",
+        "--max-lines",
+        "--max-args",
+        "--max-procs",
+        "--max-chars",
+        "--replace",
+    ];
     let layout = layout(&["xargs"], FLAGS, VALUED, 0, Certainty::Changed);
     let Wrapped::Command { words, certainty } = layout.unwrap(arguments) else {
         return Wrapped::Nothing;
     };
-    let replaces = arguments.iter().take(arguments.len() - words.len()).any(|word| {
-        let text = word.literal_prefix();
-        text.starts_with("-I") || text.starts_with("-i") || text.starts_with("-J") || text.starts_with("--replace")
-    });
+    let replaces = arguments
+        .iter()
+        .take(arguments.len() - words.len())
+        .any(|word| {
+            let text = word.literal_prefix();
+            text.starts_with("-I")
+                || text.starts_with("-i")
+                || text.starts_with("-J")
+                || text.starts_with("--replace")
+        });
     let mut words: Vec<Word> = if replaces {
         // Any word may hold the mark that is replaced; which, depends on the option.
         let program = words.first().cloned();
-        program.into_iter().chain(words.iter().skip(1).map(marked)).collect()
+        program
+            .into_iter()
+            .chain(words.iter().skip(1).map(marked))
+            .collect()
     } else {
         words
     };
@@ -363,7 +296,10 @@ fn find(arguments: &[Word]) -> Wrapped {
     let mut commands = Vec::new();
     let mut rest = arguments.iter();
     while let Some(word) = rest.next() {
-        if !matches!(word.literal(), Some("-exec" | "-execdir" | "-ok" | "-okdir")) {
+        if !matches!(
+            word.literal(),
+            Some("-exec" | "-execdir" | "-ok" | "-okdir")
+        ) {
             continue;
         }
         let inner: Vec<Word> = rest
@@ -401,11 +337,17 @@ fn below(root: &Word, word: &Word) -> Word {
 /// `fd … -x program…`.
 fn fd(arguments: &[Word]) -> Wrapped {
     let at = arguments.iter().position(|word| {
-        matches!(word.literal(), Some("-x" | "-X" | "--exec" | "--exec-batch"))
+        matches!(
+            word.literal(),
+            Some("-x" | "-X" | "--exec" | "--exec-batch")
+        )
     });
     match at.and_then(|at| arguments.get(at + 1..)) {
         Some(inner) if !inner.is_empty() => {
-            let mut words: Vec<Word> = inner.iter().map(|word| below(&Word::from_text("."), word)).collect();
+            let mut words: Vec<Word> = inner
+                .iter()
+                .map(|word| below(&Word::from_text("."), word))
+                .collect();
             words.push(Word::unknown());
             Wrapped::Beside(vec![words])
         }

@@ -3,6 +3,11 @@
 //!
 //! Invariant under test: where a reading says that it is complete, no program starts that is not in it.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a test that cannot set its bench up has to end"
+)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +16,9 @@ use std::process::{Command, Stdio};
 use exec_policy::{Piece, Reading, Word};
 use proptest::prelude::*;
 
-const STAND_INS: &[&str] = &["rm", "ls", "cat", "git", "curl", "tail", "sh1", "a", "b", "x"];
+const STAND_INS: &[&str] = &[
+    "rm", "ls", "cat", "git", "curl", "tail", "sh1", "a", "b", "x",
+];
 
 /// A folder of its own with stand-ins; gone when dropped.
 struct Bench(PathBuf);
@@ -33,8 +40,13 @@ impl Bench {
             fs::write(&path, &stand_in).expect("a stand-in");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
         }
-        for name in ["env", "nice", "nohup", "timeout", "xargs", "bash", "sh", "printf"] {
-            let real = ["/usr/bin", "/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists());
+        for name in [
+            "env", "nice", "nohup", "timeout", "xargs", "bash", "sh", "printf",
+        ] {
+            let real = ["/usr/bin", "/bin"]
+                .iter()
+                .map(|dir| Path::new(dir).join(name))
+                .find(|path| path.exists());
             if let Some(real) = real {
                 std::os::unix::fs::symlink(real, dir.join("bin").join(name)).expect("a link");
             }
@@ -46,7 +58,9 @@ impl Bench {
     fn started(&self, script: &str) -> Vec<Vec<String>> {
         let log = self.0.join("log");
         fs::write(&log, "").expect("a log");
-        let bash = ["/usr/bin/bash", "/bin/bash"].into_iter().find(|path| Path::new(path).exists());
+        let bash = ["/usr/bin/bash", "/bin/bash"]
+            .into_iter()
+            .find(|path| Path::new(path).exists());
         let mut child = Command::new(bash.expect("bash"))
             .args(["-c", script])
             .current_dir(self.0.join("cwd"))
@@ -61,8 +75,11 @@ impl Bench {
             .spawn()
             .expect("bash starts");
         child.wait().expect("bash ends");
-        // A background job may still be writing its line.
-        if script.contains('&') {
+        // What ran beside the script may still be writing its line.
+        if ["&", "<(", "coproc"]
+            .iter()
+            .any(|mark| script.contains(mark))
+        {
             std::thread::sleep(std::time::Duration::from_millis(30));
         }
         parse(&fs::read(&log).expect("the log"))
@@ -76,7 +93,9 @@ impl Drop for Bench {
 }
 
 fn parse(log: &[u8]) -> Vec<Vec<String>> {
-    let mut fields = log.split(|byte| *byte == 0).map(|field| String::from_utf8_lossy(field).into_owned());
+    let mut fields = log
+        .split(|byte| *byte == 0)
+        .map(|field| String::from_utf8_lossy(field).into_owned());
     let mut all = Vec::new();
     while let Some(count) = fields.next().and_then(|count| count.parse::<usize>().ok()) {
         all.push(fields.by_ref().take(count + 1).collect());
@@ -100,7 +119,11 @@ fn has(reading: &Reading, started: &[String]) -> bool {
                 (Some(word), _) if open(word) => return true,
                 (Some(word), Some(text)) => {
                     let literal = word.literal().unwrap_or_default();
-                    let literal = if first { literal.rsplit('/').next().unwrap_or_default() } else { literal };
+                    let literal = if first {
+                        literal.rsplit('/').next().unwrap_or_default()
+                    } else {
+                        literal
+                    };
                     first = false;
                     if literal != text {
                         return false;
@@ -114,7 +137,12 @@ fn has(reading: &Reading, started: &[String]) -> bool {
 
 /// A word that may be any number of words.
 fn open(word: &Word) -> bool {
-    word.pieces().iter().any(|piece| matches!(piece, Piece::Unknown | Piece::Glob(_) | Piece::Home | Piece::WorkingDirectory))
+    word.pieces().iter().any(|piece| {
+        matches!(
+            piece,
+            Piece::Unknown | Piece::Glob(_) | Piece::Home | Piece::WorkingDirectory
+        )
+    })
 }
 
 fn check(bench: &Bench, script: &str) -> Result<(), String> {
@@ -124,7 +152,10 @@ fn check(bench: &Bench, script: &str) -> Result<(), String> {
     }
     for started in bench.started(script) {
         if !has(&reading, &started) {
-            return Err(format!("bash started {started:?} for {script:?}, the reading has {:?}", reading.commands()));
+            return Err(format!(
+                "bash started {started:?} for {script:?}, the reading has {:?}",
+                reading.commands()
+            ));
         }
     }
     Ok(())
@@ -228,7 +259,7 @@ const SCRIPTS: &[(&str, bool)] = &[
     ("echo $((1+1)); rm a", false),
     ("alias ls='rm a'; ls", false),
     ("shopt -s expand_aliases\nalias zz='rm a'\nzz", false),
-    ("rm a;ls;;", false),
+    ("rm a;ls;;", true),
     ("rm 'a", false),
     ("rm $(", false),
     ("echo \"a $(rm \"b c\") d\"", true),
@@ -245,7 +276,7 @@ const SCRIPTS: &[(&str, bool)] = &[
     ("echo a\\;rm b", true),
     ("echo a';'rm b", true),
     ("echo \"`rm a`\"", true),
-    ("echo $'a\\\\' ; rm 'x'", true),
+    ("echo $'a\\\\' ; rm 'x'", false),
     ("echo \"\\\"; rm a; \\\"\"", true),
     ("echo '\\'; rm a; echo '\\'", true),
     ("cat <<\"E\" ; rm a\nx\nE\n", false),
@@ -273,8 +304,10 @@ fn what_bash_starts_stands_in_the_reading() {
 
 /// Pieces of shell from which texts are thrown together. No loop and no function can be made of them.
 const PIECES: &[&str] = &[
-    "rm", "ls", "cat", "a", "b", "-f", " ", " ", " ", "\t", "\n", ";", "|", "||", "&&", "'", "\"", "\\", "$", "$(", ")", "`", "<", ">", "2>&1", "#", "x=", "=", "*", "?", "[", "]", "~", "{", "}", ",", "!",
-    "<<E\n", "\nE\n", "<<<", "if ", "; then ", "; fi", "$X", "${X}", "${X:-", "$'", "-c", "env ", "eval ", "bash -c ", "é", "\\\n", "%", "@", ":", "/",
+    "rm", "ls", "cat", "a", "b", "-f", " ", " ", " ", "\t", "\n", ";", "|", "||", "&&", "'", "\"",
+    "\\", "$", "$(", ")", "`", "<", ">", "2>&1", "#", "x=", "=", "*", "?", "[", "]", "~", "{", "}",
+    ",", "!", "<<E\n", "\nE\n", "<<<", "if ", "; then ", "; fi", "$X", "${X}", "${X:-", "$'", "-c",
+    "env ", "eval ", "bash -c ", "é", "\\\n", "%", "@", ":", "/",
 ];
 
 proptest! {

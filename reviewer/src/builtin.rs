@@ -68,7 +68,7 @@ impl BuiltIn {
         let mut found = Vec::new();
         match &escalation.action {
             Action::Command(command) => {
-                deny::command(command, &scene, &mut found);
+                deny::command(&scene, &mut found);
                 floor::command(command, &scene, &mut found);
             }
             Action::FileChange(change) => deny::patch(change, &scene, &mut found),
@@ -80,9 +80,10 @@ impl BuiltIn {
         }
         settle(found).unwrap_or_else(|| match &escalation.action {
             Action::Command(command) => allow::command(command, &scene),
-            Action::FileChange(_) | Action::NetworkAccess(_) | Action::ToolCall(_) | Action::PermissionRequest(_) => {
-                Verdict::undecided(Rule::NothingKnown)
-            }
+            Action::FileChange(_)
+            | Action::NetworkAccess(_)
+            | Action::ToolCall(_)
+            | Action::PermissionRequest(_) => Verdict::undecided(Rule::NothingKnown),
         })
     }
 }
@@ -115,7 +116,9 @@ impl Verdict {
     #[must_use]
     pub fn rule(&self) -> Rule {
         match self {
-            Self::Allow { rule, .. } | Self::Deny { rule, .. } | Self::Undecided { rule, .. } => *rule,
+            Self::Allow { rule, .. } | Self::Deny { rule, .. } | Self::Undecided { rule, .. } => {
+                *rule
+            }
         }
     }
 

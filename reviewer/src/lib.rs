@@ -17,13 +17,13 @@ mod reply;
 mod reviewer;
 mod settings;
 
-pub use builtin::{BuiltIn, Rule, RULES, Verdict};
+pub use builtin::{BuiltIn, RULES, Rule, Verdict};
 pub use exhibit::{Attempt, BuiltInExhibit, Exhibit, Tokens};
 pub use policy::{InvalidPolicy, Policy, PolicyRevision, SHIPPED_SECTION, SectionMode};
 pub use prompt::{Prompt, PromptError};
 pub use reply::{InvalidReply, Reply};
 pub use reviewer::{Reviewed, Reviewer};
 pub use settings::{
-    InvalidSettings, ModelTable, PolicyTable, Provider, ReviewerSettings, ReviewerTable,
+    FileFault, InvalidSettings, ModelTable, PolicyTable, Provider, ReviewerSettings, ReviewerTable,
     SettingsFault,
 };

@@ -27,7 +27,10 @@ pub(crate) trait Model {
     /// How long one attempt may take, where it is less than what is left of the review.
     fn timeout(&self) -> Option<Duration>;
     /// Asks once. Dropping the future stops the call.
-    fn complete(&self, prompt: &Prompt) -> impl Future<Output = Result<Completion, ModelError>> + Send;
+    fn complete(
+        &self,
+        prompt: &Prompt,
+    ) -> impl Future<Output = Result<Completion, ModelError>> + Send;
 }
 
 /// A model's answer.
@@ -53,7 +56,9 @@ pub(crate) enum ModelError {
     #[error("it refused the key (status {0})\nhint: check `api_key_env` or `api_key_file`")]
     Unauthorized(u16),
     /// 404.
-    #[error("it does not know the address or the model (status 404)\nhint: check `base_url` and `model`")]
+    #[error(
+        "it does not know the address or the model (status 404)\nhint: check `base_url` and `model`"
+    )]
     NotFound,
     /// 429, with the seconds that it asked to wait.
     #[error("it is rate limited (status 429)")]

@@ -136,11 +136,13 @@ mod tests {
 
     #[test]
     fn extending_keeps_the_shipped_rules_and_replacing_drops_them() {
-        let extended = Policy::with_section("No deploys on Friday.", SectionMode::Extend).expect("a policy");
+        let extended =
+            Policy::with_section("No deploys on Friday.", SectionMode::Extend).expect("a policy");
         assert!(extended.text().contains(SHIPPED_SECTION.trim()));
         assert!(extended.text().contains("No deploys on Friday."));
         assert!(!extended.is_shipped());
-        let replaced = Policy::with_section("No deploys on Friday.", SectionMode::Replace).expect("a policy");
+        let replaced =
+            Policy::with_section("No deploys on Friday.", SectionMode::Replace).expect("a policy");
         assert_ne!(extended.revision(), replaced.revision());
         assert_ne!(replaced.revision(), Policy::shipped().revision());
         assert!(Policy::shipped().is_shipped());
@@ -148,7 +150,10 @@ mod tests {
 
     #[test]
     fn an_empty_or_endless_section_is_refused() {
-        assert_eq!(Policy::with_section(" \n", SectionMode::Replace), Err(InvalidPolicy::Empty));
+        assert_eq!(
+            Policy::with_section(" \n", SectionMode::Replace),
+            Err(InvalidPolicy::Empty)
+        );
         let long = "x".repeat(64 * 1024 + 1);
         assert_eq!(
             Policy::with_section(&long, SectionMode::Extend),
@@ -168,7 +173,10 @@ mod tests {
             "risk",
             "outcome",
         ] {
-            assert!(SHIPPED_SECTION.contains(&format!("{{#{id}}}")), "no section {id}");
+            assert!(
+                SHIPPED_SECTION.contains(&format!("{{#{id}}}")),
+                "no section {id}"
+            );
         }
     }
 }

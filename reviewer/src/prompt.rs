@@ -105,9 +105,17 @@ impl Prompt {
         let mut user = String::with_capacity(8 * 1024);
         user.push_str("One action waits for your judgement. The sections below are as your instructions describe them.\n\n");
         section(&mut user, "surroundings", &[surroundings(escalation)?]);
-        section(&mut user, "user_words", &entries(&words, chosen.omitted_users)?);
+        section(
+            &mut user,
+            "user_words",
+            &entries(&words, chosen.omitted_users)?,
+        );
         let others = chosen.omitted_others + escalation.transcript.omitted;
-        section(&mut user, "conversation_evidence", &entries(&evidence, others)?);
+        section(
+            &mut user,
+            "conversation_evidence",
+            &entries(&evidence, others)?,
+        );
         section(&mut user, "runner_evidence", &runner_evidence(escalation)?);
         section(&mut user, "escalation", &[why(escalation)?]);
         section(&mut user, "action", &[action(&escalation.action)?]);
@@ -193,7 +201,8 @@ fn entries(kept: &[&Kept<'_>], omitted: u64) -> Result<Vec<String>, PromptError>
 }
 
 fn runner_evidence(escalation: &Escalation) -> Result<Vec<String>, PromptError> {
-    let lines: Result<Vec<String>, PromptError> = escalation.evidence.iter().map(json::line).collect();
+    let lines: Result<Vec<String>, PromptError> =
+        escalation.evidence.iter().map(json::line).collect();
     let lines = lines?;
     let total = lines.iter().map(|line| tokens(line)).sum();
     if total > MAX_EVIDENCE_TOKENS {

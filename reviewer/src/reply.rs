@@ -85,7 +85,8 @@ mod tests {
 
     use super::{InvalidReply, Reply};
 
-    const GOOD: &str = r#"{"risk_level":"low","user_authorization":"high","outcome":"allow","rationale":"fine"}"#;
+    const GOOD: &str =
+        r#"{"risk_level":"low","user_authorization":"high","outcome":"allow","rationale":"fine"}"#;
 
     #[test]
     fn one_object_with_the_four_fields_is_read() {
@@ -109,7 +110,10 @@ mod tests {
             format!("{GOOD}{GOOD}"),
             format!("{GOOD}\nDone."),
             format!("```json\n{GOOD}\n```"),
-            GOOD.replace("\"risk_level\":\"low\"", "\"risk_level\":\"low\",\"risk_level\":\"low\""),
+            GOOD.replace(
+                "\"risk_level\":\"low\"",
+                "\"risk_level\":\"low\",\"risk_level\":\"low\"",
+            ),
             GOOD.get(..40).expect("a part").to_owned(),
         ];
         for text in not_json {
@@ -127,10 +131,17 @@ mod tests {
             serde_json::to_string(GOOD).expect("a string"),
         ];
         for text in other {
-            assert_eq!(Reply::parse(&text), Err(InvalidReply::NotAnAssessment), "{text}");
+            assert_eq!(
+                Reply::parse(&text),
+                Err(InvalidReply::NotAnAssessment),
+                "{text}"
+            );
         }
         assert_eq!(Reply::parse(" \n"), Err(InvalidReply::Empty));
-        assert_eq!(Reply::parse(&GOOD.replace("fine", " ")), Err(InvalidReply::NoRationale));
+        assert_eq!(
+            Reply::parse(&GOOD.replace("fine", " ")),
+            Err(InvalidReply::NoRationale)
+        );
     }
 
     proptest! {

@@ -159,11 +159,15 @@ fn failed(error: &ReviewError) -> Decision {
     match error.failure() {
         None => Decision::TimedOut,
         Some(failure) => {
-            tracing::warn!(step = failure.step.as_str(), code = failure.code, "a review failed");
+            tracing::warn!(
+                step = failure.step.as_str(),
+                code = failure.code,
+                "a review failed"
+            );
             Decision::Failed(failure)
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -146,7 +146,9 @@ pub enum SettingsFault {
         fault: &'static str,
     },
     /// The variable that should hold a key is missing or empty.
-    #[error("the variable `{0}` named by `reviewer.model.api_key_env` is not set\nhint: set it, or remove `api_key_env` where the model needs no key")]
+    #[error(
+        "the variable `{0}` named by `reviewer.model.api_key_env` is not set\nhint: set it, or remove `api_key_env` where the model needs no key"
+    )]
     KeyVariable(String),
     /// A file of the settings cannot be used.
     #[error("`{key}` `{}` {fault}", path.display())]
@@ -233,8 +235,15 @@ impl Valid {
         let mut faults = Vec::new();
         let table = &settings.reviewer;
         let secs = table.deadline_secs.unwrap_or(DEFAULT_DEADLINE_SECS);
-        check_range("reviewer.deadline_secs", secs, MAX_DEADLINE_SECS, &mut faults);
-        let policy = read_policy(&settings.policy).map_err(|fault| faults.push(fault)).ok();
+        check_range(
+            "reviewer.deadline_secs",
+            secs,
+            MAX_DEADLINE_SECS,
+            &mut faults,
+        );
+        let policy = read_policy(&settings.policy)
+            .map_err(|fault| faults.push(fault))
+            .ok();
         let mut models = Vec::new();
         for model in &table.model {
             models.extend(read_model(model, environment, &mut faults));
@@ -288,12 +297,26 @@ fn read_model(
         faults.push(SettingsFault::Empty("reviewer.model.model".to_owned()));
     }
     let connect = table.connect_timeout_secs.unwrap_or(DEFAULT_CONNECT_SECS);
-    check_range("reviewer.model.connect_timeout_secs", connect, MAX_DEADLINE_SECS, faults);
+    check_range(
+        "reviewer.model.connect_timeout_secs",
+        connect,
+        MAX_DEADLINE_SECS,
+        faults,
+    );
     if let Some(secs) = table.timeout_secs {
-        check_range("reviewer.model.timeout_secs", secs, MAX_DEADLINE_SECS, faults);
+        check_range(
+            "reviewer.model.timeout_secs",
+            secs,
+            MAX_DEADLINE_SECS,
+            faults,
+        );
     }
-    let base_url = read_base_url(table).map_err(|fault| faults.push(fault)).ok();
-    let key = read_key(table, environment).map_err(|fault| faults.push(fault)).ok();
+    let base_url = read_base_url(table)
+        .map_err(|fault| faults.push(fault))
+        .ok();
+    let key = read_key(table, environment)
+        .map_err(|fault| faults.push(fault))
+        .ok();
     if faults.len() > before {
         return None;
     }

@@ -85,13 +85,19 @@ impl<'s> Lowering<'s> {
             "comment" => Ok(Ids::new()),
             "list" | "program" => self.each_child(node),
             "pipeline" => self.pipeline(node, Ids::new()),
-            "command" | "declaration_command" | "unset_command" | "test_command"
-            | "variable_assignment" | "variable_assignments" => {
+            "command"
+            | "declaration_command"
+            | "unset_command"
+            | "test_command"
+            | "variable_assignment"
+            | "variable_assignments" => {
                 let mut parts = Parts::default();
                 self.simple(node, &mut parts)?;
                 self.finish(parts)
             }
             "redirected_statement" => self.redirected(node),
+            // `{rm a; }` is a program called `{rm`.
+            "compound_statement" if !opens_group(self.text(node)?) => Err(Unread::Syntax),
             "negated_command" | "subshell" | "compound_statement" | "do_group" | "if_statement"
             | "elif_clause" | "else_clause" | "while_statement" | "for_statement"
             | "case_statement" | "case_item" => {
@@ -103,11 +109,20 @@ impl<'s> Lowering<'s> {
                 self.function(node)
             }
             // The words of `for` and `case`: only the commands in them count.
-            "word" | "string" | "raw_string" | "ansi_c_string" | "translated_string" | "number"
-            | "concatenation" | "simple_expansion" | "expansion" | "command_substitution"
-            | "process_substitution" | "brace_expression" | "extglob_pattern" | "variable_name" => {
-                Ok(self.word(node)?.fed_by)
-            }
+            "word"
+            | "string"
+            | "raw_string"
+            | "ansi_c_string"
+            | "translated_string"
+            | "number"
+            | "concatenation"
+            | "simple_expansion"
+            | "expansion"
+            | "command_substitution"
+            | "process_substitution"
+            | "brace_expression"
+            | "extglob_pattern"
+            | "variable_name" => Ok(self.word(node)?.fed_by),
             _ => Err(Unread::Syntax),
         }
     }
@@ -238,8 +253,12 @@ impl<'s> Lowering<'s> {
         let mut cursor = node.walk();
         for child in node.named_children(&mut cursor) {
             match child.kind() {
-                "command" | "declaration_command" | "unset_command" | "test_command"
-                | "variable_assignment" | "variable_assignments" => self.simple(child, &mut parts)?,
+                "command"
+                | "declaration_command"
+                | "unset_command"
+                | "test_command"
+                | "variable_assignment"
+                | "variable_assignments" => self.simple(child, &mut parts)?,
                 "file_redirect" | "herestring_redirect" => self.redirect(child, &mut parts)?,
                 "heredoc_redirect" => {
                     documents += 1;
@@ -266,7 +285,9 @@ impl<'s> Lowering<'s> {
         }
         for id in &body {
             if let Some(command) = self.commands.get_mut(*id) {
-                command.redirects.extend(parts.command.redirects.iter().cloned());
+                command
+                    .redirects
+                    .extend(parts.command.redirects.iter().cloned());
                 command.fed_by.extend(&parts.command.fed_by);
             }
         }
@@ -278,7 +299,9 @@ impl<'s> Lowering<'s> {
     fn redirect(&mut self, node: Node<'_>, parts: &mut Parts) -> Result<(), Unread> {
         if node.kind() == "herestring_redirect" {
             let mut cursor = node.walk();
-            let text = node.named_children(&mut cursor).find(|child| child.kind() != "file_descriptor");
+            let text = node
+                .named_children(&mut cursor)
+                .find(|child| child.kind() != "file_descriptor");
             let text = self.word(text.ok_or(Unread::Syntax)?)?;
             parts.command.fed_by.extend(text.fed_by);
             let text = text.word.literal().map(str::to_owned);
@@ -299,7 +322,10 @@ impl<'s> Lowering<'s> {
                     taken = true;
                     let target = self.word(child)?;
                     parts.command.fed_by.extend(target.fed_by);
-                    parts.command.redirects.push(file_redirect(operator, target.word)?);
+                    parts
+                        .command
+                        .redirects
+                        .push(file_redirect(operator, target.word)?);
                 }
             }
         }
@@ -325,9 +351,19 @@ impl<'s> Lowering<'s> {
                     let ids = self.pipeline(child, Ids::new())?;
                     parts.after.extend(ids);
                 }
-                "list" | "command" | "redirected_statement" | "subshell" | "compound_statement"
-                | "if_statement" | "while_statement" | "for_statement" | "case_statement"
-                | "negated_command" | "test_command" | "declaration_command" | "unset_command"
+                "list"
+                | "command"
+                | "redirected_statement"
+                | "subshell"
+                | "compound_statement"
+                | "if_statement"
+                | "while_statement"
+                | "for_statement"
+                | "case_statement"
+                | "negated_command"
+                | "test_command"
+                | "declaration_command"
+                | "unset_command"
                 | "variable_assignment" => {
                     let ids = self.statement(child)?;
                     parts.after.extend(ids);
@@ -348,13 +384,18 @@ impl<'s> Lowering<'s> {
         end: &str,
         parts: &mut Parts,
     ) -> Result<Option<String>, Unread> {
-        let name: String = marker.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect();
+        let name: String = marker
+            .chars()
+            .filter(|c| !matches!(c, '\'' | '"' | '\\'))
+            .collect();
         let quoted = name.len() != marker.len();
         let Some(body) = body else {
             return Ok(Some(String::new()));
         };
         let text = self.text(body)?;
-        let ends_early = text.lines().any(|line| line.trim_start_matches('\t') == name);
+        let ends_early = text
+            .lines()
+            .any(|line| line.trim_start_matches('\t') == name);
         if name.is_empty() || end.trim() != name || ends_early {
             return Err(Unread::Syntax);
         }
@@ -423,10 +464,15 @@ impl<'s> Lowering<'s> {
     }
 }
 
+fn opens_group(text: &str) -> bool {
+    text.strip_prefix('{')
+        .is_some_and(|rest| rest.starts_with([' ', '\t', '\n']))
+}
+
 fn file_redirect(operator: &str, target: Word) -> Result<Redirect, Unread> {
-    let descriptor = target
-        .literal()
-        .is_some_and(|text| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '-'));
+    let descriptor = target.literal().is_some_and(|text| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || c == '-')
+    });
     match operator {
         "<" => Ok(Redirect::Read(target)),
         "<&" | ">&" if descriptor => Ok(Redirect::Duplicate),

@@ -7,6 +7,9 @@ use tree_sitter::Tree;
 
 use super::{MAX_DEPTH, MAX_SCRIPT_BYTES, Unread};
 
+/// How many brackets, and how many bars, a script may hold.
+const MAX_MARKS: usize = 256;
+
 /// Refuses what shell and grammar are known to see differently.
 pub(super) fn check(source: &str) -> Result<(), Unread> {
     if source.len() > MAX_SCRIPT_BYTES {
@@ -14,6 +17,13 @@ pub(super) fn check(source: &str) -> Result<(), Unread> {
     }
     if source.chars().any(suspicious) {
         return Err(Unread::Characters);
+    }
+    // The parser's work grows with the square of these.
+    if ['(', '|']
+        .iter()
+        .any(|mark| source.matches(*mark).count() > MAX_MARKS)
+    {
+        return Err(Unread::TooMany);
     }
     // Arithmetic commands and the two forms of `${` that run commands in place.
     if ["((", "${ ", "${|", "${\n", "${\t"]
@@ -48,7 +58,8 @@ fn suspicious(c: char) -> bool {
 fn joins_words(source: &str) -> bool {
     let bytes = source.as_bytes();
     bytes.windows(2).enumerate().any(|(at, pair)| {
-        let blank = |byte: Option<&u8>| byte.is_none_or(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
+        let blank =
+            |byte: Option<&u8>| byte.is_none_or(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
         pair == b"\\\n"
             && !blank(at.checked_sub(1).and_then(|before| bytes.get(before)))
             && !blank(bytes.get(at + 2))
@@ -67,6 +78,11 @@ pub(super) fn check_tree(source: &str, tree: &Tree) -> Result<(), Unread> {
         let node = cursor.node();
         if node.is_missing() || node.is_error() {
             return Err(Unread::Syntax);
+        }
+        if node.kind() == "heredoc_body" {
+            // Its text is no token: the grammar skips what stands between two expansions.
+            check_gap(source, end, node.start_byte())?;
+            end = end.max(node.end_byte());
         }
         if cursor.goto_first_child() {
             depth += 1;

@@ -24,9 +24,17 @@ impl Lowering<'_> {
         // A word inside a substitution of this one has braces of its own.
         let around = self.take_braces();
         self.piece(node, &mut out)?;
-        // A brace list makes several words of one; which, only bash's own expansion says.
-        if self.take_braces() {
-            out.word = Word::from_text(out.word.literal_prefix().split('{').next().unwrap_or_default());
+        // A brace list makes several words of one; which, only bash's own expansion says. Without a comma or two dots a
+        // brace is only a character.
+        let text = self.text(node)?;
+        if self.take_braces() && (text.contains(',') || text.contains("..")) {
+            out.word = Word::from_text(
+                out.word
+                    .literal_prefix()
+                    .split('{')
+                    .next()
+                    .unwrap_or_default(),
+            );
             out.word.push(Piece::Unknown);
             self.compound();
         }
@@ -43,7 +51,9 @@ impl Lowering<'_> {
             }
             "raw_string" => {
                 let text = self.text(node)?;
-                let inner = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
+                let inner = text
+                    .strip_prefix('\'')
+                    .and_then(|text| text.strip_suffix('\''));
                 out.word.push_text(inner.ok_or(Unread::Syntax)?);
                 Ok(())
             }
@@ -174,10 +184,6 @@ impl Lowering<'_> {
                     None => return Err(Unread::Syntax),
                 },
                 '*' | '?' | '[' => word.push(Piece::Glob(c)),
-                '{' if chars.peek() == Some(&'}') => {
-                    chars.next();
-                    word.push_text("{}");
-                }
                 '{' => {
                     self.saw_brace();
                     word.push_text("{");
@@ -230,7 +236,9 @@ fn escape(kind: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> O
             digits.push(digit);
         }
         // A NUL would end the string early; bytes past ASCII are not characters by themselves.
-        u32::from_str_radix(&digits, radix).ok().filter(|code| *code != 0)
+        u32::from_str_radix(&digits, radix)
+            .ok()
+            .filter(|code| *code != 0)
     };
     match kind {
         'n' => Some('\n'),
@@ -242,7 +250,9 @@ fn escape(kind: char, chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> O
         'f' => Some('\u{c}'),
         'v' => Some('\u{b}'),
         '\\' | '\'' | '"' | '?' => Some(kind),
-        'x' => digits(None, 16, 2).filter(|code| *code < 128).and_then(char::from_u32),
+        'x' => digits(None, 16, 2)
+            .filter(|code| *code < 128)
+            .and_then(char::from_u32),
         'u' => digits(None, 16, 4).and_then(char::from_u32),
         'U' => digits(None, 16, 8).and_then(char::from_u32),
         '0'..='7' => digits(Some(kind), 8, 3)

@@ -6,14 +6,23 @@
 use exec_policy::{Class, Command, Effect, Location, Options, Redirect, Word};
 use protocol::{CommandAction, SandboxPermissions};
 
-use super::deny::spelled;
 use super::places;
 use super::scene::Scene;
 use super::{Rule, Verdict};
 
 /// Folders that a build makes again, directly in a workspace root. Names that also hold people's work are not here.
 const BUILD_OUTPUT: &[&str] = &[
-    "target", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".tox", ".next", ".turbo", ".parcel-cache", ".nyc_output",
+    "target",
+    "node_modules",
+    "__pycache__",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".tox",
+    ".next",
+    ".turbo",
+    ".parcel-cache",
+    ".nyc_output",
 ];
 
 /// Judges a command in which nothing was found.
@@ -21,7 +30,9 @@ pub(super) fn command(action: &CommandAction, scene: &Scene) -> Verdict {
     let undecided = Verdict::undecided(Rule::NothingKnown);
     let confined = match action.sandbox_permissions {
         SandboxPermissions::UseDefault => true,
-        SandboxPermissions::WithAdditionalPermissions | SandboxPermissions::RequireEscalated => false,
+        SandboxPermissions::WithAdditionalPermissions | SandboxPermissions::RequireEscalated => {
+            false
+        }
         SandboxPermissions::RequireUnconfined => return undecided,
     };
     if !scene.reading.is_plain() || action.tty || action.stdin.is_some() {
@@ -67,15 +78,27 @@ fn allow(rule: Rule, action: &CommandAction) -> Verdict {
 /// A wrapper by a bare or system name that takes nothing but a command.
 fn plain_wrapper(command: &Command) -> bool {
     named_plainly(command)
-        && matches!(command.program(), Some("bash" | "sh" | "zsh" | "dash" | "time" | "nice" | "timeout" | "command" | "env" | "nohup"))
+        && matches!(
+            command.program(),
+            Some("bash" | "sh" | "dash" | "time" | "nice" | "timeout" | "command" | "env")
+        )
         && command.assignments().is_empty()
 }
 
 /// A bare name, which the runner resolves outside every writable folder, or a path in a system folder.
 fn named_plainly(command: &Command) -> bool {
-    command.program_word().and_then(Word::literal).is_some_and(|name| {
-        !name.contains('/') || ["/bin/", "/usr/bin/", "/usr/local/bin/"].iter().any(|folder| name.strip_prefix(folder).is_some_and(|rest| !rest.contains('/')))
-    })
+    command
+        .program_word()
+        .and_then(Word::literal)
+        .is_some_and(|name| {
+            !name.contains('/')
+                || ["/bin/", "/usr/bin/", "/usr/local/bin/"]
+                    .iter()
+                    .any(|folder| {
+                        name.strip_prefix(folder)
+                            .is_some_and(|rest| !rest.contains('/'))
+                    })
+        })
 }
 
 /// The rule by which one command is allowed.
@@ -107,7 +130,12 @@ fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
         Effect::Writes(word) => word.literal() == Some("/dev/null"),
         // The class says that `sed -n` prints and does no more.
         Effect::Runs => command.class() == Class::KnownSafe,
-        Effect::Deletes(..) | Effect::Reaches(_) | Effect::Sends(_) | Effect::SendsInput | Effect::Privileged | Effect::ChangesSystem => false,
+        Effect::Deletes(..)
+        | Effect::Reaches(_)
+        | Effect::Sends(_)
+        | Effect::SendsInput
+        | Effect::Privileged
+        | Effect::ChangesSystem => false,
     })
 }
 
@@ -116,7 +144,9 @@ fn looks_too(command: &Command) -> bool {
     let Some(words) = words else { return false };
     let dashed = |allowed: &str| {
         words.iter().all(|word| {
-            word.strip_prefix('-').is_none_or(|rest| !rest.starts_with('-') && rest.chars().all(|c| allowed.contains(c)))
+            word.strip_prefix('-').is_none_or(|rest| {
+                !rest.starts_with('-') && rest.chars().all(|c| allowed.contains(c))
+            })
         })
     };
     match command.program().unwrap_or_default() {
@@ -127,8 +157,11 @@ fn looks_too(command: &Command) -> bool {
         "basename" | "dirname" => dashed("asz"),
         "cmp" | "comm" | "diff" => dashed("abBiqrNuwsy123"),
         "md5sum" | "sha1sum" | "sha256sum" | "sha512sum" | "b2sum" | "cksum" => dashed("bt"),
+        "sort" => dashed("bcdfghikMnrRsuVz0123456789,."),
         "hostname" => words.is_empty(),
-        "date" => words.iter().all(|word| word.starts_with('+') || *word == "-u"),
+        "date" => words
+            .iter()
+            .all(|word| word.starts_with('+') || *word == "-u"),
         "test" | "[" => true,
         "tree" => dashed("adfhpsugDiL0123456789"),
         _ => false,
@@ -160,7 +193,10 @@ fn makes_new(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
         // would make the next copy go elsewhere.
         _ => &["-n", "-v", "--no-clobber", "--verbose"],
     };
-    let named = options.names.iter().all(|name| known.contains(&name.as_str()));
+    let named = options
+        .names
+        .iter()
+        .all(|name| known.contains(&name.as_str()));
     if !named || !options.values.is_empty() || options.uncertain || options.operands.is_empty() {
         return None;
     }
@@ -171,14 +207,19 @@ fn makes_new(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
         }
         let target = targets.pop()?;
         let sources = std::mem::replace(&mut targets, vec![target]);
-        if !sources.iter().all(|word| word.literal().is_some() && readable(&scene.locate(at, word), scene)) {
+        if !sources
+            .iter()
+            .all(|word| word.literal().is_some() && readable(&scene.locate(at, word), scene))
+        {
             return None;
         }
     }
     let plain = targets.iter().all(|word| {
         let location = scene.locate(at, word);
         // In a folder that the agent may write it may have placed a link to anywhere.
-        places::is_plain(&location, scene) && !scene.in_workspace(&location) && (word.literal().is_some() || !word.has_glob())
+        places::is_plain(&location, scene)
+            && !scene.in_workspace(&location)
+            && (word.literal().is_some() || !word.has_glob())
     });
     plain.then_some(Rule::MakesNew)
 }
@@ -186,11 +227,25 @@ fn makes_new(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
 /// `rm -r` of build output.
 fn removes(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
     let options = Options::split(command.arguments(), &[]);
-    let known = ["-r", "-R", "-f", "-v", "--recursive", "--force", "--verbose"];
-    let named = options.names.iter().all(|name| known.contains(&name.as_str())) && options.values.is_empty() && !options.uncertain;
+    let known = [
+        "-r",
+        "-R",
+        "-f",
+        "-v",
+        "--recursive",
+        "--force",
+        "--verbose",
+    ];
+    let named = options
+        .names
+        .iter()
+        .all(|name| known.contains(&name.as_str()))
+        && options.values.is_empty()
+        && !options.uncertain;
     let output = options.operands.iter().all(|word| {
         // With a slash behind it `rm` would follow a link.
-        word.literal().is_some_and(|text| !text.ends_with('/') && !text.ends_with("/."))
+        word.literal()
+            .is_some_and(|text| !text.ends_with('/') && !text.ends_with("/."))
             && is_build_output(&scene.locate(at, word), scene)
     });
     (named && output && !options.operands.is_empty()).then_some(Rule::RemovesBuildOutput)
@@ -198,7 +253,9 @@ fn removes(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
 
 /// A build's own folder, directly in a workspace root.
 pub(super) fn is_build_output(location: &Location, scene: &Scene) -> bool {
-    let Some(path) = location.certain() else { return false };
+    let Some(path) = location.certain() else {
+        return false;
+    };
     scene.roots.iter().any(|root| {
         path.strip_prefix(root.trim_end_matches('/'))
             .and_then(|rest| rest.strip_prefix('/'))
@@ -215,6 +272,8 @@ pub(super) struct GitCall<'c> {
     pub(super) folder: Option<&'c str>,
     /// Whether an option in front changes settings, folders or programs.
     pub(super) overrides: bool,
+    /// Whether git was told to take no folder for a repository that is not called `.git`.
+    explicit: bool,
 }
 
 impl<'c> GitCall<'c> {
@@ -223,12 +282,18 @@ impl<'c> GitCall<'c> {
         let mut rest = texts.iter();
         let mut folder = None;
         let mut overrides = false;
+        let mut explicit = false;
         loop {
             let text = *rest.next()?;
             match text {
                 "-C" if folder.is_none() => folder = rest.next().copied(),
                 "--no-pager" | "-P" | "--no-optional-locks" | "--literal-pathspecs" => {}
-                "-c" | "--config-env" | "--exec-path" | "--git-dir" | "--namespace" | "--super-prefix" | "--work-tree" | "-C" => {
+                "-c" if rest.as_slice().first() == Some(&"safe.bareRepository=explicit") => {
+                    explicit = true;
+                    rest.next();
+                }
+                "-c" | "--config-env" | "--exec-path" | "--git-dir" | "--namespace"
+                | "--super-prefix" | "--work-tree" | "-C" => {
                     overrides = true;
                     rest.next();
                 }
@@ -239,6 +304,7 @@ impl<'c> GitCall<'c> {
                         arguments: rest.copied().collect(),
                         folder,
                         overrides,
+                        explicit,
                     });
                 }
             }
@@ -246,8 +312,10 @@ impl<'c> GitCall<'c> {
     }
 }
 
-/// Reads of the history from a workspace root: there `.git` lies behind the walls and holds nothing of the agent's. Calls
-/// that look at the work tree are not among them, since they may run what a nested repository's own settings name.
+/// Reads of the history from a workspace root: there `.git` lies behind the walls and holds nothing of the agent's. A
+/// root without one could be laid out as a bare repository whose settings name programs, so git has to be told not to
+/// take it for one. Calls that look at the work tree are not among them, since they may run what a nested repository's
+/// own settings name.
 fn git(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
     let texts: Option<Vec<&str>> = command.arguments().iter().map(Word::literal).collect();
     let call = GitCall::of(&texts?)?;
@@ -255,27 +323,50 @@ fn git(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
         Some(folder) => scene.locate(at, &Word::from_text(folder)).certain()?,
         None => scene.folder(at)?.to_owned(),
     };
-    if call.overrides || !scene.roots.contains(&here) {
+    if call.overrides || !call.explicit || !scene.roots.contains(&here) {
         return None;
     }
-    let harmless = |text: &&str| {
-        // Options that write files or run programs, also abbreviated.
-        !["--output", "--ext-diff", "--textconv", "--exec", "--open-files-in-pager", "--upload-pack", "--show-signature", "--format", "--pretty"]
-            .iter()
-            .any(|bad| text.starts_with("--") && text.len() > 2 && bad.starts_with(text.split('=').next().unwrap_or(text)) && !matches!(*bad, "--format" | "--pretty"))
-            && !text.starts_with("-O")
-            && !(text.contains("%G") && text.starts_with("--"))
-    };
     let listing = |allowed: &[&str]| call.arguments.iter().all(|text| allowed.contains(text));
     let reads = match call.subcommand {
-        "log" | "show" | "rev-parse" | "rev-list" | "shortlog" | "cat-file" | "ls-tree" | "name-rev" | "merge-base" | "for-each-ref" | "show-ref" | "blame" => {
-            call.arguments.iter().all(harmless)
+        "log" | "show" | "rev-parse" | "rev-list" | "shortlog" | "cat-file" | "ls-tree"
+        | "name-rev" | "merge-base" | "for-each-ref" | "show-ref" | "blame" => {
+            !call.arguments.iter().any(|text| writes_or_runs(text))
         }
-        "branch" => listing(&["--list", "-l", "--show-current", "-a", "--all", "-r", "--remotes", "-v", "-vv", "--verbose"]),
+        "branch" => listing(&[
+            "--list",
+            "-l",
+            "--show-current",
+            "-a",
+            "--all",
+            "-r",
+            "--remotes",
+            "-v",
+            "-vv",
+            "--verbose",
+        ]),
         "remote" => listing(&["-v", "--verbose"]),
         "tag" | "stash" => !call.arguments.is_empty() && listing(&["--list", "-l", "list"]),
         "version" => call.arguments.is_empty(),
         _ => false,
     };
     reads.then_some(Rule::GitReads)
+}
+
+/// An option of git by which it writes a file or runs a program, also abbreviated as git allows.
+fn writes_or_runs(text: &str) -> bool {
+    const OPTIONS: &[&str] = &[
+        "--output",
+        "--ext-diff",
+        "--textconv",
+        "--exec",
+        "--open-files-in-pager",
+        "--upload-pack",
+        "--show-signature",
+    ];
+    let name = text.split('=').next().unwrap_or(text);
+    let long = name.len() > 2
+        && name.starts_with("--")
+        && OPTIONS.iter().any(|option| option.starts_with(name));
+    // `%G` in a format asks for a signature to be checked, which runs a program.
+    long || text.starts_with("-O") || text.contains("%G")
 }

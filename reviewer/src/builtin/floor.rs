@@ -15,8 +15,39 @@ type Found = Vec<Finding>;
 
 /// Words by which a text that could not be read may do grave harm.
 const GRAVE_WORDS: &[&str] = &[
-    "rm", "dd", "mkfs", "shred", "curl", "wget", "nc", "ssh", "scp", "sudo", "su", "eval", "base64", "xxd", "chmod", "chown", "crontab", "authorized_keys", "kill",
-    "pkill", "shadow", "id_rsa", "unlink", "rmdir", "truncate", "find", "python", "python3", "perl", "socat", "openssl", "systemctl", "rsync",
+    "rm",
+    "dd",
+    "mkfs",
+    "shred",
+    "curl",
+    "wget",
+    "nc",
+    "ssh",
+    "scp",
+    "sudo",
+    "su",
+    "eval",
+    "base64",
+    "xxd",
+    "chmod",
+    "chown",
+    "crontab",
+    "authorized_keys",
+    "kill",
+    "pkill",
+    "shadow",
+    "id_rsa",
+    "unlink",
+    "rmdir",
+    "truncate",
+    "find",
+    "python",
+    "python3",
+    "perl",
+    "socat",
+    "openssl",
+    "systemctl",
+    "rsync",
 ];
 
 /// Floors of a command.
@@ -53,18 +84,43 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
 
 fn unread(action: &CommandAction, found: &mut Found) {
     let grave = action.command.iter().any(|word| {
-        word.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|part| GRAVE_WORDS.contains(&part))
+        word.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .any(|part| GRAVE_WORDS.contains(&part))
             || word.contains("/dev/")
             || word.contains("\\x")
     });
-    let rule = if grave { Rule::UnreadGrave } else { Rule::UnreadShell };
+    let rule = if grave {
+        Rule::UnreadGrave
+    } else {
+        Rule::UnreadShell
+    };
     add(found, rule, action.command.join(" "));
 }
 
 /// Variables by which a program is made to run something else.
 fn steers_programs(name: &str) -> bool {
-    matches!(name, "PATH" | "BASH_ENV" | "ENV" | "IFS" | "PROMPT_COMMAND" | "PYTHONPATH" | "PYTHONSTARTUP" | "PERL5OPT" | "PERL5LIB" | "RUBYOPT" | "NODE_OPTIONS" | "EDITOR" | "VISUAL" | "PAGER" | "SHELLOPTS" | "BASHOPTS" | "HOME")
-        || ["LD_", "DYLD_", "GIT_", "BASH_FUNC"].iter().any(|start| name.starts_with(start))
+    matches!(
+        name,
+        "PATH"
+            | "BASH_ENV"
+            | "ENV"
+            | "IFS"
+            | "PROMPT_COMMAND"
+            | "PYTHONPATH"
+            | "PYTHONSTARTUP"
+            | "PERL5OPT"
+            | "PERL5LIB"
+            | "RUBYOPT"
+            | "NODE_OPTIONS"
+            | "EDITOR"
+            | "VISUAL"
+            | "PAGER"
+            | "SHELLOPTS"
+            | "BASHOPTS"
+            | "HOME"
+    ) || ["LD_", "DYLD_", "GIT_", "BASH_FUNC"]
+        .iter()
+        .any(|start| name.starts_with(start))
 }
 
 fn of_effect(at: usize, effect: &Effect, scene: &Scene, found: &mut Found) {
@@ -81,7 +137,11 @@ fn of_effect(at: usize, effect: &Effect, scene: &Scene, found: &mut Found) {
         Effect::Reaches(_) | Effect::SendsInput => add(found, Rule::ReachesNetwork, shown()),
         Effect::Privileged => add(found, Rule::Privileged, shown()),
         Effect::ChangesSystem => add(found, Rule::ChangesSystem, shown()),
-        Effect::Runs if command.is_some_and(|command| command.role() == Role::Itself && command.program() != Some("git")) => {
+        Effect::Runs
+            if command.is_some_and(|command| {
+                command.role() == Role::Itself && command.program() != Some("git")
+            }) =>
+        {
             add(found, Rule::RunsPrograms, shown());
         }
         Effect::Runs => {}
@@ -95,7 +155,10 @@ fn removal(location: &Location, extent: Extent, scene: &Scene, found: &mut Found
         write(location, scene, found);
         return;
     }
-    if places::holds_credentials(location, scene) || location.has_run(&[".git"]) || places::is_settings(location, scene) {
+    if places::holds_credentials(location, scene)
+        || location.has_run(&[".git"])
+        || places::is_settings(location, scene)
+    {
         add(found, Rule::WritesSettings, written);
     } else if places::is_system(location) {
         add(found, Rule::WritesSystem, written);
@@ -131,10 +194,24 @@ fn write(location: &Location, scene: &Scene, found: &mut Found) {
 
 fn read(location: &Location, command: Option<&Command>, scene: &Scene, found: &mut Found) {
     let program = command.and_then(Command::program).unwrap_or_default();
-    let sweeps = matches!(program, "grep" | "egrep" | "fgrep" | "rg" | "ag" | "ack" | "tar" | "zip" | "cp" | "rsync" | "7z" | "cpio")
-        && places::holds_a_home(location, scene);
+    let sweeps = matches!(
+        program,
+        "grep"
+            | "egrep"
+            | "fgrep"
+            | "rg"
+            | "ag"
+            | "ack"
+            | "tar"
+            | "zip"
+            | "cp"
+            | "rsync"
+            | "7z"
+            | "cpio"
+    ) && places::holds_a_home(location, scene);
     let near = !names_only(program) && places::is_secretive(location);
-    let names = names_only(program) && (places::holds_credentials(location, scene) || places::is_reviewers(location, scene));
+    let names = names_only(program)
+        && (places::holds_credentials(location, scene) || places::is_reviewers(location, scene));
     if sweeps || near || names || places::is_device(location) {
         add(found, Rule::NearCredentials, location.written());
     }
@@ -142,7 +219,11 @@ fn read(location: &Location, command: Option<&Command>, scene: &Scene, found: &m
 
 /// What git does, by its subcommand.
 fn git(command: &Command, found: &mut Found) {
-    let texts: Vec<&str> = command.arguments().iter().map(|word| word.literal().unwrap_or_default()).collect();
+    let texts: Vec<&str> = command
+        .arguments()
+        .iter()
+        .map(|word| word.literal().unwrap_or_default())
+        .collect();
     let Some(call) = super::allow::GitCall::of(&texts) else {
         if !texts.is_empty() && texts != ["--version"] {
             add(found, Rule::GitSettings, spelled(command));
@@ -154,25 +235,40 @@ fn git(command: &Command, found: &mut Found) {
         _ if call.overrides => Rule::GitSettings,
         "push" if force(&call.arguments) => Rule::ForcePush,
         "push" => Rule::GitPush,
-        "clean" | "filter-branch" | "filter-repo" | "reflog" | "gc" | "prune" | "update-ref" | "replace" => Rule::DestroysGitWork,
+        "clean" | "filter-branch" | "filter-repo" | "reflog" | "gc" | "prune" | "update-ref"
+        | "replace" => Rule::DestroysGitWork,
         "reset" if has(&["--hard", "--merge", "--keep"]) => Rule::DestroysGitWork,
-        "checkout" | "restore" if has(&["--", ".", "-f", "--force"]) || call.subcommand == "restore" => Rule::DestroysGitWork,
-        "branch" | "tag" if has(&["-D", "-d", "--delete", "-f", "--force", "-M"]) => Rule::DestroysGitWork,
+        "checkout" | "restore"
+            if has(&["--", ".", "-f", "--force"]) || call.subcommand == "restore" =>
+        {
+            Rule::DestroysGitWork
+        }
+        "branch" | "tag" if has(&["-D", "-d", "--delete", "-f", "--force", "-M"]) => {
+            Rule::DestroysGitWork
+        }
         "stash" if has(&["drop", "clear"]) => Rule::DestroysGitWork,
         "worktree" if has(&["remove", "prune"]) => Rule::DestroysGitWork,
-        "config" | "credential" | "hook" | "difftool" | "mergetool" | "bisect" | "filter-process" | "send-email" | "instaweb" | "daemon" => Rule::GitSettings,
+        "config" | "credential" | "hook" | "difftool" | "mergetool" | "bisect"
+        | "filter-process" | "send-email" | "instaweb" | "daemon" => Rule::GitSettings,
         "rebase" if has(&["-x", "--exec", "-i", "--interactive"]) => Rule::GitSettings,
         "submodule" if has(&["foreach"]) => Rule::InputToShell,
         "remote" if has(&["add", "set-url", "remove", "rename"]) => Rule::GitSettings,
-        "fetch" | "pull" | "clone" | "ls-remote" | "submodule" | "remote" | "lfs" => Rule::ReachesNetwork,
-        _ => return,
+        "fetch" | "pull" | "clone" | "ls-remote" | "submodule" | "lfs" => Rule::ReachesNetwork,
+        "remote" if has(&["show", "update", "prune"]) => Rule::ReachesNetwork,
+        "log" | "show" | "status" | "diff" | "branch" | "tag" | "remote" | "rev-parse"
+        | "rev-list" | "ls-files" | "describe" | "blame" | "grep" | "version" => return,
+        _ => Rule::GitOther,
     };
     add(found, rule, spelled(command));
 }
 
 fn force(arguments: &[&str]) -> bool {
     arguments.iter().any(|text| {
-        text.starts_with("--force") || text.starts_with('+') || text.starts_with("--delete") || *text == "--mirror" || *text == "--prune"
+        text.starts_with("--force")
+            || text.starts_with('+')
+            || text.starts_with("--delete")
+            || *text == "--mirror"
+            || *text == "--prune"
             || text.starts_with(':')
             || (text.starts_with('-') && !text.starts_with("--") && text.contains(['f', 'd']))
     })

@@ -30,7 +30,9 @@ impl Scene {
             .unwrap_or_default()
             .iter()
             .find_map(|entry| match &entry.value {
-                EnvValue::Value(value) if entry.name == "HOME" && value.starts_with('/') => Some(value.clone()),
+                EnvValue::Value(value) if entry.name == "HOME" && value.starts_with('/') => {
+                    Some(value.clone())
+                }
                 EnvValue::Value(_) | EnvValue::Masked { .. } => None,
             })
             .unwrap_or_else(|| match escalation.environment.user.as_str() {
@@ -39,7 +41,12 @@ impl Scene {
             });
         let mut scene = Self {
             home,
-            roots: escalation.environment.workspace_roots.iter().map(|root| root.as_str().to_owned()).collect(),
+            roots: escalation
+                .environment
+                .workspace_roots
+                .iter()
+                .map(|root| root.as_str().to_owned())
+                .collect(),
             cwd: cwd.as_str().to_owned(),
             reading: Reading::of_argv(argv),
             folders: Vec::new(),
@@ -56,7 +63,12 @@ impl Scene {
     /// Each effect of each command, and where its word points.
     pub(super) fn effects(&self) -> Vec<(usize, Effect)> {
         self.commands()
-            .flat_map(|(at, command)| command.effects().into_iter().map(move |effect| (at, effect)))
+            .flat_map(|(at, command)| {
+                command
+                    .effects()
+                    .into_iter()
+                    .map(move |effect| (at, effect))
+            })
             .collect()
     }
 
@@ -132,7 +144,9 @@ impl Scene {
             };
             if let Some(arguments) = moves {
                 let home = Word::of_piece(Piece::Home);
-                let target = arguments.iter().find(|word| !word.literal_prefix().starts_with('-') || word.literal() == Some("-"));
+                let target = arguments.iter().find(|word| {
+                    !word.literal_prefix().starts_with('-') || word.literal() == Some("-")
+                });
                 let target = target.unwrap_or(&home);
                 let around = Surroundings {
                     cwd: cwd.clone(),

@@ -59,7 +59,9 @@ impl HttpModel {
 
     fn body(&self, prompt: &Prompt) -> serde_json::Value {
         match self.provider {
-            Provider::OpenAiResponses => openai_responses::body(&self.model, self.effort.as_deref(), prompt),
+            Provider::OpenAiResponses => {
+                openai_responses::body(&self.model, self.effort.as_deref(), prompt)
+            }
             Provider::OpenAiChat => openai_chat::body(&self.model, self.effort.as_deref(), prompt),
         }
     }
@@ -126,14 +128,20 @@ fn endpoint(base: &Url, provider: Provider) -> Url {
 
 fn transport(error: &reqwest::Error) -> ModelError {
     if error.is_timeout() {
-        return if error.is_connect() { ModelError::Connect } else { ModelError::TimedOut };
+        return if error.is_connect() {
+            ModelError::Connect
+        } else {
+            ModelError::TimedOut
+        };
     }
     if !error.is_connect() {
         return ModelError::CutOff;
     }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(one) = cause {
-        let kind = one.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let kind = one
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind);
         if kind == Some(std::io::ErrorKind::ConnectionRefused) {
             return ModelError::ConnectRefused;
         }
@@ -158,16 +166,34 @@ fn check_status(response: &Response) -> Result<(), ModelError> {
 
 /// `Retry-After` in seconds (RFC 9110 §10.2.3). The date form is not read: clocks differ.
 fn retry_after(response: &Response) -> Option<u64> {
-    response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
+    response
+        .headers()
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 async fn read_body(mut response: Response) -> Result<Vec<u8>, ModelError> {
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let kind = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let kind = kind
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
     if !kind.eq_ignore_ascii_case("application/json") {
         return Err(ModelError::WrongShape);
     }
-    if response.content_length().is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+    if response
+        .content_length()
+        .is_some_and(|length| length > MAX_BODY_BYTES as u64)
+    {
         return Err(ModelError::TooLarge);
     }
     let mut body = Vec::new();

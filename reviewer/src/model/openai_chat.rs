@@ -80,10 +80,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Completion, ModelError> {
         Some("content_filter") => return Err(ModelError::Declined),
         Some(_) => return Err(ModelError::WrongShape),
     }
-    if choice.message.tool_calls.is_some_and(|calls| !calls.is_empty()) {
+    if choice
+        .message
+        .tool_calls
+        .is_some_and(|calls| !calls.is_empty())
+    {
         return Err(ModelError::WrongShape);
     }
-    let text = choice.message.content.filter(|text| !text.trim().is_empty());
+    let text = choice
+        .message
+        .content
+        .filter(|text| !text.trim().is_empty());
     Ok(Completion {
         text: text.ok_or(ModelError::Empty)?,
         tokens: answer.usage.map(|usage| Tokens {

@@ -87,13 +87,19 @@ fn is_tools(entry: &Entry) -> bool {
 
 /// Chooses: every user's entry, then the newest of the rest that fit their own budgets.
 pub(super) fn select(transcript: &Transcript) -> Selection<'_> {
-    let users: Vec<(usize, &Entry)> = numbered(transcript).filter(|(_, entry)| is_users(entry)).collect();
+    let users: Vec<(usize, &Entry)> = numbered(transcript)
+        .filter(|(_, entry)| is_users(entry))
+        .collect();
     let (mut kept, omitted_users) = keep_users(&users);
-    let mut messages = MESSAGE_TOTAL.saturating_sub(kept.iter().map(|(_, kept)| tokens(&kept.text)).sum());
+    let mut messages =
+        MESSAGE_TOTAL.saturating_sub(kept.iter().map(|(_, kept)| tokens(&kept.text)).sum());
     let mut tools = TOOL_TOTAL;
     let mut others = 0;
     let mut omitted_others = 0;
-    for (at, entry) in numbered(transcript).rev().filter(|(_, entry)| !is_users(entry)) {
+    for (at, entry) in numbered(transcript)
+        .rev()
+        .filter(|(_, entry)| !is_users(entry))
+    {
         let (budget, each) = if is_tools(entry) {
             (&mut tools, TOOL_EACH)
         } else {
@@ -126,7 +132,10 @@ fn numbered(transcript: &Transcript) -> impl DoubleEndedIterator<Item = (usize, 
 fn keep_users<'t>(users: &[(usize, &'t Entry)]) -> (Vec<(usize, Kept<'t>)>, u64) {
     let mut each = MESSAGE_EACH;
     let total = |each: usize| -> usize {
-        users.iter().map(|(_, entry)| tokens(&entry.text).min(each)).sum()
+        users
+            .iter()
+            .map(|(_, entry)| tokens(&entry.text).min(each))
+            .sum()
     };
     while total(each) > MESSAGE_TOTAL && each > USER_LEAST {
         each = (each / 2).max(USER_LEAST);
@@ -156,7 +165,9 @@ pub(super) fn shorten(text: &str, most: usize) -> (String, Option<usize>) {
     }
     let mark = "…[cut]…";
     let half = (most * BYTES_PER_TOKEN).saturating_sub(mark.len()) / 2;
-    let head = text.get(..text.floor_char_boundary(half)).unwrap_or_default();
+    let head = text
+        .get(..text.floor_char_boundary(half))
+        .unwrap_or_default();
     let from = text.ceil_char_boundary(text.len().saturating_sub(half));
     let tail = text.get(from..).unwrap_or_default();
     let cut = text.len() - head.len() - tail.len();

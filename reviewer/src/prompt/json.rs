@@ -30,5 +30,8 @@ pub(super) fn line(value: &impl Serialize) -> Result<String, PromptError> {
 /// Our own marks, and what changes how its neighbours look or cannot be seen.
 fn must_hide(c: char) -> bool {
     matches!(c, '⟦' | '⟧' | '\u{7f}')
-        || (!c.is_ascii() && protocol::Printable(c.encode_utf8(&mut [0; 4])).to_string().starts_with('\\'))
+        || (!c.is_ascii()
+            && protocol::Printable(c.encode_utf8(&mut [0; 4]))
+                .to_string()
+                .starts_with('\\'))
 }

@@ -1,0 +1,535 @@
+//! The fail-closed list at the reviewer's own level, over real HTTP (P2, P5): whatever the model does, nothing but a
+//! proper assessment within the thresholds is an approval, and each failure keeps its own name.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot set its endpoint up has to end"
+)]
+
+mod common;
+mod scripted;
+
+use std::time::Duration;
+
+use common::{command, escalation, with_transcript};
+use protocol::{DecidedBy, Decision, Escalation, FailedStep, ReviewStatus};
+use reviewer::{Reviewed, Reviewer, ReviewerSettings};
+use scripted::{Behaviour, Scripted};
+use serde_json::json;
+use tokio::time::Instant;
+
+const ALLOW: &str = r#"{"risk_level":"medium","user_authorization":"unknown","outcome":"allow","rationale":"an ordinary build"}"#;
+const DENY: &str =
+    r#"{"risk_level":"high","user_authorization":"unknown","outcome":"deny","rationale":"no"}"#;
+
+fn reviewer_of(models: &[(&str, &str)]) -> Reviewer {
+    let models: Vec<_> = models
+        .iter()
+        .map(|(provider, url)| json!({ "provider": provider, "base_url": url, "model": "m", "api_key_env": "KEY", "effort": "low" }))
+        .collect();
+    let settings: ReviewerSettings =
+        serde_json::from_value(json!({ "reviewer": { "model": models } })).expect("settings");
+    Reviewer::new(&settings, &|name| {
+        (name == "KEY").then(|| "canary-key".to_owned())
+    })
+    .expect("a reviewer")
+}
+
+/// An action that the built-in reviewer leaves to others.
+fn undecided() -> Escalation {
+    escalation(command(&["make".to_owned()]))
+}
+
+async fn review(reviewer: &Reviewer, escalation: &Escalation, limit: Duration) -> Reviewed {
+    reviewer.review(escalation, Instant::now() + limit).await
+}
+
+async fn over(provider: &str, behaviours: Vec<Behaviour>) -> (Reviewed, Vec<String>) {
+    let model = Scripted::start(behaviours);
+    let reviewer = reviewer_of(&[(provider, &model.base_url)]);
+    let reviewed = review(&reviewer, &undecided(), Duration::from_secs(20)).await;
+    (reviewed, model.requests())
+}
+
+fn failure(reviewed: &Reviewed) -> (FailedStep, &str, bool) {
+    let Decision::Failed(failure) = &reviewed.decision else {
+        panic!("not a failure: {:?}", reviewed.decision)
+    };
+    (failure.step, failure.code.as_str(), failure.retryable)
+}
+
+#[tokio::test]
+async fn a_proper_answer_is_an_approval_over_both_apis() {
+    for (provider, behaviour, path) in [
+        (
+            "openai-chat",
+            Behaviour::chat(ALLOW),
+            "POST /v1/chat/completions ",
+        ),
+        (
+            "openai-responses",
+            Behaviour::response(ALLOW),
+            "POST /v1/responses ",
+        ),
+    ] {
+        let (reviewed, requests) = over(provider, vec![behaviour]).await;
+        assert_eq!(
+            reviewed.decision.status(),
+            ReviewStatus::Approved,
+            "{provider}"
+        );
+        assert_eq!(reviewed.decision.decided_by(), DecidedBy::Model);
+        let attempt = reviewed.exhibit.attempts.first().expect("an attempt");
+        assert_eq!(
+            (
+                attempt.error.as_deref(),
+                attempt.tokens.map(|tokens| (tokens.input, tokens.output))
+            ),
+            (None, Some((7, 3)))
+        );
+        let request = requests.first().expect("a request");
+        assert!(request.starts_with(path), "{request}");
+        assert!(
+            request
+                .to_ascii_lowercase()
+                .contains("authorization: bearer canary-key")
+        );
+        assert!(request.contains("\"strict\":true"));
+        let shown = serde_json::to_string(&reviewed.exhibit).expect("json");
+        assert!(!shown.contains("canary-key") && !format!("{reviewed:?}").contains("canary-key"));
+        assert!(reviewed.exhibit.prompt_digest.is_some());
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_worth_another_try_is_tried_once() {
+    for (behaviour, code) in [
+        (Behaviour::json(401, "{}"), "unauthorized"),
+        (Behaviour::json(403, "{}"), "unauthorized"),
+        (Behaviour::json(404, "{}"), "not_found"),
+        (Behaviour::json(400, ALLOW), "bad_request"),
+        (Behaviour::json(422, "{}"), "bad_request"),
+        (
+            Behaviour::Answer(302, "location: http://127.0.0.1:1/\r\n", String::new()),
+            "redirected",
+        ),
+        (
+            Behaviour::Answer(307, "location: /v1/x\r\n", String::new()),
+            "redirected",
+        ),
+        (Behaviour::Endless(10 * 1024 * 1024), "too_large"),
+        (
+            Behaviour::Answer(
+                200,
+                "content-type: application/json\r\n",
+                " ".repeat(10 * 1024 * 1024),
+            ),
+            "too_large",
+        ),
+        (
+            Behaviour::json(
+                200,
+                r#"{"choices":[{"finish_reason":"stop","message":{"content":null,"refusal":"no"}}]}"#,
+            ),
+            "declined",
+        ),
+        (
+            Behaviour::json(
+                200,
+                r#"{"choices":[{"finish_reason":"content_filter","message":{"content":"x"}}]}"#,
+            ),
+            "declined",
+        ),
+    ] {
+        let shown = format!("{behaviour:?}")
+            .chars()
+            .take(120)
+            .collect::<String>();
+        let (reviewed, requests) = over("openai-chat", vec![behaviour]).await;
+        assert_eq!(
+            failure(&reviewed),
+            (FailedStep::Model, code, false),
+            "{shown}"
+        );
+        assert_eq!(requests.len(), 1, "{shown}");
+        assert_eq!(reviewed.exhibit.attempts.len(), 1);
+    }
+}
+
+/// What may go wrong before there is a reply.
+fn transport_faults() -> Vec<(Behaviour, &'static str)> {
+    vec![
+        (Behaviour::json(429, "{}"), "rate_limited"),
+        (Behaviour::json(500, ALLOW), "server_error"),
+        (Behaviour::json(503, "{}"), "server_error"),
+        (Behaviour::json(408, "{}"), "server_error"),
+        (Behaviour::Close, "cut_off"),
+        (Behaviour::Cut(500, ALLOW), "cut_off"),
+        (Behaviour::json(200, ""), "empty"),
+        (Behaviour::json(200, ALLOW), "wrong_shape"),
+        (Behaviour::json(200, "<html>allow</html>"), "wrong_shape"),
+        (
+            Behaviour::Answer(200, "content-type: text/html\r\n", ALLOW.to_owned()),
+            "wrong_shape",
+        ),
+        (Behaviour::Answer(200, "", ALLOW.to_owned()), "wrong_shape"),
+        (Behaviour::json(204, ""), "wrong_shape"),
+        (Behaviour::json(200, r#"{"choices":[]}"#), "wrong_shape"),
+        (
+            Behaviour::json(
+                200,
+                r#"{"choices":[{"message":{"content":"","tool_calls":[{}]}}]}"#,
+            ),
+            "wrong_shape",
+        ),
+        (
+            Behaviour::json(
+                200,
+                r#"{"choices":[{"finish_reason":"length","message":{"content":"{"}}]}"#,
+            ),
+            "cut_off",
+        ),
+        (
+            Behaviour::json(
+                200,
+                r#"{"choices":[{"message":{"content":"a"}},{"message":{"content":"b"}}]}"#,
+            ),
+            "wrong_shape",
+        ),
+    ]
+}
+
+/// Replies that are no assessment.
+fn reply_faults() -> Vec<(Behaviour, FailedStep, &'static str)> {
+    let two = format!("{ALLOW}{ALLOW}");
+    let chat = |text: &str| Behaviour::chat(text);
+    vec![
+        (chat(""), FailedStep::Model, "empty"),
+        (chat("allow"), FailedStep::Reply, "not_json"),
+        (chat(&two), FailedStep::Reply, "not_json"),
+        (
+            chat(&ALLOW.replace("allow", "approve")),
+            FailedStep::Reply,
+            "not_an_assessment",
+        ),
+        (
+            chat(r#"{"outcome":"allow"}"#),
+            FailedStep::Reply,
+            "not_an_assessment",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_fault_that_may_pass_is_tried_three_times_and_then_fails() {
+    let cases = transport_faults()
+        .into_iter()
+        .map(|(behaviour, code)| (behaviour, FailedStep::Model, code))
+        .chain(reply_faults());
+    // Side by side, because each takes two pauses.
+    let mut running = tokio::task::JoinSet::new();
+    for (behaviour, step, code) in cases {
+        running.spawn(async move {
+            let shown = format!("{behaviour:?}");
+            let (reviewed, requests) = over("openai-chat", vec![behaviour]).await;
+            assert_eq!(failure(&reviewed), (step, code, true), "{shown}");
+            assert_eq!(requests.len(), 3, "{shown}");
+            let Decision::Failed(failure) = reviewed.decision else {
+                panic!("{shown}")
+            };
+            assert!(
+                !failure.message.contains("ordinary build") && !failure.message.contains("html"),
+                "{}",
+                failure.message
+            );
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.expect("the case holds");
+    }
+}
+
+#[tokio::test]
+async fn the_responses_api_is_held_as_strictly() {
+    let part = |kind: &str, text: &str| json!({ "type": "message", "content": [{ "type": kind, "text": text }] });
+    let body = |status: &str, output: serde_json::Value| {
+        Behaviour::json(
+            200,
+            &json!({ "status": status, "output": output }).to_string(),
+        )
+    };
+    let mut running = tokio::task::JoinSet::new();
+    for (behaviour, code) in [
+        (
+            body("completed", json!([part("refusal", "no")])),
+            "declined",
+        ),
+        (body("completed", json!([])), "empty"),
+        (
+            body(
+                "completed",
+                json!([part("output_text", ALLOW), part("output_text", ALLOW)]),
+            ),
+            "wrong_shape",
+        ),
+        (
+            body(
+                "completed",
+                json!([part("output_text", ALLOW), { "type": "function_call" }]),
+            ),
+            "wrong_shape",
+        ),
+        (
+            body("incomplete", json!([part("output_text", ALLOW)])),
+            "cut_off",
+        ),
+        (
+            body("failed", json!([part("output_text", ALLOW)])),
+            "server_error",
+        ),
+        (
+            body("in_progress", json!([part("output_text", ALLOW)])),
+            "wrong_shape",
+        ),
+        (Behaviour::chat(ALLOW), "wrong_shape"),
+    ] {
+        running.spawn(async move {
+            let (reviewed, _) = over("openai-responses", vec![behaviour]).await;
+            assert_eq!(
+                (failure(&reviewed).0, failure(&reviewed).1),
+                (FailedStep::Model, code)
+            );
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.expect("the case holds");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_that_passes_leaves_its_mark_and_no_more() {
+    let (reviewed, requests) = over(
+        "openai-chat",
+        vec![
+            Behaviour::json(500, "{}"),
+            Behaviour::chat("nonsense"),
+            Behaviour::chat(ALLOW),
+        ],
+    )
+    .await;
+    assert_eq!(reviewed.decision.status(), ReviewStatus::Approved);
+    assert_eq!(requests.len(), 3);
+    let errors: Vec<Option<&str>> = reviewed
+        .exhibit
+        .attempts
+        .iter()
+        .map(|attempt| attempt.error.as_deref())
+        .collect();
+    assert_eq!(errors, [Some("server_error"), Some("not_json"), None]);
+}
+
+#[tokio::test]
+async fn a_denial_is_final_and_no_other_model_is_asked() {
+    let first = Scripted::start(vec![Behaviour::chat(DENY)]);
+    let second = Scripted::start(vec![Behaviour::chat(ALLOW)]);
+    let reviewer = reviewer_of(&[
+        ("openai-chat", &first.base_url),
+        ("openai-chat", &second.base_url),
+    ]);
+    let reviewed = review(&reviewer, &undecided(), Duration::from_secs(20)).await;
+    assert_eq!(reviewed.decision.status(), ReviewStatus::Denied);
+    assert!(second.requests().is_empty());
+}
+
+#[tokio::test]
+async fn the_next_model_is_asked_where_one_cannot_be_used() {
+    let first = Scripted::start(vec![Behaviour::json(404, "{}")]);
+    let second = Scripted::start(vec![Behaviour::response(ALLOW)]);
+    let reviewer = reviewer_of(&[
+        ("openai-chat", &first.base_url),
+        ("openai-responses", &second.base_url),
+    ]);
+    let reviewed = review(&reviewer, &undecided(), Duration::from_secs(20)).await;
+    assert_eq!(reviewed.decision.status(), ReviewStatus::Approved);
+    assert_eq!((first.requests().len(), second.requests().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_deadline_ends_a_model_that_hangs_or_drips() {
+    for behaviour in [Behaviour::Hang, Behaviour::Drip] {
+        let model = Scripted::start(vec![behaviour]);
+        let reviewer = reviewer_of(&[("openai-chat", &model.base_url)]);
+        let started = Instant::now();
+        let reviewed = review(&reviewer, &undecided(), Duration::from_millis(300)).await;
+        assert_eq!(reviewed.decision, Decision::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(5));
+        assert_eq!(
+            reviewed
+                .exhibit
+                .attempts
+                .first()
+                .and_then(|attempt| attempt.error.as_deref()),
+            Some("deadline")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_times_out_even_where_the_built_in_reviewer_would_allow() {
+    let reviewer = reviewer_of(&[]);
+    let escalation = escalation(command(&["mkdir", "../x"].map(str::to_owned)));
+    let reviewed = reviewer.review(&escalation, Instant::now()).await;
+    assert_eq!(reviewed.decision, Decision::TimedOut);
+}
+
+#[tokio::test]
+async fn a_wait_that_would_outlast_the_deadline_ends_with_the_known_cause() {
+    let model = Scripted::start(vec![Behaviour::Answer(
+        429,
+        "retry-after: 600\r\n",
+        String::new(),
+    )]);
+    let reviewer = reviewer_of(&[("openai-chat", &model.base_url)]);
+    let reviewed = review(&reviewer, &undecided(), Duration::from_secs(30)).await;
+    assert_eq!(
+        failure(&reviewed),
+        (FailedStep::Model, "rate_limited", true)
+    );
+    assert_eq!(model.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_retry_waits_as_long_as_the_provider_asks() {
+    let model = Scripted::start(vec![
+        Behaviour::Answer(429, "retry-after: 1\r\n", String::new()),
+        Behaviour::chat(ALLOW),
+    ]);
+    let reviewer = reviewer_of(&[("openai-chat", &model.base_url)]);
+    let started = Instant::now();
+    let reviewed = review(&reviewer, &undecided(), Duration::from_secs(30)).await;
+    assert_eq!(reviewed.decision.status(), ReviewStatus::Approved);
+    assert!(started.elapsed() >= Duration::from_millis(900));
+}
+
+#[tokio::test]
+async fn nobody_listening_is_a_failure_by_name() {
+    let model = Scripted::start(vec![Behaviour::Close]);
+    let url = model.base_url.clone();
+    drop(model);
+    let reviewed = review(
+        &reviewer_of(&[("openai-chat", &url)]),
+        &undecided(),
+        Duration::from_secs(20),
+    )
+    .await;
+    assert_eq!(
+        failure(&reviewed),
+        (FailedStep::Model, "connect_refused", true)
+    );
+    assert_eq!(reviewed.exhibit.attempts.len(), 3);
+}
+
+#[tokio::test]
+async fn no_model_is_a_failure_that_names_the_setting() {
+    let reviewed = review(&reviewer_of(&[]), &undecided(), Duration::from_secs(20)).await;
+    assert_eq!(
+        failure(&reviewed),
+        (FailedStep::NotConfigured, "no_model", false)
+    );
+    let Decision::Failed(failure) = reviewed.decision else {
+        panic!("not a failure")
+    };
+    assert!(
+        failure.message.contains("[[reviewer.model]]"),
+        "{}",
+        failure.message
+    );
+}
+
+#[tokio::test]
+async fn the_thresholds_hold_whatever_the_model_says() {
+    let trusted = json!({ "complete": true, "entries": [{ "n": 1, "author": "user", "trust": "trusted", "text": "run make" }] });
+    let spoken_for = with_transcript(command(&["make".to_owned()]), &trusted);
+    let sudo = escalation(command(&["sudo", "make"].map(str::to_owned)));
+    let says = |risk: &str, authorization: &str| {
+        format!(
+            r#"{{"risk_level":"{risk}","user_authorization":"{authorization}","outcome":"allow","rationale":"x"}}"#
+        )
+    };
+    for (escalation, text, wanted) in [
+        (&spoken_for, says("critical", "high"), ReviewStatus::Denied),
+        (&spoken_for, says("high", "unknown"), ReviewStatus::Denied),
+        (&spoken_for, says("high", "low"), ReviewStatus::Denied),
+        (&spoken_for, says("high", "medium"), ReviewStatus::Approved),
+        // Nobody with a voice spoke: the model's `high` counts as `low`.
+        (&undecided(), says("high", "high"), ReviewStatus::Denied),
+        // The floor of `sudo` is high, whatever the model calls it.
+        (&sudo, says("low", "high"), ReviewStatus::Denied),
+    ] {
+        let model = Scripted::start(vec![Behaviour::chat(&text)]);
+        let reviewer = reviewer_of(&[("openai-chat", &model.base_url)]);
+        let reviewed = review(&reviewer, escalation, Duration::from_secs(20)).await;
+        assert_eq!(reviewed.decision.status(), wanted, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_action_that_does_not_fit_is_not_shown_cut_and_not_approved() {
+    let model = Scripted::start(vec![Behaviour::chat(ALLOW)]);
+    let reviewer = reviewer_of(&[("openai-chat", &model.base_url)]);
+    let large = escalation(command(&["make".to_owned(), "x".repeat(70_000)]));
+    let reviewed = review(&reviewer, &large, Duration::from_secs(20)).await;
+    assert_eq!(
+        failure(&reviewed),
+        (FailedStep::Prompt, "action_too_large", false)
+    );
+    assert!(model.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_built_in_denial_asks_no_model() {
+    let model = Scripted::start(vec![Behaviour::chat(ALLOW)]);
+    let reviewer = reviewer_of(&[("openai-chat", &model.base_url)]);
+    let escalation = escalation(command(&["rm", "-rf", "/"].map(str::to_owned)));
+    let reviewed = review(&reviewer, &escalation, Duration::from_secs(20)).await;
+    assert_eq!(
+        (reviewed.decision.status(), reviewed.decision.decided_by()),
+        (ReviewStatus::Denied, DecidedBy::BuiltIn)
+    );
+    assert!(model.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_teams_own_section_is_not_bypassed_by_a_built_in_allow() {
+    let model = Scripted::start(vec![Behaviour::chat(DENY)]);
+    let escalation = escalation(command(&["mkdir", "../x"].map(str::to_owned)));
+    let reviewer = |policy: serde_json::Value, allow: Option<bool>| {
+        let settings = json!({
+            "policy": policy,
+            "reviewer": { "built_in_allow": allow, "model": [{ "provider": "openai-chat", "base_url": model.base_url, "model": "m" }] },
+        });
+        let settings: ReviewerSettings = serde_json::from_value(settings).expect("settings");
+        Reviewer::new(&settings, &|_| None).expect("a reviewer")
+    };
+    let own = json!({ "section": "Nothing is made outside." });
+    for (policy, allow, wanted) in [
+        (json!({}), None, ReviewStatus::Approved),
+        (json!({}), Some(false), ReviewStatus::Denied),
+        (own.clone(), None, ReviewStatus::Denied),
+        (
+            json!({ "section": "More.", "mode": "extend" }),
+            None,
+            ReviewStatus::Denied,
+        ),
+        (own, Some(true), ReviewStatus::Approved),
+    ] {
+        let reviewed = review(
+            &reviewer(policy.clone(), allow),
+            &escalation,
+            Duration::from_secs(20),
+        )
+        .await;
+        assert_eq!(reviewed.decision.status(), wanted, "{policy} {allow:?}");
+    }
+}
