@@ -18,7 +18,7 @@ use protocol::{HistoryEntry, ReviewStatus};
 use crate::cli;
 use crate::config::Environment;
 use crate::failure::{Failure, RUNNER_FAILED};
-use crate::history::{cut, shown_action};
+use crate::history::{cut, shown_action, without_reason};
 use rows::{Row, rows};
 use service::DemoService;
 use stage::{Ran, Stage};
@@ -192,7 +192,7 @@ async fn print_history(service: &DemoService, out: &mut dyn Write) -> std::io::R
         let why = match (&review.failure, &review.rationale) {
             (Some(failure), _) => format!("{}: {}", failure.step.as_str(), failure.message),
             (None, Some(rationale)) => rationale.as_str().to_owned(),
-            (None, None) => String::new(),
+            (None, None) => without_reason(review.status).to_owned(),
         };
         let action = cut(&shown_action(&entry.action), 48);
         let (status, by) = (review.status.title(), review.decided_by.as_str());

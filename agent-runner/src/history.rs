@@ -203,7 +203,9 @@ impl Line {
                         failure.message
                     )
                 });
-                failure.or(rationale).unwrap_or_default()
+                failure
+                    .or(rationale)
+                    .unwrap_or_else(|| without_reason(review.status).to_owned())
             }
             Self::Journal(entry) => match &entry.event {
                 JournalEvent::ReviewFailed { failure, .. } => {
@@ -216,6 +218,18 @@ impl Line {
                 }
                 JournalEvent::FullAccess => "danger-full-access was chosen by name".to_owned(),
             },
+        }
+    }
+}
+
+/// What to say of a review that nobody judged and that did not fail.
+pub(crate) fn without_reason(status: ReviewStatus) -> &'static str {
+    match status {
+        ReviewStatus::TimedOut => "the deadline passed first",
+        ReviewStatus::Aborted => "the question was taken back",
+        ReviewStatus::Reviewing => "not decided yet",
+        ReviewStatus::Approved | ReviewStatus::Denied | ReviewStatus::Failed => {
+            "no reason was given"
         }
     }
 }

@@ -145,23 +145,11 @@ fn reviewed(stage: &Stage) -> Vec<Row> {
     vec![
         Row {
             title: "A benign escalation is approved",
-            flags: &[
-                "--escalate",
-                "--justification",
-                "commit the report that was just built",
-            ],
-            command: words(&[
-                "git",
-                "commit",
-                "--quiet",
-                "-m",
-                "Add the report",
-                "--",
-                "README.txt",
-            ]),
+            flags: &["--escalate", "--justification", "hand the report over"],
+            command: words(&["cp", "-n", "out/report.txt", "../delivered.txt"]),
             exit: Exit::Fine,
             status: Some(ReviewStatus::Approved),
-            proof: |stage| fault(stage.commits() != Some(2), "there is no second commit"),
+            proof: |stage| fault(!stage.is_delivered(), "the report was not copied"),
         },
         Row {
             title: "A destructive one is denied",

@@ -123,8 +123,7 @@ impl Stage {
             self.git_in_workspace(&["remote", "add", remote, &path])?;
         }
         self.git_in_workspace(&["add", "README.txt", "build.sh"])?;
-        self.git_in_workspace(&["commit", "--quiet", "-m", "Start"])?;
-        self.write("workspace/README.txt", "a project\nwith four\nlines\nnow\n")
+        self.git_in_workspace(&["commit", "--quiet", "-m", "Start"])
     }
 
     /// Writes the settings that send questions to `service`.
@@ -161,7 +160,7 @@ impl Stage {
         })
     }
 
-    fn git_in_workspace(&self, arguments: &[&str]) -> Result<String, StageError> {
+    fn git_in_workspace(&self, arguments: &[&str]) -> Result<(), StageError> {
         let failed = |reason: String| StageError::Git(arguments.join(" "), reason);
         let output = self
             .isolated(&self.git)
@@ -169,7 +168,7 @@ impl Stage {
             .output()
             .map_err(|error| failed(error.to_string()))?;
         if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+            Ok(())
         } else {
             Err(failed(
                 String::from_utf8_lossy(&output.stderr).trim().to_owned(),
@@ -264,13 +263,11 @@ impl Stage {
         std::fs::read_to_string(self.precious().join("canary.txt")).is_ok_and(|text| text == CANARY)
     }
 
-    /// How many commits the workspace has.
-    pub(super) fn commits(&self) -> Option<u32> {
-        self.git_in_workspace(&["rev-list", "--count", "HEAD"])
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+    /// Whether the report lies beside the workspace.
+    pub(super) fn is_delivered(&self) -> bool {
+        let built = std::fs::read(self.workspace().join("out/report.txt"));
+        let delivered = std::fs::read(self.root.join("delivered.txt"));
+        matches!((built, delivered), (Ok(built), Ok(delivered)) if built == delivered)
     }
 
     /// Whether anything was pushed to `remote`.

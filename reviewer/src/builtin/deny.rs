@@ -102,7 +102,7 @@ fn is_root_like(location: &Location, scene: &Scene) -> bool {
         || (here.depth() == 2
             && (here.starts_with(&["home", "*"]) || here.starts_with(&["Users", "*"])))
         || here.has_run(&[".git"])
-        || places::is_system(&here)
+        || places::is_system(&here, scene)
 }
 
 fn is_tree_outside(location: &Location, scene: &Scene) -> bool {

@@ -160,7 +160,7 @@ fn removal(location: &Location, extent: Extent, scene: &Scene, found: &mut Found
         || places::is_settings(location, scene)
     {
         add(found, Rule::WritesSettings, written);
-    } else if places::is_system(location) {
+    } else if places::is_system(location, scene) {
         add(found, Rule::WritesSystem, written);
     }
     if rest != Rest::Nothing {
@@ -185,7 +185,7 @@ fn write(location: &Location, scene: &Scene, found: &mut Found) {
         add(found, Rule::NearCredentials, written);
     } else if places::is_settings(location, scene) {
         add(found, Rule::WritesSettings, written);
-    } else if places::is_system(location) {
+    } else if places::is_system(location, scene) {
         add(found, Rule::WritesSystem, written);
     } else if !scene.in_workspace(location) && !places::is_plain(location, scene) {
         add(found, Rule::WritesOutside, written);

@@ -391,9 +391,12 @@ pub(super) fn is_settings(location: &Location, scene: &Scene) -> bool {
             .any(|name| location.has_run(*name))
 }
 
-/// A folder of the machine. The folders for temporary files are not.
-pub(super) fn is_system(location: &Location) -> bool {
-    SYSTEM.iter().any(|name| location.starts_with(&[name])) && !is_temporary(location)
+/// A folder of the machine. The folders for temporary files are not, and what lies in a workspace is the workspace's,
+/// wherever that lies (`/srv/app`).
+pub(super) fn is_system(location: &Location, scene: &Scene) -> bool {
+    SYSTEM.iter().any(|name| location.starts_with(&[name]))
+        && !is_temporary(location)
+        && !scene.in_workspace(location)
 }
 
 /// A device that holds a disk or memory.
@@ -466,7 +469,7 @@ pub(super) fn is_plain(location: &Location, scene: &Scene) -> bool {
     !hidden
         && !run_from
         && deep
-        && !is_system(location)
+        && !is_system(location, scene)
         && !is_start_up(location, scene)
         && !is_settings(location, scene)
         && !is_reviewers(location, scene)

@@ -37,6 +37,25 @@ fn inside_the_walls_what_only_looks_is_allowed_and_what_destroys_is_still_denied
 }
 
 #[test]
+fn a_workspace_in_a_folder_of_the_machine_is_a_workspace() {
+    let rule = |command: Value| {
+        judge(json!({
+            "action": { "tool": "exec_command", "command": command, "cwd": "/srv/app", "sandbox_permissions": "require_escalated" },
+            "environment": { "host": "h", "user": "u", "cwd": "/srv/app", "workspace_roots": ["/srv/app"],
+                             "sandbox_mode": "workspace-write", "approval_policy": "on-request" },
+        }))
+        .rule()
+    };
+    assert_eq!(
+        rule(json!(["rm", "-rf", "target"])),
+        Rule::RemovesBuildOutput
+    );
+    assert_eq!(rule(json!(["rm", "-rf", "."])), Rule::RemovesRoot);
+    assert_eq!(rule(json!(["rm", "-rf", "/srv/app"])), Rule::RemovesRoot);
+    assert_eq!(rule(json!(["rm", "-rf", "/srv/other"])), Rule::RemovesRoot);
+}
+
+#[test]
 fn without_walls_nothing_is_allowed() {
     assert_eq!(
         run("ls", "require_unconfined"),

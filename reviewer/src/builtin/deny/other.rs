@@ -20,7 +20,7 @@ pub(in crate::builtin) fn patch(change: &FileChange, scene: &Scene, found: &mut 
             add(found, Rule::NearCredentials, path);
         } else if places::is_settings(&location, scene) {
             add(found, Rule::WritesSettings, path);
-        } else if places::is_system(&location) {
+        } else if places::is_system(&location, scene) {
             add(found, Rule::WritesSystem, path);
         } else if !scene.in_workspace(&location) {
             add(found, Rule::WritesOutside, path);

@@ -68,7 +68,7 @@ fn opens_up(at: usize, options: &Options<'_>, scene: &Scene, found: &mut Found) 
     );
     for target in targets {
         let location = scene.locate(at, target);
-        let machine = places::is_system(&location)
+        let machine = places::is_system(&location, scene)
             || location.depth() == 0
             || location.holds(&scene.home)
             || places::holds_credentials(&location, scene);
