@@ -41,7 +41,7 @@ impl PersonsTerminal {
         tcflush(&self.0, QueueSelector::IFlush)?;
         let deadline = Instant::now() + limit;
         let Some(line) = self.read_line(deadline)? else {
-            self.0.write_all(b"\r\nno answer\r\n")?;
+            self.0.write_all(b"\nno answer\n")?;
             return Ok(None);
         };
         let yes = matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes");
@@ -82,7 +82,7 @@ fn question(action: &Action, limit: Duration) -> String {
         | Action::NetworkAccess(_)
         | Action::ToolCall(_)
         | Action::PermissionRequest(_) => {
-            text.push_str("agent-runner: the agent asks for leave\r\n");
+            text.push_str("agent-runner: the agent asks for leave\n");
         }
     }
     text.push_str(&format!(
@@ -100,11 +100,11 @@ fn describe(text: &mut String, command: &CommandAction) {
         SandboxPermissions::RequireUnconfined => "to run this with NO WALLS AT ALL, as you",
     };
     text.push_str(&format!(
-        "\r\nThe agent wants {wants}:\r\n  {}\r\n",
+        "\nThe agent wants {wants}:\n  {}\n",
         crate::report::shown_command(&command.command)
     ));
-    text.push_str(&format!("  in {}\r\n", Printable(command.cwd.as_str())));
+    text.push_str(&format!("  in {}\n", Printable(command.cwd.as_str())));
     if let Some(reason) = &command.justification {
-        text.push_str(&format!("  it says: {}\r\n", Printable(reason)));
+        text.push_str(&format!("  it says: {}\n", Printable(reason)));
     }
 }

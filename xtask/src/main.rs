@@ -17,6 +17,16 @@ const STEPS: [Step; 5] = [
     ("test", test),
 ];
 
+/// What the tests run inside the walls and beside them, with Debian's package of it.
+const NEEDED: [(&str, &str); 6] = [
+    ("git", "git"),
+    ("bash", "bash"),
+    ("perl", "perl-base"),
+    ("ps", "procps"),
+    ("setsid", "util-linux"),
+    ("stty", "coreutils"),
+];
+
 /// Which crate alone may depend on what: the map in ARCHITECTURE.md, enforced.
 const ONLY_UNDER: [(&str, &[&str]); 9] = [
     ("sqlx", &["server", "end-to-end"]),
@@ -135,7 +145,9 @@ fn doc() -> Result<(), String> {
 
 /// The end-to-end tests start the real programs, so these are built first.
 fn test() -> Result<(), String> {
-    needs("git", "git")?;
+    for (program, package) in NEEDED {
+        needs(program, package)?;
+    }
     cargo(&["build", "--workspace", "--bins", "--examples"], &[])?;
     cargo(&["test", "--workspace"], &[])
 }
