@@ -104,6 +104,21 @@ fn describe(text: &mut String, command: &CommandAction) {
         crate::report::shown_command(&command.command)
     ));
     text.push_str(&format!("  in {}\n", Printable(command.cwd.as_str())));
+    if let Some(program) = &command.program {
+        text.push_str(&format!("  it runs {}\n", Printable(program.path.as_str())));
+    }
+    for script in &command.scripts {
+        text.push_str(&format!(
+            "  it reads the script {}\n",
+            Printable(script.path.as_str())
+        ));
+    }
+    if let Some(stdin) = &command.stdin {
+        text.push_str(&format!(
+            "  it gets {} bytes of input that are not shown here\n",
+            stdin.bytes
+        ));
+    }
     if let Some(reason) = &command.justification {
         text.push_str(&format!("  it says: {}\n", Printable(reason)));
     }

@@ -75,12 +75,7 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "FILE|FD")]
     pub(crate) report: Option<String>,
     /// The command and its arguments.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    #[arg(required = true, last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -134,12 +129,7 @@ pub(crate) struct Sandbox {
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
     /// The command and its arguments.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    #[arg(required = true, last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -154,12 +144,7 @@ pub(crate) struct Explain {
     #[arg(long)]
     pub(crate) json: bool,
     /// The command and its arguments.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    #[arg(required = true, last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 

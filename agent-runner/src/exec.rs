@@ -18,7 +18,7 @@ use crate::prepare::{Prepared, action, hold_failure, run_request, submission};
 use crate::report::{Refusal, Report, shown_request};
 use crate::request::{RunRequest, read_stdin};
 use crate::route::{Question, Route};
-use crate::signals::Signals;
+use crate::signals::{EndSignal, Signals};
 
 /// One run, from what was typed to how it ended.
 struct Walk<'a> {
@@ -56,8 +56,9 @@ pub(crate) async fn exec(
         Route::FullAccess(name) => walk.full_access(name).await,
         Route::Refused(refusal) => Err(walk.refused(refusal.because())),
         Route::Ask(question) => {
+            let mut walk = walk;
             let stdin = if args.stdin {
-                Some(read_stdin()?)
+                Some(walk.read_stdin().await?)
             } else {
                 None
             };
@@ -135,6 +136,15 @@ impl Walk<'_> {
         .await
     }
 
+    /// Standard input, whole; a signal calls it off.
+    async fn read_stdin(&mut self) -> Result<Vec<u8>, Failure> {
+        let reading = tokio::task::spawn_blocking(read_stdin);
+        tokio::select! {
+            read = reading => Ok(read.map_err(std::io::Error::other)??),
+            signal = self.signals.next() => Err(called_off(signal)),
+        }
+    }
+
     /// Asked first; run by what the answer permits and by nothing else.
     async fn asked(mut self, question: Question, stdin: Option<Vec<u8>>) -> Result<u8, Failure> {
         let (prepared, request) = (&self.prepared, &self.request);
@@ -177,7 +187,8 @@ impl Walk<'_> {
         let policy = self.prepared.policy.clone();
         let stdin = match stdin {
             Some(bytes) => Stdin::Bytes(bytes),
-            None if self.request.permissions == SandboxPermissions::UseDefault => Stdin::Inherit,
+            // What was not reviewed reaches nobody who has no walls.
+            None if self.is_confined() => Stdin::Inherit,
             None => Stdin::Null,
         };
         let sealed = files.sealed;
@@ -214,11 +225,7 @@ impl Walk<'_> {
         let command = sealed.into_iter().fold(command, Command::with_sealed);
         let plan = plan(&command)?;
         if let Some(signal) = self.signals.pending().await {
-            let message = "called off by a signal before it started; nothing ran".to_owned();
-            return Err(Failure {
-                code: signal.exit_code(),
-                message,
-            });
+            return Err(called_off(signal));
         }
         let ending = launch(&plan, command, Screen::of(&self.request), &mut self.signals).await?;
         self.report.confinement = serde_json::to_value(&ending.run.confinement).ok();
@@ -227,9 +234,19 @@ impl Walk<'_> {
         Ok(ending.exit_code())
     }
 
+    fn is_confined(&self) -> bool {
+        self.request.permissions == SandboxPermissions::UseDefault
+            && self.prepared.settings.sandbox != SandboxMode::DangerFullAccess
+    }
+
     fn hold(&self, program: &Program) -> Result<HeldFiles, Failure> {
-        let (argv, cwd) = (&self.request.argv, &self.request.cwd);
-        HeldFiles::of(program, argv, cwd, &self.prepared.writable_roots).map_err(hold_failure)
+        HeldFiles::of(
+            program,
+            &self.prepared.reading,
+            &self.request.cwd,
+            &self.prepared.changeable(),
+        )
+        .map_err(hold_failure)
     }
 
     fn refused(&self, because: &str) -> Failure {
@@ -243,6 +260,14 @@ impl Walk<'_> {
             code: NOT_PERMITTED,
             message: refusal.to_string(),
         }
+    }
+}
+
+fn called_off(signal: EndSignal) -> Failure {
+    let message = "called off by a signal before it started; nothing ran".to_owned();
+    Failure {
+        code: signal.exit_code(),
+        message,
     }
 }
 

@@ -35,6 +35,8 @@ struct Explanation {
     built_in: Option<serde_json::Value>,
     plan: Option<serde_json::Value>,
     #[serde(skip)]
+    unconfined: bool,
+    #[serde(skip)]
     plan_text: Option<String>,
 }
 
@@ -83,6 +85,13 @@ pub(crate) async fn explain(
     } else {
         explanation.write(out)
     };
+    if written
+        .as_ref()
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    {
+        // Whoever read it has read enough.
+        return Ok(0);
+    }
     written.map_err(|error| Failure::because(format!("cannot print the explanation: {error}")))?;
     Ok(0)
 }
@@ -115,6 +124,7 @@ impl Explanation {
             reviewer: asked.map(|question| reviewer_name(&prepared, question)),
             built_in: None,
             plan: None,
+            unconfined: request.permissions == SandboxPermissions::RequireUnconfined,
             plan_text: None,
         };
         explanation.built_in = built_in(&prepared, request, environment, asked)?;
@@ -188,8 +198,9 @@ impl Explanation {
         match self.route {
             "full_access" => "none",
             "refused" => "it does not run",
+            _ if self.unconfined => "after a yes: none, and nothing stays covered",
             _ => {
-                "after a yes: those that the permission asks for; what no command may touch stays covered"
+                "after a yes: the whole host as this user; what no command may touch stays covered"
             }
         }
     }
@@ -282,9 +293,9 @@ fn built_in(
     let program = prepared.trusted_program(environment, &request.argv)?;
     let files = HeldFiles::of(
         &program,
-        &request.argv,
+        &prepared.reading,
         &request.cwd,
-        &prepared.writable_roots,
+        &prepared.changeable(),
     )
     .map_err(hold_failure)?;
     let asked = action(prepared, environment, request, &files, None)?;

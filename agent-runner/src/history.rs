@@ -38,7 +38,8 @@ pub(crate) async fn history(
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
     let cwd = std::env::current_dir().unwrap_or_else(|_| environment.home.clone());
-    let settings = Settings::load(environment, &Overrides::default(), &cwd)?;
+    let mut settings = Settings::load(environment, &Overrides::default(), &cwd)?;
+    settings.runner.ask_no_model();
     let state = State::open(&settings.runner.state_dir, &environment.codex_home, &[])?;
     let wanted = args.status.map(cli::StatusArg::status);
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
@@ -160,7 +161,7 @@ impl Line {
             Self::Server(entry) => {
                 let by = entry.review.decided_by.as_str().replace('_', "-");
                 let spent = if entry.redeemed_at.is_some() {
-                    ", ran"
+                    ", spent"
                 } else {
                     ""
                 };

@@ -1,12 +1,15 @@
 //! What is reviewed, held so that it is what runs (design D21): the program resolved once and kept open, scripts and
 //! programs that a command could change kept as sealed bytes, and everything hashed.
 
-use std::ffi::{OsStr, OsString};
+mod scripts;
+
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use exec_policy::Reading;
 use protocol::{AbsolutePath, FileIdentity, Sha256Hex};
 use rustix::fs::{Access, AtFlags};
 use sandbox::{Program, Sealed};
@@ -16,19 +19,13 @@ use thiserror::Error;
 /// The largest script or changeable program that is kept as sealed bytes.
 const MAX_SEALED: u64 = 256 * 1024 * 1024;
 
-/// Programs that read a script from the first operand, by the start of their name.
-const INTERPRETERS: &[&str] = &[
-    "sh", "bash", "dash", "zsh", "ksh", "python", "pypy", "node", "nodejs", "deno", "bun", "perl",
-    "ruby", "php", "lua", "tclsh", "Rscript",
-];
-
 /// The files behind a command as they were when it was reviewed.
 #[derive(Debug)]
 pub(crate) struct HeldFiles {
     /// The program's path and hash.
     pub(crate) program: FileIdentity,
-    /// The script's path and hash, where an interpreter will read one.
-    pub(crate) script: Option<FileIdentity>,
+    /// The scripts that interpreters will read, by path and hash.
+    pub(crate) scripts: Vec<FileIdentity>,
     /// What runs from a copy, because a command could change the original.
     pub(crate) sealed: Vec<Sealed>,
 }
@@ -57,6 +54,11 @@ pub(crate) enum HoldError {
         #[source]
         source: io::Error,
     },
+    /// A script is named by a link that a command could turn.
+    #[error(
+        "`{0}` is reached by a symbolic link that commands can turn, so what is reviewed may not be what runs\nhint: name the file itself"
+    )]
+    Turnable(String),
     /// A file changed between review and run.
     #[error("`{0}` has changed since it was reviewed\nhint: nothing ran; ask again")]
     Changed(String),
@@ -108,22 +110,19 @@ impl HeldFiles {
     /// `writable_roots`.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// A file cannot be read, or is named by a link that commands can turn.
     pub(crate) fn of(
         program: &Program,
-        argv: &[OsString],
+        reading: &Reading,
         cwd: &Path,
         writable_roots: &[PathBuf],
     ) -> Result<Self, HoldError> {
         let path = program.path();
-        let unreadable = |path: &Path| {
-            let path = shown(path);
-            move |source| HoldError::Unreadable { path, source }
-        };
         let mut sealed = Vec::new();
+        let mut scripts = Vec::new();
         let sha256 = match program.script() {
             Some(text) => hash(text),
-            None if writable_roots.iter().any(|root| path.starts_with(root)) => {
+            None if lies_in(path, writable_roots) => {
                 let bytes = read_sealed(program.file()).map_err(unreadable(path))?;
                 let sha256 = hash(&bytes);
                 sealed.push(seal(path, bytes)?);
@@ -131,43 +130,51 @@ impl HeldFiles {
             }
             None => hash_file(program.file()).map_err(unreadable(path))?,
         };
-        let identity = identity(path, sha256)?;
-        let script = match script_operand(path, argv, cwd) {
-            Some(operand) => {
-                let bytes = File::open(&operand)
-                    .and_then(|file| read_sealed(&file))
-                    .map_err(unreadable(&operand))?;
-                let script = self::identity(&operand, hash(&bytes))?;
-                sealed.push(seal(&operand, bytes)?);
-                Some(script)
+        let program_identity = identity(path, sha256)?;
+        if program.script().is_some() {
+            scripts.push(program_identity.clone());
+        }
+        for script in scripts::named(path, reading, cwd) {
+            let file = script.resolved(writable_roots)?;
+            if file == path || sealed.iter().any(|known| known.path() == file) {
+                continue;
             }
-            None => program.script().map(|_| identity.clone()),
-        };
+            let bytes = File::open(&file)
+                .and_then(|file| read_sealed(&file))
+                .map_err(unreadable(&file))?;
+            scripts.push(identity(&file, hash(&bytes))?);
+            sealed.push(seal(&file, bytes)?);
+        }
         Ok(Self {
-            program: identity,
-            script,
+            program: program_identity,
+            scripts,
             sealed,
         })
     }
 
-    /// Takes the program's hash again, just before it runs. What is sealed cannot have changed.
+    /// Takes every hash again, just before the command runs. What is sealed runs as it was either way; that the
+    /// original changed is still worth stopping for.
     ///
     /// # Errors
-    /// It is not what was reviewed.
+    /// Something is not what was reviewed.
     pub(crate) fn confirm(&self, program: &Program) -> Result<(), HoldError> {
         let path = program.path();
-        if program.script().is_some() || self.sealed.iter().any(|sealed| sealed.path() == path) {
-            return Ok(());
+        if program.script().is_none() {
+            let now = hash_file(program.file()).map_err(unreadable(path))?;
+            if now != self.program.sha256 {
+                return Err(HoldError::Changed(shown(path)));
+            }
         }
-        let now = hash_file(program.file()).map_err(|source| HoldError::Unreadable {
-            path: shown(path),
-            source,
-        })?;
-        if now == self.program.sha256 {
-            Ok(())
-        } else {
-            Err(HoldError::Changed(shown(path)))
+        for file in &self.scripts {
+            let path = file.path.as_path();
+            let now = File::open(path)
+                .and_then(|file| hash_file(&file))
+                .map_err(unreadable(path))?;
+            if now != file.sha256 {
+                return Err(HoldError::Changed(shown(path)));
+            }
         }
+        Ok(())
     }
 }
 
@@ -182,32 +189,16 @@ fn shown(path: &Path) -> String {
     protocol::Printable(&path.to_string_lossy()).to_string()
 }
 
-/// The script that an interpreter would read: its first operand, where that is a file.
-///
-/// After an option that brings its own text (`-c`, `-e`, `-m` and the like) there is none.
-fn script_operand(program: &Path, argv: &[OsString], cwd: &Path) -> Option<PathBuf> {
-    let name = program.file_name()?.to_str()?;
-    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    if !INTERPRETERS.contains(&stem) {
-        return None;
+fn unreadable(path: &Path) -> impl Fn(io::Error) -> HoldError + use<> {
+    let path = shown(path);
+    move |source| HoldError::Unreadable {
+        path: path.clone(),
+        source,
     }
-    for word in argv.iter().skip(1) {
-        match word.as_bytes() {
-            [b'-', b'-', rest @ ..] if !rest.is_empty() => {}
-            [b'-', letters @ ..] if letters.iter().any(|letter| b"cemprE".contains(letter)) => {
-                return None;
-            }
-            [b'-', ..] => {}
-            _ => {
-                return cwd
-                    .join(word)
-                    .canonicalize()
-                    .ok()
-                    .filter(|path| path.is_file());
-            }
-        }
-    }
-    None
+}
+
+fn lies_in(path: &Path, roots: &[PathBuf]) -> bool {
+    roots.iter().any(|root| path.starts_with(root))
 }
 
 fn identity(path: &Path, sha256: Sha256Hex) -> Result<FileIdentity, HoldError> {
@@ -251,11 +242,12 @@ fn hash_file(mut file: &File) -> io::Result<Sha256Hex> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::{Path, PathBuf};
 
-    use super::{HeldFiles, HoldError, find_program, script_operand};
+    use exec_policy::Reading;
+
+    use super::{HeldFiles, HoldError, find_program};
 
     struct Scratch(PathBuf);
 
@@ -282,8 +274,13 @@ mod tests {
         }
     }
 
-    fn words(words: &[&str]) -> Vec<OsString> {
-        words.iter().map(|word| (*word).into()).collect()
+    fn reading(words: &[&str]) -> Reading {
+        Reading::of_argv(
+            &words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -308,7 +305,7 @@ mod tests {
         let scratch = Scratch::new();
         let path = scratch.program("tool", "\x7fELF one");
         let program = find_program("tool".as_ref(), Path::new("/"), [&scratch.0]).expect("found");
-        let held = HeldFiles::of(&program, &words(&["tool"]), Path::new("/"), &[]).expect("held");
+        let held = HeldFiles::of(&program, &reading(&["tool"]), Path::new("/"), &[]).expect("held");
         held.confirm(&program).expect("unchanged");
         std::fs::write(path, "\x7fELF two").expect("a file");
         assert!(matches!(held.confirm(&program), Err(HoldError::Changed(_))));
@@ -319,35 +316,16 @@ mod tests {
         let scratch = Scratch::new();
         let script = scratch.program("run.sh", "#!/bin/sh\necho one\n");
         let program = find_program("./run.sh".as_ref(), &scratch.0, []).expect("found");
-        let held = HeldFiles::of(&program, &words(&["./run.sh"]), &scratch.0, &[]).expect("held");
+        let held = HeldFiles::of(&program, &reading(&["./run.sh"]), &scratch.0, &[]).expect("held");
         std::fs::write(&script, "#!/bin/sh\necho two\n").expect("a file");
         assert_eq!(program.script(), Some(&b"#!/bin/sh\necho one\n"[..]));
-        assert_eq!(held.script.as_ref(), Some(&held.program));
+        assert_eq!(held.scripts, std::slice::from_ref(&held.program));
 
         scratch.program("tool", "\x7fELF");
         let program = find_program("./tool".as_ref(), &scratch.0, []).expect("found");
         let roots = std::slice::from_ref(&scratch.0);
-        let held = HeldFiles::of(&program, &words(&["./tool"]), &scratch.0, roots).expect("held");
+        let held = HeldFiles::of(&program, &reading(&["./tool"]), &scratch.0, roots).expect("held");
         assert_eq!(held.sealed.len(), 1);
         assert_eq!(held.sealed[0].content(), b"\x7fELF");
-    }
-
-    #[test]
-    fn an_interpreter_reads_its_first_operand_unless_an_option_brings_the_text() {
-        let scratch = Scratch::new();
-        let script = scratch.program("x.py", "");
-        let of = |program: &str, argv: &[&str]| {
-            script_operand(Path::new(program), &words(argv), &scratch.0)
-        };
-        assert_eq!(
-            of("/usr/bin/python3.11", &["python3", "x.py", "a"]),
-            Some(script.clone())
-        );
-        assert_eq!(of("/bin/bash", &["bash", "-x", "x.py"]), Some(script));
-        assert_eq!(of("/bin/bash", &["bash", "-c", "x.py"]), None);
-        assert_eq!(of("/bin/bash", &["bash", "-lc", "x.py"]), None);
-        assert_eq!(of("/usr/bin/python3", &["python3", "-m", "x.py"]), None);
-        assert_eq!(of("/bin/cat", &["cat", "x.py"]), None);
-        assert_eq!(of("/bin/bash", &["bash", "missing.sh"]), None);
     }
 }

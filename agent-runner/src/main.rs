@@ -39,7 +39,8 @@ use clap::Parser as _;
 use cli::{Cli, Command};
 use config::Environment;
 use failure::{Failure, RUNNER_FAILED};
-use report::Report;
+use protocol::Printable;
+use report::{Report, ReportFile};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -68,12 +69,13 @@ fn main() -> ExitCode {
 async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
     match cli.command {
         Command::Exec(args) => {
+            let target = args.report.as_deref().map(ReportFile::open).transpose()?;
             let mut report = Report {
                 version: 1,
                 ..Report::default()
             };
             let ended = exec::exec(&args, environment, &mut report).await;
-            reported(ended, report, args.report.as_deref())
+            reported(ended, report, target)
         }
         Command::Sandbox(args) => exec::sandbox(&args, environment).await,
         Command::Explain(args) => {
@@ -90,7 +92,7 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
 fn reported(
     ended: Result<u8, Failure>,
     mut report: Report,
-    target: Option<&str>,
+    target: Option<ReportFile>,
 ) -> Result<u8, Failure> {
     let Some(target) = target else { return ended };
     match &ended {
@@ -100,31 +102,50 @@ fn reported(
             report.message = Some(failure.message.clone());
         }
     }
-    let written = report.write(target);
     // A command that ran has ended as it did; a report that cannot be written does not undo it.
-    if let Err(error) = written {
+    if let Err(error) = target.write(&report) {
         tell(&Failure::runner(&error));
     }
     ended
 }
 
 fn tell(failure: &Failure) -> ExitCode {
-    let text = if failure.message.starts_with("agent-runner: ") {
-        failure.message.clone()
+    say(&failure.message);
+    ExitCode::from(failure.code)
+}
+
+/// Says it on standard error: nothing in it steers a terminal, and only our own lines begin a line.
+fn say(message: &str) {
+    const OWN: [&str; 4] = ["hint: ", "why: ", "next: ", "note: "];
+    let mark = if message.starts_with("agent-runner: ") {
+        ""
     } else {
-        format!("agent-runner: {}", failure.message)
+        "agent-runner: "
     };
+    let mut text = String::from(mark);
+    for (place, line) in message.lines().enumerate() {
+        match place {
+            0 => {}
+            _ if OWN.iter().any(|own| line.starts_with(own)) => text.push('\n'),
+            _ => text.push_str("\\n"),
+        }
+        text.push_str(&Printable(line).to_string());
+    }
     // A standard error that is gone leaves the exit status to say it.
     writeln!(std::io::stderr(), "{text}").unwrap_or_default();
-    ExitCode::from(failure.code)
 }
 
 /// Help and version end well; a wrong command line is the runner's failure, not a command's status.
 fn usage(error: &clap::Error) -> ExitCode {
-    error.print().unwrap_or_default();
-    if error.use_stderr() {
-        ExitCode::from(RUNNER_FAILED)
-    } else {
-        ExitCode::SUCCESS
+    if !error.use_stderr() {
+        error.print().unwrap_or_default();
+        return ExitCode::SUCCESS;
     }
+    let text = error.to_string();
+    let lines = text
+        .trim_start_matches("error: ")
+        .lines()
+        .filter(|line| !line.trim().is_empty());
+    say(&lines.map(str::trim).collect::<Vec<_>>().join("\nhint: "));
+    ExitCode::from(RUNNER_FAILED)
 }

@@ -9,30 +9,37 @@ use protocol::{EnvEntry, EnvValue};
 use crate::config::Environment;
 use crate::state::MaskKey;
 
-/// Parts of a name that speak of a secret, upper case.
-const SECRET_NAMES: &[&str] = &[
+/// What a name that speaks of a secret contains, upper case.
+const SECRET_PARTS: &[&str] = &[
     "KEY",
     "SECRET",
     "TOKEN",
-    "PASSWORD",
-    "PASSWD",
+    "PASSW",
+    "PASSPHRASE",
     "CREDENTIAL",
     "COOKIE",
+    "BEARER",
     "SESSION_ID",
     "AUTH",
 ];
 
-/// Names that hold such a part and are no secret.
+/// Words of a name, between `_`, that speak of a secret.
+const SECRET_WORDS: &[&str] = &[
+    "PASS", "PWD", "PAT", "DSN", "PRIVATE", "SIGNING", "JWT", "OTP",
+];
+
+/// Names that speak so and are no secret.
 const NOT_SECRET: &[&str] = &[
+    "PWD",
+    "OLDPWD",
     "SSH_AUTH_SOCK",
     "XAUTHORITY",
-    "GPG_TTY",
     "GIT_AUTHOR_NAME",
     "GIT_AUTHOR_EMAIL",
     "GIT_AUTHOR_DATE",
 ];
 
-/// Names that make a loader, a shell or the runner itself do something else than the action says.
+/// Names that make a loader or a shell do something else than the action says, inside the walls too.
 const STEERING: &[&str] = &[
     "LD_PRELOAD",
     "LD_AUDIT",
@@ -48,17 +55,25 @@ const STEERING: &[&str] = &[
 pub(crate) struct PassedEnv(Vec<(OsString, OsString)>);
 
 impl PassedEnv {
-    /// What of `environment` is passed on.
-    pub(crate) fn of(environment: &Environment) -> Self {
+    /// What of `environment` is passed on; `key_variables` are not, whatever their names say.
+    pub(crate) fn of(environment: &Environment, key_variables: &[String]) -> Self {
         let mut passed: Vec<_> = environment
             .all
             .iter()
-            .filter(|(name, _)| may_pass(name))
+            .filter(|(name, _)| {
+                may_pass(name) && !key_variables.iter().any(|key| name == key.as_str())
+            })
             .cloned()
             .collect();
         passed.sort();
         passed.dedup_by(|later, earlier| later.0 == earlier.0);
         Self(passed)
+    }
+
+    /// Takes out what steers programs: for what runs outside the walls, where no workspace may have a say.
+    pub(crate) fn without_steering(&mut self) {
+        self.0
+            .retain(|(name, _)| name.to_str().is_some_and(|name| !exec_policy::steers(name)));
     }
 
     /// Sets one variable, in place of what it was.
@@ -94,7 +109,9 @@ fn may_pass(name: &OsStr) -> bool {
 
 fn names_secret(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
-    SECRET_NAMES.iter().any(|part| upper.contains(part)) && !NOT_SECRET.contains(&upper.as_str())
+    let speaks = SECRET_PARTS.iter().any(|part| upper.contains(part))
+        || upper.split('_').any(|word| SECRET_WORDS.contains(&word));
+    speaks && !NOT_SECRET.contains(&upper.as_str())
 }
 
 fn entry(name: &OsStr, value: &OsStr, key: &MaskKey) -> Result<EnvEntry, String> {
@@ -136,6 +153,11 @@ mod tests {
             "GITHUB_TOKEN",
             "AUTO_REVIEW_TOKEN",
             "PGPASSWORD",
+            "DB_PASS",
+            "MYSQL_PWD",
+            "GITHUB_PAT",
+            "GPG_PASSPHRASE",
+            "SENTRY_DSN",
             "NPM_CONFIG__AUTH",
             "LD_PRELOAD",
             "BASH_ENV",
@@ -146,6 +168,7 @@ mod tests {
         }
         for name in [
             "PATH",
+            "PWD",
             "HOME",
             "LANG",
             "TERM",

@@ -67,17 +67,26 @@ impl Prepared {
         Ok(Self {
             reading: Reading::of_argv(&words),
             directory: WorkingDirectory::open(cwd)?,
+            env: PassedEnv::of(environment, &settings.runner.key_variables()),
             settings,
             state,
             policy,
             writable_roots,
-            env: PassedEnv::of(environment),
         })
     }
 
     /// Which way the command goes.
     pub(crate) fn route(&self, permissions: SandboxPermissions) -> Route {
         Route::of(&self.settings, permissions, &self.reading)
+    }
+
+    /// The folders whose files may be other ones by the time a command runs: what commands may write, and the workspace
+    /// even where nothing may be written now.
+    pub(crate) fn changeable(&self) -> Vec<PathBuf> {
+        let workspace = std::iter::once(self.directory.path().to_owned());
+        workspace
+            .chain(self.writable_roots.iter().cloned())
+            .collect()
     }
 
     /// The program, for a run inside the walls.
@@ -112,7 +121,7 @@ impl Prepared {
         environment.path.iter().filter(|folder| {
             let resolved = folder.canonicalize().unwrap_or_else(|_| (*folder).clone());
             !self
-                .writable_roots
+                .changeable()
                 .iter()
                 .any(|root| resolved.starts_with(root))
         })
@@ -143,9 +152,13 @@ impl Prepared {
                 // The name that tools of this field look for.
                 env.set("CODEX_SANDBOX_NETWORK_DISABLED", "1");
             }
-        } else if let Ok(path) = std::env::join_paths(self.trusted_path(environment)) {
-            // What a command put on the path must not run outside the walls, by any program's hand.
-            env.set("PATH", path);
+        } else {
+            // What a command put on the path, or in a folder that a variable names, must not run outside the walls by
+            // any program's hand.
+            env.without_steering();
+            if let Ok(path) = std::env::join_paths(self.trusted_path(environment)) {
+                env.set("PATH", path);
+            }
         }
         env
     }
@@ -159,9 +172,10 @@ impl Prepared {
 pub(crate) fn hold_failure(error: HoldError) -> Failure {
     let code = match &error {
         HoldError::NotFound(_) => NOT_FOUND,
-        HoldError::NotExecutable { .. } | HoldError::Unreadable { .. } | HoldError::Changed(_) => {
-            NOT_PERMITTED
-        }
+        HoldError::NotExecutable { .. }
+        | HoldError::Unreadable { .. }
+        | HoldError::Turnable(_)
+        | HoldError::Changed(_) => NOT_PERMITTED,
     };
     Failure {
         code,
@@ -207,7 +221,7 @@ pub(crate) fn action(
         justification: request.justification.clone(),
         tty: request.terminal == TerminalWish::Own,
         program: Some(files.program.clone()),
-        script: files.script.clone(),
+        scripts: files.scripts.clone(),
         env: Some(env),
         stdin: stdin.map(|bytes| ContentIdentity {
             bytes: bytes.len() as u64,

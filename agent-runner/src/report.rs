@@ -36,35 +36,65 @@ pub(crate) struct Report {
     pub(crate) message: Option<String>,
 }
 
-impl Report {
-    /// Writes the report to a file, or to an inherited descriptor by its number.
+/// Where the report goes, opened before the command starts: nothing that the command does can turn it elsewhere.
+#[derive(Debug)]
+pub(crate) struct ReportFile {
+    file: std::fs::File,
+    target: String,
+}
+
+impl ReportFile {
+    /// Opens a file, or an inherited descriptor by its number.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub(crate) fn write(&self, target: &str) -> Result<(), RequestError> {
+    /// It cannot be opened for writing, is a symbolic link, or is neither a regular file nor a descriptor.
+    pub(crate) fn open(target: &str) -> Result<Self, RequestError> {
         let failed = |source| RequestError::Report {
             target: target.to_owned(),
             source,
         };
-        let mut file = open_target(target).map_err(failed)?;
-        let mut line = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
+        let file = match target.parse::<u32>() {
+            Ok(number) => OpenOptions::new()
+                .write(true)
+                .open(format!("/proc/self/fd/{number}")),
+            Err(_) => open_file(target),
+        };
+        Ok(Self {
+            file: file.map_err(failed)?,
+            target: target.to_owned(),
+        })
+    }
+
+    /// Writes `report`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write(mut self, report: &Report) -> Result<(), RequestError> {
+        let mut line = serde_json::to_vec(report).unwrap_or_default();
         line.push(b'\n');
-        file.write_all(&line).map_err(failed)
+        let written = self.file.write_all(&line);
+        written.map_err(|source| RequestError::Report {
+            target: self.target,
+            source,
+        })
     }
 }
 
-fn open_target(target: &str) -> std::io::Result<std::fs::File> {
-    match target.parse::<u32>() {
-        Ok(number) => OpenOptions::new()
-            .write(true)
-            .open(format!("/proc/self/fd/{number}")),
-        Err(_) => OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(target),
+/// A regular file of its own name, emptied. A link or a pipe put there is not followed and not waited for.
+fn open_file(target: &str) -> std::io::Result<std::fs::File> {
+    use rustix::fs::OFlags;
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(flags.cast_signed())
+        .open(target)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
     }
+    file.set_len(0)?;
+    Ok(file)
 }
 
 /// A command as one line: words quoted where a shell would need it, nothing that steers a terminal.

@@ -51,12 +51,12 @@ pub(crate) enum TerminalWish {
 /// It is relative, missing, or not a directory.
 pub(crate) fn working_directory(cd: Option<&Path>) -> Result<PathBuf, RequestError> {
     let unusable = |path: &Path| {
-        let path = path.display().to_string();
+        let path = shown(path);
         move |source| RequestError::Directory { path, source }
     };
     let path = match cd {
         Some(path) if path.is_relative() => {
-            return Err(RequestError::RelativeDirectory(path.display().to_string()));
+            return Err(RequestError::RelativeDirectory(shown(path)));
         }
         Some(path) => path.to_owned(),
         None => std::env::current_dir().map_err(unusable(Path::new(".")))?,
@@ -65,7 +65,7 @@ pub(crate) fn working_directory(cd: Option<&Path>) -> Result<PathBuf, RequestErr
     if resolved.is_dir() {
         Ok(resolved)
     } else {
-        Err(RequestError::NotADirectory(path.display().to_string()))
+        Err(RequestError::NotADirectory(shown(&path)))
     }
 }
 
@@ -118,7 +118,7 @@ fn read_transcript(path: &Path) -> Result<Vec<Entry>, RequestError> {
         name: Option<String>,
         text: String,
     }
-    let shown = path.display().to_string();
+    let shown = shown(path);
     let text = read_limited(path).map_err(|source| RequestError::Transcript {
         path: shown.clone(),
         source,
@@ -170,6 +170,11 @@ pub(crate) fn read_stdin() -> Result<Vec<u8>, RequestError> {
     } else {
         Ok(bytes)
     }
+}
+
+/// A path as a message shows it: on one line, steering nothing.
+fn shown(path: &Path) -> String {
+    protocol::Printable(&path.to_string_lossy()).to_string()
 }
 
 #[cfg(test)]

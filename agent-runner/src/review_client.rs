@@ -24,6 +24,8 @@ pub(crate) use transport::{Call, Method, Reply, Transport, Unreachable};
 
 /// The longest that one long poll waits.
 const POLL: Duration = Duration::from_secs(30);
+/// How long a poll that ended without an end is followed by nothing.
+const POLL_PAUSE: Duration = Duration::from_millis(50);
 /// How often a submission that met no answer is sent again, under the same idempotency key.
 const SUBMISSIONS: u32 = 3;
 
@@ -93,7 +95,7 @@ impl ReviewClient {
                 method: Method::Post,
                 path: "/v1/reviews".to_owned(),
                 idempotency_key: Some(question.expected.nonce.as_str().to_owned()),
-                prefer_wait: Some(wait),
+                prefer_wait: (!wait.is_zero()).then_some(wait),
                 body: Some(to_json(&question.body)?),
             };
             match self.transport.call(call, question.remaining()).await {
@@ -115,7 +117,13 @@ impl ReviewClient {
         let mut review = review;
         while !review.status.is_terminal() && !question.remaining().is_zero() {
             match self.poll(question, review.review_id).await {
-                Ok(polled) => review = polled,
+                Ok(polled) => {
+                    review = polled;
+                    // A server that answers at once without an end is not asked without a pause.
+                    if !review.status.is_terminal() {
+                        tokio::time::sleep(POLL_PAUSE).await;
+                    }
+                }
                 Err(failure) => {
                     return Answered {
                         decision: Decision::Failed(failure),

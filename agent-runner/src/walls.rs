@@ -88,6 +88,8 @@ fn refuse_workspace(environment: &Environment, cwd: &Path) -> Result<(), WallsEr
         "your home folder"
     } else if home.starts_with(cwd) {
         "a folder around your home folder"
+    } else if holds_settings(&home, cwd) {
+        "a hidden folder of your home folder, which holds settings or programs"
     } else {
         return Ok(());
     };
@@ -97,13 +99,33 @@ fn refuse_workspace(environment: &Environment, cwd: &Path) -> Result<(), WallsEr
     })
 }
 
+/// Whether `cwd` lies where settings, credentials and programs of the person's own lie. Work trees that tools keep there
+/// are work.
+fn holds_settings(home: &Path, cwd: &Path) -> bool {
+    let Ok(below) = cwd.strip_prefix(home) else {
+        return false;
+    };
+    let names: Vec<_> = below.iter().map(|name| name.to_string_lossy()).collect();
+    let hidden = names
+        .first()
+        .is_some_and(|name| name.starts_with('.') || name == "bin");
+    let work = names.iter().any(|name| name == "worktrees")
+        || names.first().is_some_and(|name| name == ".cache");
+    hidden && !work
+}
+
 /// What no command may touch in any plan that has walls (design D16).
 pub(crate) fn never_touch(
     settings: &Settings,
     environment: &Environment,
     state: &Path,
 ) -> Vec<PathBuf> {
-    let mut paths = vec![state.to_owned(), environment.codex_home.join("auth.json")];
+    let mut paths = vec![
+        state.to_owned(),
+        // Where a server of this user keeps its record and key, whatever the runner's own folder is.
+        environment.state_dir.clone(),
+        environment.codex_home.join("auth.json"),
+    ];
     if let Some(server) = &settings.runner.server {
         paths.push(server.token_file.clone());
     }

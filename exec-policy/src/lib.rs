@@ -11,6 +11,7 @@ mod options;
 mod reading;
 mod safe;
 mod shell;
+mod steering;
 mod word;
 mod wrapper;
 
@@ -23,4 +24,5 @@ pub use shell::{
     MAX_COMMANDS, MAX_DEPTH, MAX_SCRIPT_BYTES, Redirect, Script, Shape, SimpleCommand, Unread,
     read_script,
 };
+pub use steering::steers;
 pub use word::{Piece, Word};

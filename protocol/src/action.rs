@@ -59,9 +59,9 @@ pub struct CommandAction {
     /// The program that the first word resolved to, and what it held. A runner always sends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<FileIdentity>,
-    /// The script that an interpreter will read, and what it held.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub script: Option<FileIdentity>,
+    /// The scripts that interpreters will read, and what they held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<FileIdentity>,
     /// The environment that is passed. `None`: the client could not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<Vec<EnvEntry>>,
@@ -332,16 +332,20 @@ impl CommandAction {
             }
         }
         out.number(self.tty.into());
-        for file in [&self.program, &self.script] {
-            out.optional(file.as_ref().map(|file| file.path.as_str()));
-            out.optional(file.as_ref().map(|file| file.sha256.as_str()));
-        }
+        out.list(self.program.as_slice(), FileIdentity::write);
+        out.list(&self.scripts, FileIdentity::write);
         out.number(self.env.is_some().into());
         out.list(self.env.as_deref().unwrap_or_default(), |out, entry| {
             entry.write(out)
         });
         out.number(self.stdin.as_ref().map_or(0, |stdin| stdin.bytes));
         out.optional(self.stdin.as_ref().map(|stdin| stdin.sha256.as_str()));
+    }
+}
+
+impl FileIdentity {
+    fn write(out: &mut Canonical, file: &Self) {
+        out.text(file.path.as_str()).text(file.sha256.as_str());
     }
 }
 

@@ -40,7 +40,7 @@ fn misused(arguments: &[&str], says: &str) {
     assert_eq!(ran.code(), 125, "{arguments:?}: {}", ran.stderr);
     let first = ran.stderr.lines().next().unwrap_or_default();
     assert!(
-        first.starts_with("error: ") && ran.stderr.contains(says),
+        first.starts_with("agent-runner: ") && ran.stderr.contains(says),
         "`{says}`: {}",
         ran.stderr
     );

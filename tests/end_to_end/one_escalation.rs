@@ -111,7 +111,7 @@ fn wanted_body(sent: &Value, command: &[String], workspace: &str) -> Value {
             "justification": "make it",
             "tty": false,
             "program": sent["action"]["program"],
-            "script": null,
+            "scripts": null,
             "env": sent["action"]["env"],
             "stdin": null,
         },

@@ -1,10 +1,18 @@
 //! Why the settings cannot be used, and the reading of files that all layers share.
 
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use toml::{Table, Value};
+
+/// The longest settings file, in bytes.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// Why the settings cannot be used. Nothing runs then.
 #[derive(Debug, Error)]
@@ -70,16 +78,43 @@ pub(super) fn unsupported(file: &str, key: &str, what: &str) -> ConfigError {
     }
 }
 
-pub(super) fn syntax(file: &str, error: &toml::de::Error) -> ConfigError {
-    let reason = error.to_string().trim().replace('\n', "\n  ");
+pub(super) fn syntax(file: &str, text: &str, error: &toml::de::Error) -> ConfigError {
+    let reason = error.message().lines().collect::<Vec<_>>().join("; ");
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    let line =
+        before.lines().count().max(1) + usize::from(before.ends_with('\n') && !before.is_empty());
     ConfigError::Syntax {
-        file: file.to_owned(),
+        file: format!("{file}:{line}"),
         reason,
     }
 }
 
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, ConfigError> {
-    match std::fs::read_to_string(path) {
+    read_with(path, OFlags::NONBLOCK)
+}
+
+/// A settings file: regular, of at most 1 MiB. What is put there to be waited for or to be endless is not read.
+fn read_with(path: &Path, flags: OFlags) -> Result<Option<String>, ConfigError> {
+    let read = || -> std::io::Result<String> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(std::io::Error::other("it is not a regular file"));
+        }
+        let mut text = String::new();
+        if file.take(MAX_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_BYTES {
+            return Err(std::io::Error::other(format!(
+                "it is longer than {MAX_BYTES} bytes"
+            )));
+        }
+        Ok(text)
+    };
+    match read() {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ConfigError::Read {
@@ -90,12 +125,19 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, ConfigError> {
 }
 
 pub(super) fn read_table(path: &Path) -> Result<Option<Table>, ConfigError> {
-    let Some(text) = read_text(path)? else {
-        return Ok(None);
-    };
+    table(path, read_text(path)?)
+}
+
+/// A project's own file, which a command may have written: never by a link, to whatever that leads.
+pub(super) fn read_project_table(path: &Path) -> Result<Option<Table>, ConfigError> {
+    table(path, read_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)?)
+}
+
+fn table(path: &Path, text: Option<String>) -> Result<Option<Table>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
     text.parse()
         .map(Some)
-        .map_err(|error| syntax(&path.display().to_string(), &error))
+        .map_err(|error| syntax(&path.display().to_string(), &text, &error))
 }
 
 pub(super) fn read_value<T: DeserializeOwned>(

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::error::{ConfigError, read_table, read_text, read_value, syntax, unsupported};
+use super::error::{
+    ConfigError, read_project_table, read_table, read_text, read_value, syntax, unsupported,
+};
 use super::runner::{RawRunner, RunnerSettings};
 use super::{ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, WorkspaceWrite};
 
@@ -84,7 +86,7 @@ impl Settings {
         let file = environment.codex_home.join("agent-runner.toml");
         let name = file.display().to_string();
         let raw: RawRunner = match read_text(&file)? {
-            Some(text) => toml::from_str(&text).map_err(|error| syntax(&name, &error))?,
+            Some(text) => toml::from_str(&text).map_err(|error| syntax(&name, &text, &error))?,
             None => RawRunner::default(),
         };
         Ok(Self {
@@ -111,7 +113,7 @@ impl Settings {
 
     /// A project's file may only make things stricter.
     fn narrow_by_project(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let Some(table) = read_table(path)? else {
+        let Some(table) = read_project_table(path)? else {
             return Ok(());
         };
         let file = path.display().to_string();
@@ -188,14 +190,16 @@ impl Settings {
 /// The trusted root that `cwd` lies under, by the user's own file.
 fn is_trusted(user: &Table, cwd: &Path) -> Option<PathBuf> {
     let projects = user.get("projects")?.as_table()?;
-    cwd.ancestors().find_map(|folder| {
+    // The nearest folder that says anything decides.
+    let (folder, level) = cwd.ancestors().find_map(|folder| {
         let level = projects
             .get(folder.to_str()?)?
             .as_table()?
             .get("trust_level")?
             .as_str()?;
-        (level == "trusted").then(|| folder.to_owned())
-    })
+        Some((folder, level))
+    })?;
+    (level == "trusted").then(|| folder.to_owned())
 }
 
 /// `-c a.b=value`: the value as TOML, or as a plain text where it is not TOML.

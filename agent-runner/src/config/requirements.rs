@@ -27,7 +27,7 @@ impl Settings {
             return Ok(());
         };
         let wanted: Requirements =
-            toml::from_str(&text).map_err(|error| syntax(REQUIREMENTS, &error))?;
+            toml::from_str(&text).map_err(|error| syntax(REQUIREMENTS, &text, &error))?;
         self.hold(wanted)
     }
 

@@ -107,11 +107,57 @@ impl RunnerSettings {
             server,
             state_dir,
             #[cfg(feature = "embedded")]
-            reviewer: raw.reviewer,
+            reviewer: with_home(raw.reviewer, environment),
             #[cfg(feature = "embedded")]
-            policy: raw.policy,
+            policy: reviewer::PolicyTable {
+                section_file: raw
+                    .policy
+                    .section_file
+                    .map(|path| environment.expand_home(&path)),
+                ..raw.policy
+            },
         })
     }
+}
+
+impl RunnerSettings {
+    /// For reading the record, which takes no model and no key.
+    pub(crate) fn ask_no_model(&mut self) {
+        #[cfg(feature = "embedded")]
+        {
+            self.reviewer = reviewer::ReviewerTable::default();
+            self.policy = reviewer::PolicyTable::default();
+        }
+    }
+
+    /// The variables that hold a reviewer's key: no command may see them, whatever their names say.
+    pub(crate) fn key_variables(&self) -> Vec<String> {
+        #[cfg(feature = "embedded")]
+        let names = self
+            .reviewer
+            .model
+            .iter()
+            .filter_map(|model| model.api_key_env.clone())
+            .collect();
+        #[cfg(not(feature = "embedded"))]
+        let names = Vec::new();
+        names
+    }
+}
+
+/// `~/…` in the paths of the reviewer's table.
+#[cfg(feature = "embedded")]
+fn with_home(
+    mut table: reviewer::ReviewerTable,
+    environment: &Environment,
+) -> reviewer::ReviewerTable {
+    for model in &mut table.model {
+        model.api_key_file = model
+            .api_key_file
+            .take()
+            .map(|path| environment.expand_home(&path));
+    }
+    table
 }
 
 /// A token must not travel in clear text: plain HTTP is for loopback only.

@@ -10,7 +10,7 @@ fn base() -> serde_json::Value {
     json!({"tool":"exec_command","command":["git","push"],"cwd":"/w","sandbox_permissions":"require_escalated",
            "justification":"because","tty":false,
            "program":{"path":"/usr/bin/git","sha256":"00".repeat(32)},
-           "script":{"path":"/w/x.sh","sha256":"11".repeat(32)},
+           "scripts":[{"path":"/w/x.sh","sha256":"11".repeat(32)}],
            "env":[{"name":"PATH","value":"/usr/bin"}],
            "stdin":{"bytes":3,"sha256":"22".repeat(32)}})
 }
@@ -26,8 +26,8 @@ fn each_field_of_what_is_done_changes_the_digest() {
         ("/tty", json!(true)),
         ("/program/path", json!("/usr/bin/gi")),
         ("/program/sha256", json!("33".repeat(32))),
-        ("/script/sha256", json!("33".repeat(32))),
-        ("/script", json!(null)),
+        ("/scripts/0/sha256", json!("33".repeat(32))),
+        ("/scripts", json!([])),
         ("/env", json!([])),
         ("/env", json!(null)),
         ("/env/0/value", json!("/bin")),
@@ -54,7 +54,7 @@ fn a_justification_is_not_part_of_what_is_done() {
 
 #[test]
 fn the_digest_of_a_known_action_stays_what_it_was() {
-    insta::assert_snapshot!(action(base()).digest(), @"sha256:bfe69bf8fa9469bca83add38f416daaa803237e0d5461f68ae35bb0efb5868df");
+    insta::assert_snapshot!(action(base()).digest(), @"sha256:c1f18ef367f9818f6eef7c2eaa696122c0aeafd3c2a64786b9d524530e0bf01e");
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub(super) fn command(action: &CommandAction, scene: &Scene) -> Verdict {
     if !scene.reading.is_plain() || action.tty || action.stdin.is_some() {
         return undecided;
     }
+    if !confined && !goes_by_its_name(action) {
+        return undecided;
+    }
     if confined && scene.reading.known_safe() {
         return allow(Rule::InsideWalls, action);
     }
@@ -66,6 +69,30 @@ pub(super) fn command(action: &CommandAction, scene: &Scene) -> Verdict {
         return undecided;
     }
     allow(rule, action)
+}
+
+/// Whether the program is the system's own and nothing in the environment makes it do something else.
+fn goes_by_its_name(action: &CommandAction) -> bool {
+    let steered = action
+        .env
+        .iter()
+        .flatten()
+        .any(|entry| exec_policy::steers(&entry.name));
+    let own = action.program.as_ref().is_none_or(|program| {
+        let path = program.path.as_str();
+        [
+            "/usr/bin/",
+            "/usr/sbin/",
+            "/usr/lib/",
+            "/usr/local/bin/",
+            "/bin/",
+            "/sbin/",
+            "/nix/store/",
+        ]
+        .iter()
+        .any(|folder| path.starts_with(folder))
+    });
+    own && !steered
 }
 
 fn allow(rule: Rule, action: &CommandAction) -> Verdict {

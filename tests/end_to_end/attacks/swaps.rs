@@ -150,35 +150,31 @@ fn a_script_that_becomes_a_link_during_its_review_is_not_followed() {
     holds(&trusting.stage, &ran);
 }
 
-#[test]
-fn a_link_to_a_script_that_is_turned_during_its_review_is_not_followed() {
-    let (trusting, gate) = pending();
-    let stage = &trusting.stage;
-    let link = stage.workspace("link.sh");
-    symlink(stage.file("good.sh", &script_text(stage, "good")), &link).expect("a link");
-    let ran = swapped(&trusting, &gate, &[], &["sh", "link.sh"], |stage| {
-        let evil = stage.file("evil.sh", &script_text(stage, "evil"));
-        fs::remove_file(&link).expect("removed");
-        symlink(evil, &link).expect("a link");
-    });
-    holds(&trusting.stage, &ran);
+/// A link to a script could be turned while the review is pending, so the question is not even put.
+fn a_turnable_link_is_refused(words: &[&str], lay: impl FnOnce(&Stage)) {
+    let (trusting, _gate) = pending();
+    lay(&trusting.stage);
+    let ran = trusting.stage.exec(&["--escalate"], words).ran();
+    assert_eq!(ran.code(), 126, "{}", ran.stderr);
+    assert!(ran.stderr.contains("symbolic link"), "{}", ran.stderr);
+    assert!(trusting.model.asked().is_empty());
 }
 
 #[test]
-fn a_link_on_the_way_to_a_script_that_is_turned_during_its_review_is_not_followed() {
-    let (trusting, gate) = pending();
-    let stage = &trusting.stage;
-    for name in ["good", "evil"] {
-        fs::create_dir(stage.workspace(name)).expect("a folder");
-        stage.file(&format!("{name}/task.sh"), &script_text(stage, name));
-    }
-    let link = stage.workspace("current");
-    symlink("good", &link).expect("a link");
-    let ran = swapped(&trusting, &gate, &[], &["sh", "current/task.sh"], |_| {
-        fs::remove_file(&link).expect("removed");
-        symlink("evil", &link).expect("a link");
+fn a_link_to_a_script_that_could_be_turned_during_its_review_is_refused() {
+    a_turnable_link_is_refused(&["sh", "link.sh"], |stage| {
+        let good = stage.file("good.sh", &script_text(stage, "good"));
+        symlink(good, stage.workspace("link.sh")).expect("a link");
     });
-    holds(&trusting.stage, &ran);
+}
+
+#[test]
+fn a_link_on_the_way_to_a_script_that_could_be_turned_during_its_review_is_refused() {
+    a_turnable_link_is_refused(&["sh", "current/task.sh"], |stage| {
+        fs::create_dir(stage.workspace("good")).expect("a folder");
+        stage.file("good/task.sh", &script_text(stage, "good"));
+        symlink("good", stage.workspace("current")).expect("a link");
+    });
 }
 
 #[test]
