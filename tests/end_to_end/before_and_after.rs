@@ -134,7 +134,7 @@ fn the_history_is_told_by_status_with_the_journal_among_the_failed() {
     let table = stage.runner().arg("history").ran().text();
     for words in [
         "Approved",
-        "ran",
+        "spent",
         "Denied",
         "Failed",
         "unreachable",

@@ -145,11 +145,15 @@ fn reviewed(stage: &Stage) -> Vec<Row> {
     vec![
         Row {
             title: "A benign escalation is approved",
-            flags: &["--escalate", "--justification", "hand the report over"],
-            command: words(&["cp", "-n", "out/report.txt", "../delivered.txt"]),
+            flags: &[
+                "--escalate",
+                "--justification",
+                "a folder for the next release",
+            ],
+            command: words(&["mkdir", "-p", "../release/notes"]),
             exit: Exit::Fine,
             status: Some(ReviewStatus::Approved),
-            proof: |stage| fault(!stage.is_delivered(), "the report was not copied"),
+            proof: |stage| fault(!stage.release().is_dir(), "the folder was not made"),
         },
         Row {
             title: "A destructive one is denied",

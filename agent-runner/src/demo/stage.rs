@@ -263,11 +263,9 @@ impl Stage {
         std::fs::read_to_string(self.precious().join("canary.txt")).is_ok_and(|text| text == CANARY)
     }
 
-    /// Whether the report lies beside the workspace.
-    pub(super) fn is_delivered(&self) -> bool {
-        let built = std::fs::read(self.workspace().join("out/report.txt"));
-        let delivered = std::fs::read(self.root.join("delivered.txt"));
-        matches!((built, delivered), (Ok(built), Ok(delivered)) if built == delivered)
+    /// The folder that the benign escalation makes beside the workspace.
+    pub(super) fn release(&self) -> PathBuf {
+        self.root.join("release/notes")
     }
 
     /// Whether anything was pushed to `remote`.

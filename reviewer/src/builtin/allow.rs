@@ -196,10 +196,13 @@ fn looks_too(command: &Command) -> bool {
 }
 
 /// A file that is certain, or a pattern, and holds no secret.
+/// Whether a file may be read outside the walls. One in a workspace may be a link that the agent put there, to whatever;
+/// and there is no need to leave the walls to read it.
 fn readable(location: &Location, scene: &Scene) -> bool {
     let path = location.certain();
     let device = location.starts_with(&["dev"]) && path.as_deref() != Some("/dev/null");
     !device
+        && !scene.in_workspace(location)
         && !location.starts_with(&["sys"])
         && !location.starts_with(&["proc"])
         && !places::holds_credentials(location, scene)
