@@ -142,7 +142,7 @@ impl Explanation {
                 .with_environment(env.pairs().iter().cloned())?;
             let plan = Plan::confined(&prepared.policy, &command)?;
             explanation.plan = serde_json::to_value(&plan).ok();
-            explanation.plan_text = Some(shown_plan(&plan));
+            explanation.plan_text = Some(plan.to_string());
         }
         Ok(explanation)
     }
@@ -204,29 +204,6 @@ impl Explanation {
             }
         }
     }
-}
-
-/// The plan, an operation a line.
-fn shown_plan(plan: &Plan) -> String {
-    let mut lines = Vec::new();
-    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(plan) {
-        for (name, value) in &fields {
-            let operations = value
-                .as_array()
-                .filter(|items| items.iter().any(serde_json::Value::is_object));
-            if let Some(items) = operations {
-                lines.push(format!("{name}:"));
-                lines.extend(
-                    items
-                        .iter()
-                        .map(|item| format!("  {}", Printable(&item.to_string()))),
-                );
-            } else {
-                lines.push(format!("{name}: {}", Printable(&value.to_string())));
-            }
-        }
-    }
-    lines.join("\n")
 }
 
 fn indent(text: &str) -> String {

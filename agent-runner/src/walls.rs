@@ -74,6 +74,9 @@ pub(crate) fn policy(
     for path in never_touch {
         builder = builder.hide(path);
     }
+    for path in never_change(environment) {
+        builder = builder.keep(path);
+    }
     Ok(builder.build()?)
 }
 
@@ -97,6 +100,17 @@ fn refuse_workspace(environment: &Environment, cwd: &Path) -> Result<(), WallsEr
         path: cwd.to_owned(),
         what,
     })
+}
+
+/// What a command may see and never change, an approved escalation included (design D16): this program and what steers it.
+fn never_change(environment: &Environment) -> impl Iterator<Item = PathBuf> {
+    let program = std::env::current_exe().ok();
+    let settings =
+        ["config.toml", "agent-runner.toml"].map(|name| environment.codex_home.join(name));
+    program
+        .into_iter()
+        .chain(settings)
+        .filter(|path| path.exists())
 }
 
 /// Whether `cwd` lies where settings, credentials and programs of the person's own lie. Work trees that tools keep there

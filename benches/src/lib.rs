@@ -57,6 +57,9 @@ pub fn line(what: &str, samples: &Samples, yardstick: &Samples) -> String {
 pub fn shown(duration: Duration) -> String {
     match duration.as_micros() {
         micros @ 0..10_000 => format!("{micros} µs"),
-        micros => format!("{:.1} ms", Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)).as_secs_f64() * 1e3),
+        micros => format!(
+            "{:.1} ms",
+            Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)).as_secs_f64() * 1e3
+        ),
     }
 }

@@ -40,13 +40,16 @@ BEGIN
     SELECT RAISE(ABORT, 'review_events is append-only');
 END;
 
--- Where each review stands: a cache of its events, written in the transaction that appends them. Its key is also the
--- history of a caller: ids sort by time.
+-- Where each review stands: a cache of its events, written in the transaction that appends them. `review_no` counts them
+-- in the order in which they were opened: it is what ties a review to its payloads without an index of their own. The
+-- unique key is also the history of a caller: ids sort by time.
 CREATE TABLE reviews (
+    review_no       INTEGER NOT NULL PRIMARY KEY,
     tenant_id       TEXT    NOT NULL,
     caller          TEXT    NOT NULL,
     review_id       BLOB    NOT NULL CHECK (length(review_id) = 16),
     nonce           TEXT    NOT NULL,
+    nonce_key       BLOB    NOT NULL CHECK (length(nonce_key) = 16),
     request_digest  BLOB    NOT NULL CHECK (length(request_digest) = 32),
     session_id      TEXT,
     action_digest   TEXT    NOT NULL,
@@ -63,11 +66,12 @@ CREATE TABLE reviews (
     CHECK ((ended_seq IS NULL) = (completed_at IS NULL)),
     CHECK ((ended_seq IS NULL) = (expires_at IS NULL)),
     CHECK (redeemed_at IS NULL OR status = 'approved'),
-    PRIMARY KEY (tenant_id, caller, review_id)
+    UNIQUE (tenant_id, caller, review_id)
 ) STRICT;
 
--- One question, one review: what makes a repeated submission harmless.
-CREATE UNIQUE INDEX reviews_by_nonce ON reviews (tenant_id, caller, nonce);
+-- One question, one review: what makes a repeated submission harmless. `nonce_key` is 128 bits of a SHA-256 over tenant,
+-- caller and nonce: nonces are random, so every one lands on another page, and short keys make few pages.
+CREATE UNIQUE INDEX reviews_by_nonce ON reviews (nonce_key);
 -- The history of a caller by status. Written when a review ends, so that opening one costs nothing here.
 CREATE INDEX reviews_by_status ON reviews (tenant_id, caller, status, review_id) WHERE ended_seq IS NOT NULL;
 -- What is open, and what a process left open when it went away.
@@ -75,15 +79,15 @@ CREATE INDEX reviews_open ON reviews (owner) WHERE status = 'reviewing';
 
 -- What was asked. Apart from the events, which hold its digests, so that it can be erased without breaking the chain.
 CREATE TABLE review_requests (
-    review_id BLOB NOT NULL PRIMARY KEY CHECK (length(review_id) = 16),
-    question  TEXT NOT NULL,
-    context   TEXT NOT NULL
+    review_no INTEGER NOT NULL PRIMARY KEY,
+    question  TEXT    NOT NULL,
+    context   TEXT    NOT NULL
 ) STRICT;
 
 -- What the reviewer was shown and what it tried. Erasable in the same way.
 CREATE TABLE review_exhibits (
-    review_id BLOB NOT NULL PRIMARY KEY CHECK (length(review_id) = 16),
-    exhibit   TEXT NOT NULL
+    review_no INTEGER NOT NULL PRIMARY KEY,
+    exhibit   TEXT    NOT NULL
 ) STRICT;
 
 -- A session belongs to the caller that opened it.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use protocol::{Bounds, Decision, Escalation, Judge, Outcome};
+use protocol::{Assessment, Bounds, Decision, Escalation, Judge, Outcome};
 use tokio::time::Instant;
 
 use crate::attempts;
@@ -87,28 +87,45 @@ impl Reviewer {
     /// `deadline` holds for all of it, every attempt included (design D25).
     pub async fn review(&self, escalation: &Escalation, deadline: Instant) -> Reviewed {
         let verdict = self.built_in.judge(escalation);
+        if let Some(reviewed) = self.bind(escalation, &verdict, deadline) {
+            return reviewed;
+        }
         let mut exhibit = self.exhibit(&verdict);
-        let bounds = Bounds {
-            risk_floor: verdict.floor(),
-            authorization_ceiling: escalation.transcript.authorization_ceiling(),
-        };
         let decision = if Instant::now() >= deadline {
             Decision::TimedOut
-        } else if let Some(assessment) = verdict.binding(self.built_in_allows) {
-            let judge = Judge::BuiltIn(verdict.rule().id());
-            Decision::from_assessment(assessment, judge, &bounds, escalation.action_digest)
         } else {
             match self.ask(escalation, deadline, &mut exhibit).await {
-                Ok(assessment) => Decision::from_assessment(
-                    assessment,
-                    Judge::Model,
-                    &bounds,
-                    escalation.action_digest,
-                ),
+                Ok(assessment) => decide(escalation, &verdict, assessment, Judge::Model),
                 Err(error) => failed(&error),
             }
         };
         Reviewed { decision, exhibit }
+    }
+
+    /// What the built-in rules decide by themselves, in no time and asking nobody; `None` where a model has to be asked.
+    #[must_use]
+    pub fn review_at_once(&self, escalation: &Escalation, deadline: Instant) -> Option<Reviewed> {
+        let verdict = self.built_in.judge(escalation);
+        self.bind(escalation, &verdict, deadline)
+    }
+
+    fn bind(
+        &self,
+        escalation: &Escalation,
+        verdict: &Verdict,
+        deadline: Instant,
+    ) -> Option<Reviewed> {
+        let assessment = verdict.binding(self.built_in_allows)?;
+        let decision = if Instant::now() >= deadline {
+            Decision::TimedOut
+        } else {
+            let judge = Judge::BuiltIn(verdict.rule().id());
+            decide(escalation, verdict, assessment, judge)
+        };
+        Some(Reviewed {
+            decision,
+            exhibit: self.exhibit(verdict),
+        })
     }
 
     /// The exact model request for `escalation`, nothing sent.
@@ -124,7 +141,7 @@ impl Reviewer {
         escalation: &Escalation,
         deadline: Instant,
         exhibit: &mut Exhibit,
-    ) -> Result<protocol::Assessment, ReviewError> {
+    ) -> Result<Assessment, ReviewError> {
         if self.models.is_empty() {
             return Err(ReviewError::NoModel);
         }
@@ -153,6 +170,20 @@ impl Reviewer {
             attempts: Vec::new(),
         }
     }
+}
+
+/// Holds a proposal against the floor that code found and the ceiling that the transcript can carry.
+fn decide(
+    escalation: &Escalation,
+    verdict: &Verdict,
+    proposed: Assessment,
+    judge: Judge,
+) -> Decision {
+    let bounds = Bounds {
+        risk_floor: verdict.floor(),
+        authorization_ceiling: escalation.transcript.authorization_ceiling(),
+    };
+    Decision::from_assessment(proposed, judge, &bounds, escalation.action_digest)
 }
 
 fn failed(error: &ReviewError) -> Decision {

@@ -10,33 +10,23 @@
 mod raw;
 
 use core::mem::MaybeUninit;
-use core::ptr::{null, null_mut, read_volatile, write_volatile};
+use core::ptr::null;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
 
-/// Numbers of the system calls used here.
-#[rustfmt::skip]
-#[cfg(target_arch = "x86_64")]
-mod number {
-    pub const READ: usize = 0; pub const WRITE: usize = 1; pub const OPENAT: usize = 257; pub const CLOSE: usize = 3;
-    pub const PPOLL: usize = 271; pub const MMAP: usize = 9; pub const IOCTL: usize = 16; pub const CLONE: usize = 56;
-    pub const SIGPROCMASK: usize = 14; pub const WAIT4: usize = 61; pub const KILL: usize = 62; pub const FCNTL: usize = 72;
-    pub const SETSID: usize = 112; pub const PRCTL: usize = 157; pub const EXIT_GROUP: usize = 231;
-    pub const SIGNALFD4: usize = 289; pub const EXECVEAT: usize = 322;
-}
-/// Numbers of the system calls used here.
-#[rustfmt::skip]
-#[cfg(target_arch = "aarch64")]
-mod number {
-    pub const READ: usize = 63; pub const WRITE: usize = 64; pub const OPENAT: usize = 56; pub const CLOSE: usize = 57;
-    pub const PPOLL: usize = 73; pub const MMAP: usize = 222; pub const IOCTL: usize = 29; pub const CLONE: usize = 220;
-    pub const SIGPROCMASK: usize = 135; pub const WAIT4: usize = 260; pub const KILL: usize = 129; pub const FCNTL: usize = 25;
-    pub const SETSID: usize = 157; pub const PRCTL: usize = 167; pub const EXIT_GROUP: usize = 94;
-    pub const SIGNALFD4: usize = 74; pub const EXECVEAT: usize = 281;
-}
-use number::*;
+/// What differs by processor.
+#[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
+mod processor;
+mod sweep;
+
+use processor::*;
 
 const CONTROL: usize = 3;
 const ORDERS: usize = 4;
 const PROGRAM: usize = 5;
+/// Bytes of stack until the command is executed.
+const STACK: usize = 16 * 1024;
 
 /// Kinds of record on the control descriptor; `sandbox/src/record.rs` reads them.
 const STARTED: u32 = 1;
@@ -80,25 +70,22 @@ extern "C" fn run(stack: *const usize) -> ! {
     if outside {
         call(PRCTL, 36, 1, 0, 0, 0); // PR_SET_CHILD_SUBREAPER
     }
-    // One shared page carries the errno of a failed exec back: read-write, shared, anonymous.
-    let page = call(MMAP, 0, 4096, 3, 0x21, usize::MAX);
-    if page < 0 {
+    // The command's first moments share this memory, so that nothing is copied; they stand on a stack of their own.
+    let stack = call(MMAP, 0, STACK, 3, 0x22, usize::MAX); // read-write, private, anonymous
+    if stack < 0 {
         end(125);
     }
-    let errno = page as *mut u32;
-    let child = call(CLONE, 0x4000 | 17, 0, 0, 0, 0); // CLONE_VFORK | SIGCHLD: resumes when the command is executed
-    if child == 0 {
-        // SAFETY: path mode has the path behind the three flags.
-        let failed = become_command(how, unsafe { own.add(3) }, terminal, [argv as usize + 8, envp as usize]);
-        // SAFETY: the page is mapped above and shared with the parent, which waits.
-        unsafe { write_volatile(errno, failed) };
-        end(127);
-    }
+    // SAFETY: path mode has the path behind the three flags; the arguments behind the own one are the command's.
+    let (path, argv) = unsafe { (own.add(3), argv.add(1)) };
+    let start = Start { how, terminal, path, argv, envp, failed: AtomicU32::new(0) };
+    let top = stack as usize + STACK;
+    // CLONE_VM | CLONE_VFORK | SIGCHLD: resumes when the command is executed or has ended.
+    // SAFETY: the stack is new, and `start` outlives the other process's use of it, since this one waits.
+    let child = unsafe { clone_onto(0x4100 | 17, top, become_command, &raw const start as usize) };
     for descriptor in [0, 1, 2, PROGRAM] {
         call(CLOSE, descriptor, 0, 0, 0, 0);
     }
-    // SAFETY: the page is mapped above, and the child has executed or ended.
-    let failed = if child < 0 { -child as u32 } else { unsafe { read_volatile(errno) } };
+    let failed = if child < 0 { -child as u32 } else { start.failed.load(Relaxed) };
     if failed != 0 {
         report(EXEC_FAILED, failed);
         end(125);
@@ -107,24 +94,38 @@ extern "C" fn run(stack: *const usize) -> ! {
     serve(child as usize, outside)
 }
 
-fn become_command(how: u8, path: *const u8, terminal: bool, [argv, envp]: [usize; 2]) -> u32 {
+/// What the command is to become.
+struct Start {
+    how: u8,
+    terminal: bool,
+    path: *const u8,
+    argv: *const usize,
+    envp: *const usize,
+    /// The errno of an exec that failed.
+    failed: AtomicU32,
+}
+
+extern "C" fn become_command(start: usize) -> ! {
+    // SAFETY: `run` passes one, which it keeps while it waits.
+    let start = unsafe { &*(start as *const Start) };
     call(SETSID, 0, 0, 0, 0, 0);
-    if terminal {
+    if start.terminal {
         call(IOCTL, 0, 0x540e, 0, 0, 0); // TIOCSCTTY
     }
     call(CLOSE, CONTROL, 0, 0, 0, 0);
     call(CLOSE, ORDERS, 0, 0, 0, 0);
-    if how == b'd' {
+    if start.how == b'd' {
         call(FCNTL, PROGRAM, 2, 1, 0, 0); // F_SETFD, FD_CLOEXEC
     }
     let none = 0u64;
     call(SIGPROCMASK, 2, &raw const none as usize, 0, 8, 0); // SIG_SETMASK: nothing blocked
-    let empty = c"".as_ptr() as usize;
-    let failed = match how {
-        b'd' | b'f' => call(EXECVEAT, PROGRAM, empty, argv, envp, 0x1000), // AT_EMPTY_PATH
-        _ => call(EXECVEAT, usize::MAX - 99, path as usize, argv, envp, 0), // AT_FDCWD
+    let (argv, envp) = (start.argv as usize, start.envp as usize);
+    let failed = match start.how {
+        b'd' | b'f' => call(EXECVEAT, PROGRAM, c"".as_ptr() as usize, argv, envp, 0x1000), // AT_EMPTY_PATH
+        _ => call(EXECVEAT, usize::MAX - 99, start.path as usize, argv, envp, 0), // AT_FDCWD
     };
-    -failed as u32
+    start.failed.store(-failed as u32, Relaxed);
+    end(127)
 }
 
 /// Reaps and passes signals on until the command has ended or the runner is gone.
@@ -151,7 +152,7 @@ fn serve(command: usize, outside: bool) -> ! {
         }
     }
     if outside {
-        sweep(command);
+        sweep::sweep(command);
     }
     end(0)
 }
@@ -164,35 +165,6 @@ fn reap(command: usize) -> Option<u32> {
             ended if ended == command as isize => return Some(status),
             1.. => {}
             _ => return None,
-        }
-    }
-}
-
-/// Outside a process namespace: ends what the command left behind, generation by generation, as far as the user may.
-fn sweep(command: usize) {
-    call(KILL, command.wrapping_neg(), 9, 0, 0, 0);
-    for _ in 0..256 {
-        let path = c"/proc/thread-self/children".as_ptr() as usize;
-        let list = call(OPENAT, usize::MAX - 99, path, 0, 0, 0);
-        let mut text = MaybeUninit::<[u64; 64]>::uninit();
-        let read = call(READ, list as usize, text.as_mut_ptr() as usize, 512, 0, 0);
-        call(CLOSE, list as usize, 0, 0, 0, 0);
-        let (mut pid, mut at) = (0usize, 0);
-        while list >= 0 && at < read {
-            // SAFETY: `at` is below the number of bytes read into the buffer.
-            match unsafe { *text.as_ptr().cast::<u8>().offset(at) } {
-                digit @ b'0'..=b'9' => pid = pid * 10 + (digit - b'0') as usize,
-                _ if pid > 1 => {
-                    call(KILL, pid, 9, 0, 0, 0);
-                    call(WAIT4, pid, null_mut::<u8>() as usize, 0, 0, 0);
-                    pid = 0;
-                }
-                _ => {}
-            }
-            at += 1;
-        }
-        if read <= 0 {
-            return;
         }
     }
 }

@@ -30,6 +30,9 @@ impl Identity {
     }
 }
 
+/// The longest script that is taken as a copy, in bytes.
+const LONGEST_SCRIPT: u64 = 256 << 20;
+
 /// Why a command cannot be put together.
 #[derive(Debug, Error)]
 pub enum InvalidCommand {
@@ -54,6 +57,9 @@ pub enum InvalidCommand {
         #[source]
         source: std::io::Error,
     },
+    /// A script that is too long to be held as a copy.
+    #[error("the script `{}` is longer than {} MiB", .0.display(), LONGEST_SCRIPT >> 20)]
+    TooLong(PathBuf),
     /// Not something that can be executed or worked in.
     #[error("`{}` is not {wanted}", .path.display())]
     WrongKind {
@@ -137,7 +143,7 @@ impl Program {
     /// Looks `path` up, holds what is there, and takes a copy of it where it is a script (`#!`): the copy is what runs.
     ///
     /// # Errors
-    /// The path is relative, missing or not a regular file that somebody may execute.
+    /// The path is relative, missing or not a regular file that somebody may execute, or a script of more than 256 MiB.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, InvalidCommand> {
         let (path, mut file, readable) = match open(path.as_ref(), rustix::fs::OFlags::empty()) {
             Ok((path, file)) => (path, file, Readable::Yes),
@@ -166,6 +172,12 @@ impl Program {
             Readable::Yes => read_script(&mut file).map_err(unopened)?,
             Readable::No => None,
         };
+        if script
+            .as_ref()
+            .is_some_and(|text| text.len() as u64 > LONGEST_SCRIPT)
+        {
+            return Err(InvalidCommand::TooLong(path));
+        }
         Ok(Self {
             path,
             file,
@@ -203,13 +215,15 @@ enum Readable {
     No,
 }
 
+/// The text of a script, or a little more than the longest.
 fn read_script(file: &mut File) -> std::io::Result<Option<Vec<u8>>> {
     let mut mark = [0; 2];
     let mut script = None;
     if file.read(&mut mark)? == 2 && mark == *b"#!" {
         file.seek(SeekFrom::Start(0))?;
         let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
+        let most = LONGEST_SCRIPT.saturating_add(1);
+        (&mut *file).take(most).read_to_end(&mut text)?;
         script = Some(text);
     }
     file.seek(SeekFrom::Start(0))?;
@@ -347,7 +361,8 @@ impl Command {
         self
     }
 
-    /// One more file of which a copy stands over its path.
+    /// One more file of which a copy stands over its path. The program's own copy is what is executed, whatever has become
+    /// of the file since.
     #[must_use]
     pub fn with_sealed(mut self, sealed: Sealed) -> Self {
         self.sealed.push(sealed);
@@ -370,6 +385,14 @@ impl Command {
     #[must_use]
     pub fn program(&self) -> &Program {
         &self.program
+    }
+
+    /// The copy that runs in the program's place: the sealed one, or the script's own.
+    pub(crate) fn program_copy(&self) -> Option<&[u8]> {
+        let path = self.program.path();
+        self.copies()
+            .find(|(known, _)| *known == path)
+            .map(|(_, content)| content)
     }
 
     /// Every file of which a copy stands over its path: the sealed ones, and the program where it is a script.

@@ -1,7 +1,8 @@
 //! The Landlock wall: which rights are taken, and where each is given back. Pure data.
 //!
 //! A second, independent check of writes, which also forbids every change of what is mounted where. Rights are named by
-//! bit (`linux/landlock.h`), because the ruleset is filled in after the mounts stand, where no library may be called.
+//! bit (`linux/landlock.h`), because the ruleset is filled in after the mounts stand, in a process that shares its memory
+//! and may not allocate: there no library may be called, the `landlock` crate neither.
 
 use std::path::PathBuf;
 

@@ -85,6 +85,7 @@ pub(crate) fn confined(
     layout.veils();
     layout.attached(policy);
     layout.protected();
+    layout.kept(policy, Within::Roots);
     layout.sealed(command);
     layout.covers(
         around
@@ -107,6 +108,7 @@ pub(crate) fn escalated(
         operations: vec![Operation::OwnTree],
         around,
     };
+    layout.pins_around(policy);
     layout.operations.push(Operation::Processes {
         access: Access::ReadWrite,
     });
@@ -120,6 +122,7 @@ pub(crate) fn escalated(
             layout.attach(root, root, Access::ReadWrite, Owner::AsIs);
         }
     }
+    layout.kept(policy, Within::Host);
     layout.sealed(command);
     layout.covers(
         around
@@ -129,6 +132,13 @@ pub(crate) fn escalated(
     );
     layout.covers(around.covered.iter().cloned());
     layout.operations
+}
+
+/// Where a command may write at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    Roots,
+    Host,
 }
 
 struct Layout<'a> {
@@ -182,6 +192,7 @@ impl Layout<'_> {
         let guarded = protected
             .chain(covered)
             .chain(policy.roots())
+            .chain(policy.kept())
             .chain(&self.around.sockets.located);
         let mut pins = BTreeSet::new();
         for path in guarded {
@@ -199,6 +210,29 @@ impl Layout<'_> {
         }
         self.operations
             .extend(pins.into_iter().map(|path| Operation::Pin { path }));
+    }
+
+    /// Every directory on the way to what no command may touch or change, where all of the host may be written: else one
+    /// could be renamed away and the way made anew for the next run.
+    fn pins_around(&mut self, policy: &SandboxPolicy) {
+        let guarded = policy.hidden().iter().chain(policy.kept());
+        let way = guarded.flat_map(|path| path.ancestors().skip(1));
+        let pins: BTreeSet<_> = way.filter(|folder| *folder != Path::new("/")).collect();
+        let pin = |folder: &Path| Operation::Pin {
+            path: folder.to_path_buf(),
+        };
+        self.operations.extend(pins.into_iter().map(pin));
+    }
+
+    /// What no command may change, where it could.
+    fn kept(&mut self, policy: &SandboxPolicy, within: Within) {
+        for path in policy.kept() {
+            let in_a_root = policy.roots().iter().any(|root| path.starts_with(root));
+            if (in_a_root || within == Within::Host) && self.is_visible(path) {
+                self.operations
+                    .push(Operation::Protect { path: path.clone() });
+            }
+        }
     }
 
     fn private_folders(&mut self, policy: &SandboxPolicy) {

@@ -19,6 +19,8 @@ use crate::policy::{InvalidPolicy, Network, SandboxPolicy};
 use crate::seccomp::Filter;
 use crate::surroundings::{Protected, Surroundings, UNPRIVILEGED};
 
+mod text;
+
 /// Why there is no plan.
 #[derive(Debug, Error)]
 pub enum PlanError {

@@ -5,6 +5,7 @@
 //! *without* anybody's leave.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 use thiserror::Error;
@@ -86,6 +87,14 @@ pub enum InvalidPolicy {
         /// What is to be hidden.
         hidden: PathBuf,
     },
+    /// A writable root lies inside what nobody may change.
+    #[error("the writable `{}` lies inside `{}`, which no command may change", .root.display(), .kept.display())]
+    RootInsideKept {
+        /// The root.
+        root: PathBuf,
+        /// What is to be kept.
+        kept: PathBuf,
+    },
     /// The session's folder could be written by others.
     #[error("the session folder `{}` is not this user's alone", .0.display())]
     SharedSessionFolder(PathBuf),
@@ -100,6 +109,7 @@ pub struct SandboxPolicy {
     private_tmp: PrivateTmp,
     hidden: Vec<PathBuf>,
     denied_reads: Vec<PathBuf>,
+    kept: Vec<PathBuf>,
 }
 
 /// Gathers a policy; [`PolicyBuilder::build`] checks it.
@@ -111,6 +121,7 @@ pub struct PolicyBuilder {
     private_tmp: PrivateTmp,
     hidden: Vec<PathBuf>,
     denied_reads: Vec<PathBuf>,
+    kept: Vec<PathBuf>,
 }
 
 impl SandboxPolicy {
@@ -156,6 +167,12 @@ impl SandboxPolicy {
         &self.denied_reads
     }
 
+    /// What no command may change.
+    #[must_use]
+    pub fn kept(&self) -> &[PathBuf] {
+        &self.kept
+    }
+
     pub(crate) fn readable(&self) -> &[PathBuf] {
         &self.readable
     }
@@ -183,6 +200,7 @@ impl SandboxPolicy {
             private_tmp: self.private_tmp.clone(),
             hidden: self.hidden.clone(),
             denied_reads: self.denied_reads.iter().filter(kept).cloned().collect(),
+            kept: self.kept.clone(),
         };
         builder.roots.extend(
             additional
@@ -239,6 +257,15 @@ impl PolicyBuilder {
         self
     }
 
+    /// A file or directory that no command may write, remove or rename in any plan that has walls, escalated included,
+    /// though all may read it: the runner's own binary. It must exist. What the same file is called elsewhere (a hard link
+    /// made before) is not covered.
+    #[must_use]
+    pub fn keep(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kept.push(path.into());
+        self
+    }
+
     /// Checks all of it against the disk.
     ///
     /// # Errors
@@ -247,7 +274,7 @@ impl PolicyBuilder {
         let homes = homes_of_this_user();
         let mut roots = canonical_all(&self.roots, Missing::Refuse)?;
         for root in &roots {
-            check_root(root, &homes)?;
+            check_root(root, homes)?;
         }
         roots.sort();
         roots.dedup();
@@ -275,6 +302,15 @@ impl PolicyBuilder {
                 });
             }
         }
+        let kept = canonical_all(&self.kept, Missing::Refuse)?;
+        for path in &kept {
+            if let Some(root) = roots.iter().find(|root| root.starts_with(path)) {
+                return Err(InvalidPolicy::RootInsideKept {
+                    root: root.clone(),
+                    kept: path.clone(),
+                });
+            }
+        }
         let private_tmp = match self.private_tmp {
             PrivateTmp::Session(folder) => PrivateTmp::Session(session_folder(&folder)?),
             other @ (PrivateTmp::Fresh | PrivateTmp::Excluded) => other,
@@ -286,6 +322,7 @@ impl PolicyBuilder {
             private_tmp,
             hidden,
             denied_reads,
+            kept,
         })
     }
 }
@@ -364,7 +401,12 @@ fn session_folder(folder: &Path) -> Result<PathBuf, InvalidPolicy> {
 
 /// The home folder of this user as the user database has it. The environment's `HOME` is the caller's to add
 /// ([`crate::Command`] carries it).
-pub(crate) fn homes_of_this_user() -> Vec<PathBuf> {
+pub(crate) fn homes_of_this_user() -> &'static [PathBuf] {
+    static HOMES: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    HOMES.get_or_init(read_homes)
+}
+
+fn read_homes() -> Vec<PathBuf> {
     let user = rustix::process::geteuid().as_raw().to_string();
     let database = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let entries = database

@@ -65,10 +65,11 @@ pub(crate) fn prepare(
     ends: Ends,
 ) -> Result<(Prepared, Held), SandboxError> {
     let mut steps = Steps::default();
-    let by = how_to_execute(plan, &command);
-    trees::build(&mut steps, plan, &command)?;
+    let sealed = trees::build(&mut steps, plan, &command)?;
+    let by = how_to_execute(plan, &command, sealed);
     walls(&mut steps, plan)?;
-    let program = place_of_work(&mut steps, &command, by)?;
+    place_of_work(&mut steps, &command);
+    let program = program(&mut steps, &command, by)?;
     filters(&mut steps, plan)?;
     let arguments = arguments(&command, by, plan)?;
     let environment = environment(command.environment)?;
@@ -110,24 +111,33 @@ pub(crate) fn prepare(
 enum Execute {
     /// What was opened again inside and found the same.
     Descriptor,
-    /// By path, where the sealed copy of a script stands.
+    /// The sealed copy of a program that stands at its path, by the descriptor it was put there with.
+    SealedTree(Slot),
+    /// By path, where the sealed copy of a script stands: its interpreter opens it by that.
     Path,
+    /// The sealed copy of a program, without a place to stand.
+    Copy,
     /// The sealed copy of a script, without a place to stand.
     OpenCopy,
 }
 
-fn how_to_execute(plan: &Plan, command: &Command) -> Execute {
-    match (command.program.script(), plan.walls()) {
+/// How the program is executed; `sealed` is where its sealed copy stands.
+fn how_to_execute(plan: &Plan, command: &Command, sealed: Option<Slot>) -> Execute {
+    let is_script = |content: &[u8]| content.starts_with(b"#!");
+    match (command.program_copy().map(is_script), plan.walls()) {
         (None, _) => Execute::Descriptor,
-        (Some(_), Walls::Unconfined) => Execute::OpenCopy,
-        (Some(_), Walls::Confined | Walls::Widened | Walls::Escalated) => Execute::Path,
+        (Some(true), Walls::Unconfined) => Execute::OpenCopy,
+        (Some(false), Walls::Unconfined) => Execute::Copy,
+        (Some(true), _) => Execute::Path,
+        // Where the command would see nothing at that path, there is no such program.
+        (Some(false), _) => sealed.map_or(Execute::Path, Execute::SealedTree),
     }
 }
 
 /// The init's own argument, then the command's words.
 fn arguments(command: &Command, by: Execute, plan: &Plan) -> Result<Words, SandboxError> {
     let how = match by {
-        Execute::Descriptor => b'd',
+        Execute::Descriptor | Execute::SealedTree(_) | Execute::Copy => b'd',
         Execute::Path => b'p',
         Execute::OpenCopy => b'f',
     };
@@ -201,25 +211,29 @@ fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
     Ok(())
 }
 
-fn place_of_work(
-    steps: &mut Steps,
-    command: &Command,
-    by: Execute,
-) -> Result<Option<Slot>, SandboxError> {
+fn place_of_work(steps: &mut Steps, command: &Command) {
     let directory = &command.directory;
     let act = Act::WorkIn {
         path: c_path(directory.path()),
         identity: directory.identity(),
     };
     steps.add("work in", directory.path(), act);
+}
+
+/// Where the program's descriptor will be.
+fn program(
+    steps: &mut Steps,
+    command: &Command,
+    by: Execute,
+) -> Result<Option<Slot>, SandboxError> {
     let program = &command.program;
     match by {
         Execute::Path => Ok(None),
-        Execute::OpenCopy => {
-            let text = program.script().unwrap_or_default();
-            steps
-                .hold(image::sealed("script", text).map_err(descriptor_error)?)
-                .map(Some)
+        Execute::SealedTree(slot) => Ok(Some(slot)),
+        Execute::OpenCopy | Execute::Copy => {
+            let content = command.program_copy().unwrap_or_default();
+            let copy = image::sealed("program", content).map_err(descriptor_error)?;
+            steps.hold(copy).map(Some)
         }
         Execute::Descriptor => {
             let slot = steps.slot();

@@ -204,7 +204,7 @@ pub(crate) fn no_wall(wall: Wall, step: &str, object: &Path, source: io::Error) 
     let hint = if refused && object == Path::new("/proc") {
         "a container masks parts of /proc; start it with an unmasked /proc (`--security-opt systempaths=unconfined`)"
     } else if refused {
-        "a container or security policy around this process refuses it; `doctor` shows which walls stand"
+        "a container or security policy around this process refuses it"
     } else {
         "use Linux 6.2 or newer"
     };

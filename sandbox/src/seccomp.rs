@@ -2,7 +2,10 @@
 //!
 //! Pure: JSON in, a program out. A plan names the filters it wants; their refusals go into *one* program that finds
 //! the call by binary search, since the kernel runs a filter once for every system call number when it is installed and
-//! again for each call that is not always allowed. Foreign processor interfaces end the process; x32 numbers do not exist.
+//! again for each call that is not always allowed. That is why no crate compiles it: those that do compare with one call
+//! after the other and need a program for each errno. Installing 172 instructions that are all passed through took 476 µs
+//! on the machine this was measured on, the same number with jumps over them 76 µs (a filter of one instruction: 22 µs).
+//! Foreign processor interfaces end the process; x32 numbers do not exist.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -214,8 +217,12 @@ fn search(calls: &[(u32, &[Rule])]) -> Result<Vec<libc::sock_filter>, FilterErro
     let (left, right) = calls.split_at(calls.len() / 2);
     let pivot = right.first().map_or(0, |(call, _)| *call);
     let lower = search(left)?;
-    let far = u32::try_from(lower.len()).map_err(|_| FilterError::TooLong)?;
-    let mut program = vec![branch(AT_LEAST, pivot, [0, 1])?, step(JUMP, far)?];
+    let mut program = if lower.len() <= u8::MAX.into() {
+        vec![branch(AT_LEAST, pivot, [lower.len(), 0])?]
+    } else {
+        let far = u32::try_from(lower.len()).map_err(|_| FilterError::TooLong)?;
+        vec![branch(AT_LEAST, pivot, [0, 1])?, step(JUMP, far)?]
+    };
     program.extend(lower);
     program.extend(search(right)?);
     Ok(program)

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Resource, Rlimit};
@@ -60,6 +60,10 @@ fn hand_over(prepared: &Prepared) -> Errno {
 }
 
 fn lay_out(prepared: &Prepared) -> Result<(), Errno> {
+    let program = prepared
+        .program
+        .map(|place| above_the_layout(prepared, place));
+    let program = program.transpose()?;
     let terminal = prepared.terminal;
     for (target, descriptor) in [
         (0, terminal.or(prepared.stdin)),
@@ -72,14 +76,24 @@ fn lay_out(prepared: &Prepared) -> Result<(), Errno> {
     }
     child::dup_to(prepared.control, CONTROL)?;
     child::dup_to(prepared.orders, ORDERS)?;
-    let first_closed = match prepared.program {
+    let first_closed = match program {
         Some(program) => {
-            child::dup_to(slot(prepared, program)?.load(Ordering::Relaxed), PROGRAM)?;
+            child::dup_to(program, PROGRAM)?;
             PROGRAM + 1
         }
         None => PROGRAM,
     };
     child::close_all_but(first_closed, prepared.image)
+}
+
+/// The descriptor in a slot, under a number that the layout does not overwrite.
+fn above_the_layout(prepared: &Prepared, place: Slot) -> Result<RawFd, Errno> {
+    let descriptor = slot(prepared, place)?.load(Ordering::Relaxed);
+    child::with_descriptor(descriptor, |descriptor| {
+        let copy = rustix::io::fcntl_dupfd_cloexec(descriptor, 64)?;
+        // Closed with all others when the layout stands.
+        Ok(copy.into_raw_fd())
+    })
 }
 
 fn slot(prepared: &Prepared, slot: Slot) -> Result<&AtomicI32, Errno> {
@@ -102,8 +116,6 @@ fn act(act: &Act, prepared: &Prepared) -> Result<(), Errno> {
             slot: place,
         } => {
             let program = open_same(path, *identity)?;
-            // Above the numbers that the init's layout overwrites.
-            let program = rustix::io::fcntl_dupfd_cloexec(&program, 64)?;
             slot(prepared, *place)?.store(program.into_raw_fd(), Ordering::Relaxed);
             Ok(())
         }
@@ -124,6 +136,14 @@ fn mount(act: &Mount, prepared: &Prepared) -> Result<(), Errno> {
         Mount::Place { slot: from, at } => {
             let descriptor = slot(prepared, *from)?.load(Ordering::Relaxed);
             child::with_descriptor(descriptor, |tree| place(tree, at))
+        }
+        Mount::Cover { slot: from, at } => {
+            let descriptor = slot(prepared, *from)?.load(Ordering::Relaxed);
+            match child::with_descriptor(descriptor, |tree| place(tree, at)) {
+                // What this user cannot reach is hidden from it; the command is the same user, with fewer powers.
+                Err(Errno::ACCESS) => Ok(()),
+                other => other,
+            }
         }
         Mount::Guard { path } => {
             let tree = take(path, READ_ONLY)?;
@@ -234,11 +254,15 @@ fn place(tree: BorrowedFd<'_>, at: &CStr) -> Result<(), Errno> {
 }
 
 fn make_file(path: &CStr, content: &[u8], mode: u32) -> Result<(), Errno> {
+    if content.is_empty() {
+        let mode = Mode::from_raw_mode(mode);
+        return match rustix::fs::mknodat(CWD, path, FileType::RegularFile, mode, 0) {
+            Err(Errno::EXIST) => Ok(()),
+            other => other,
+        };
+    }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = match rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(mode)) {
-        Err(Errno::EXIST) if content.is_empty() => return Ok(()),
-        other => other?,
-    };
+    let file = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(mode))?;
     let mut left = content;
     while !left.is_empty() {
         let written = rustix::io::write(&file, left)?;

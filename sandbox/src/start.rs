@@ -164,23 +164,15 @@ fn launch(
     let dumpable = rustix::process::dumpable_behavior()
         .ok()
         .filter(|_| as_another);
-    let objects: Vec<_> = prepared
-        .steps
-        .iter()
-        .map(|step| (step.what, step.object.clone()))
-        .collect();
-    let kinds: Vec<_> = prepared.steps.iter().map(|step| kind(&step.act)).collect();
     let process = Sharing::start(namespaces(plan), Box::new(prepared), stage::run)
         .map_err(probe::no_namespace)?;
     drop(held);
     let outcome = admit(plan, &process, &mut ours, keeper).and_then(|()| {
         let failure = |step: usize, errno| {
-            let (what, object) = objects
-                .get(step)
-                .cloned()
-                .unwrap_or_else(|| ("execute the init of", program.clone()));
-            let kind = kinds.get(step).copied().unwrap_or(Kind::Other);
-            set_up_error(kind, what, object, errno)
+            let Some(step) = process.task().steps.get(step) else {
+                return set_up_error(Kind::Other, "execute the init of", program.clone(), errno);
+            };
+            set_up_error(kind(&step.act), step.what, step.object.clone(), errno)
         };
         started(&mut ours, &program, failure)
     });
@@ -229,8 +221,9 @@ fn admit(
     };
     if let Some(keeper) = keeper {
         keeper.ready()?;
+        let watched = process.descriptor().ok_or(SandboxError::Lost)?;
         keeper
-            .watch(pid)
+            .watch(watched)
             .map_err(|source| set_up("keep the protected names from", source))?;
     }
     // A process that has already failed has closed its end; what it has to say is read next.

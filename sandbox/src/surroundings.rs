@@ -3,6 +3,7 @@
 //! Reads, never writes. Plans are made from these facts by pure functions; what changes between here and the start is
 //! caught there (a descriptor compared, a mount that fails), never trusted.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -171,11 +172,12 @@ impl Surroundings {
                     && home.is_dir()
                     && !policy.roots().iter().any(|root| home.starts_with(root))
             });
-        let mut homes = homes_of_this_user();
+        let mut homes = homes_of_this_user().to_vec();
         homes.extend(home.clone());
         let tools = tool_candidates(command, &homes);
         let needed = policy.roots().iter().chain(&readable).chain(&tools);
-        let mut veils: Vec<PathBuf> = needed.filter_map(|path| closed_ancestor(path)).collect();
+        let mut closed = Closed::default();
+        let mut veils: Vec<PathBuf> = needed.filter_map(|path| closed.ancestor_of(path)).collect();
         veils.extend(home.clone());
         veils.sort();
         veils.dedup();
@@ -235,19 +237,30 @@ fn tool_candidates(command: &Command, homes: &[PathBuf]) -> Vec<PathBuf> {
             .flat_map(|home| TOOL_FOLDERS.iter().map(|name| home.join(name))),
     );
     candidates.retain(|path| path.is_absolute());
+    candidates.sort();
+    candidates.dedup();
     candidates
         .iter()
         .filter_map(|path| path.canonicalize().ok())
         .collect()
 }
 
-/// The outermost directory on the way to `path` that another user may not pass.
-fn closed_ancestor(path: &Path) -> Option<PathBuf> {
-    let mut way: Vec<_> = path.ancestors().skip(1).collect();
-    way.reverse();
-    let closed =
-        |directory: &&Path| fs::metadata(directory).is_ok_and(|found| found.mode() & 0o001 == 0);
-    way.into_iter().find(closed).map(Path::to_path_buf)
+/// Which directories another user may not pass, each looked at once.
+#[derive(Debug, Default)]
+struct Closed<'a>(BTreeMap<&'a Path, bool>);
+
+impl<'a> Closed<'a> {
+    /// The outermost such directory on the way to `path`.
+    fn ancestor_of(&mut self, path: &'a Path) -> Option<PathBuf> {
+        let mut way: Vec<_> = path.ancestors().skip(1).collect();
+        way.reverse();
+        way.into_iter()
+            .find(|directory| {
+                let look = || fs::metadata(directory).is_ok_and(|found| found.mode() & 0o001 == 0);
+                *self.0.entry(directory).or_insert_with(look)
+            })
+            .map(Path::to_path_buf)
+    }
 }
 
 /// Which folder to show so that the tool at `path` works, where a veil covers it.

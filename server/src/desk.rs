@@ -1,8 +1,8 @@
 //! The desk: takes escalations in, has them judged, records how they ended, and lets callers wait.
 //!
-//! The one place where store, reviewer and callers meet (steps 6 to 9 of an escalation's walk). Invariants: nothing is
-//! judged before it is on record; nobody is told an end before it is on record; every review that was opened here ends,
-//! or is left to recovery by losing its owner's lock.
+//! The one place where store, reviewer and callers meet (steps 6 to 9 of an escalation's walk). Invariants: no model and
+//! no person is asked about what is not on record; nobody is told an end before it is on record; every review that was
+//! opened here ends, or is left to recovery by losing its owner's lock.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +28,7 @@ use crate::store::{
 };
 use crate::verdict::Verdict;
 
+mod at_once;
 mod judging;
 mod recovery;
 
@@ -100,6 +101,11 @@ impl Desk {
         let room = Arc::clone(&self.room)
             .try_acquire_many_owned(accepted.kibibytes)
             .map_err(|_| ApiError::Overloaded)?;
+        if !wait.is_zero()
+            && let Some(judged) = self.judge_at_once(&accepted.case)
+        {
+            return self.record_at_once(accepted, judged, until).await;
+        }
         let flight = Arc::new(Flight::new(accepted.as_recorded()));
         self.flights()
             .insert(flight.review_id(), Arc::clone(&flight));
@@ -236,20 +242,24 @@ impl Desk {
         }
     }
 
-    async fn record(&self, flight: &Flight, judged: judging::Judged) {
+    fn ending(&self, review_id: ReviewId, scope: &Scope, judged: judging::Judged) -> Ending {
         let completed_at = now();
-        let ending = Ending {
-            review_id: flight.review_id(),
-            scope: flight.scope().clone(),
+        Ending {
+            review_id,
+            scope: scope.clone(),
             verdict: judged.verdict,
             completed_at,
             expires_at: after(completed_at, self.limits.approval_lifetime),
             exhibit: judged.exhibit,
-        };
+        }
+    }
+
+    async fn record(&self, flight: &Flight, judged: judging::Judged) {
+        let ending = self.ending(flight.review_id(), flight.scope(), judged);
         match self.store.end(ending.clone()).await {
             Ok(Ended::Recorded) => flight.land(Progress::ended(RecordedEnd {
                 verdict: ending.verdict,
-                completed_at,
+                completed_at: ending.completed_at,
                 expires_at: ending.expires_at,
             })),
             Ok(Ended::Before) => {

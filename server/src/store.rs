@@ -24,6 +24,12 @@ pub(crate) use sqlite::SqliteStore;
 pub(crate) trait ReviewStore: Send + Sync + 'static {
     /// Opens a review, unless its nonce or session says otherwise.
     fn open(&self, opening: Opening) -> impl Future<Output = Result<Opened, StoreError>> + Send;
+    /// Opens a review that has been decided already, and ends it so: both events, or neither.
+    fn record(
+        &self,
+        opening: Opening,
+        ending: Ending,
+    ) -> impl Future<Output = Result<Opened, StoreError>> + Send;
     /// Ends a review, unless it has ended already.
     fn end(&self, ending: Ending) -> impl Future<Output = Result<Ended, StoreError>> + Send;
     /// Spends an approval, once.

@@ -29,7 +29,11 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 async fn main() -> Outcome<()> {
     let folder = Folder::new()?;
     let syncs = fdatasync(&folder.0)?;
-    println!("fdatasync of 4 KiB: p50 {}, p99 {}", shown(syncs.percentile(50)), shown(syncs.percentile(99)));
+    println!(
+        "fdatasync of 4 KiB: p50 {}, p99 {}",
+        shown(syncs.percentile(50)),
+        shown(syncs.percentile(99))
+    );
 
     let mut servers = JoinSet::new();
     let bare = bare_endpoint(&mut servers).await?;
@@ -41,10 +45,22 @@ async fn main() -> Outcome<()> {
     servers.spawn(async move { axum::serve(listener, router).await });
 
     // Fails only where a provider was installed before, which serves as well.
-    rustls::crypto::ring::default_provider().install_default().unwrap_or_default();
-    let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(CONNECTIONS).build()?;
-    for (name, url) in [("bare axum endpoint", bare), ("POST /v1/reviews, built-in tier, durable", reviewed)] {
-        let target = Arc::new(Target { client: client.clone(), url, token: token.clone() });
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .unwrap_or_default();
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(CONNECTIONS)
+        .build()?;
+    for (name, url) in [
+        ("bare axum endpoint", bare),
+        ("POST /v1/reviews, built-in tier, durable", reviewed),
+    ] {
+        let target = Arc::new(Target {
+            client: client.clone(),
+            url,
+            token: token.clone(),
+        });
         let alone = alone(&target).await?;
         let (rate, loaded) = loaded(&target).await?;
         println!(
@@ -55,7 +71,9 @@ async fn main() -> Outcome<()> {
             shown(loaded.percentile(99)),
         );
         if name.starts_with("POST") {
-            let over = alone.percentile(50).saturating_sub(syncs.percentile(50) * 2);
+            let over = alone
+                .percentile(50)
+                .saturating_sub(syncs.percentile(50) * 2);
             println!("  over two fdatasyncs: {}", shown(over));
         }
     }
@@ -71,7 +89,10 @@ impl Folder {
     fn new() -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let path = std::env::current_dir()?.join(format!("target/bench-{}", uuid::Uuid::new_v4()));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)?;
         Ok(Self(path))
     }
 }
@@ -104,7 +125,10 @@ fn fdatasync(folder: &Path) -> Outcome<Samples> {
 async fn bare_endpoint(servers: &mut JoinSet<std::io::Result<()>>) -> Outcome<String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let url = format!("http://{}/", listener.local_addr()?);
-    let router = Router::new().route("/", post(|body: String| async move { body.len().to_string() }));
+    let router = Router::new().route(
+        "/",
+        post(|body: String| async move { body.len().to_string() }),
+    );
     servers.spawn(async move { axum::serve(listener, router).await });
     Ok(url)
 }
@@ -124,8 +148,8 @@ async fn service(folder: &Path) -> Outcome<Service> {
 /// A question that the built-in reviewer decides by itself.
 fn question() -> Outcome<Vec<u8>> {
     let action: Action = serde_json::from_value(serde_json::json!({
-        "tool": "exec_command", "command": ["git", "status", "--short"], "cwd": "/srv/app",
-        "sandbox_permissions": "require_escalated", "justification": "look at the state of the tree",
+        "tool": "exec_command", "command": ["ls", "/usr/share"], "cwd": "/srv/app",
+        "sandbox_permissions": "require_escalated", "justification": "see what is installed",
     }))?;
     let digest = action.digest();
     let body: SubmitReview = serde_json::from_value(serde_json::json!({

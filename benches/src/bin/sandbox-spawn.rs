@@ -16,8 +16,12 @@ const TRUE: &str = "/bin/true";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let workspace = Workspace::new()?;
-    let policy = SandboxPolicy::workspace_write(&workspace.0).private_tmp(PrivateTmp::Fresh).build()?;
-    println!("{ROUNDS} rounds, interleaved with the yardstick: a bare spawn of {TRUE} from the same process\n");
+    let policy = SandboxPolicy::workspace_write(&workspace.0)
+        .private_tmp(PrivateTmp::Fresh)
+        .build()?;
+    println!(
+        "{ROUNDS} rounds, interleaved with the yardstick: a bare spawn of {TRUE} from the same process\n"
+    );
 
     let (bare, walled) = rounds(|| library(&policy, &workspace.0))?;
     println!("{}", line("library call, small parent", &walled, &bare));
@@ -30,13 +34,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     let program = std::env::current_exe()?.with_file_name("agent-runner");
     if program.exists() {
         let (bare, walled) = rounds(|| command_line(&program, &workspace.0))?;
-        println!("{}", line("command line: agent-runner sandbox", &walled, &bare));
+        println!(
+            "{}",
+            line("command line: agent-runner sandbox", &walled, &bare)
+        );
     } else {
         println!("command line: not measured; build agent-runner with the same profile first");
     }
     if Path::new("/usr/bin/bwrap").exists() {
         let (bare, walled) = rounds(|| bubblewrap(&workspace.0))?;
-        println!("{}", line("for comparison: bwrap, the same walls by mounts", &walled, &bare));
+        println!(
+            "{}",
+            line(
+                "for comparison: bwrap, the same walls by mounts",
+                &walled,
+                &bare
+            )
+        );
     } else {
         println!("for comparison: bwrap is not installed (Debian: apt-get install bubblewrap)");
     }
@@ -83,29 +97,61 @@ fn run(command: &mut Bare) -> Timed {
     let started = Instant::now();
     let status = command.stdin(Stdio::null()).status()?;
     let took = started.elapsed();
-    if status.success() { Ok(took) } else { Err(format!("it ended with {status}").into()) }
+    if status.success() {
+        Ok(took)
+    } else {
+        Err(format!("it ended with {status}").into())
+    }
 }
 
 fn library(policy: &SandboxPolicy, workspace: &Path) -> Timed {
     let started = Instant::now();
-    let command = Command::new([TRUE], Program::open(TRUE)?, WorkingDirectory::open(workspace)?)?;
+    let command = Command::new(
+        [TRUE],
+        Program::open(TRUE)?,
+        WorkingDirectory::open(workspace)?,
+    )?;
     let plan = Plan::confined(policy, &command)?;
     let run = Sandbox::start(&plan, command)?.wait()?;
     let took = started.elapsed();
-    if run.ending == sandbox::Ending::Exited(0) { Ok(took) } else { Err(format!("it ended with {:?}", run.ending).into()) }
+    if run.ending == sandbox::Ending::Exited(0) {
+        Ok(took)
+    } else {
+        Err(format!("it ended with {:?}", run.ending).into())
+    }
 }
 
 fn command_line(program: &Path, workspace: &Path) -> Timed {
     let mut command = Bare::new(program);
-    command.args(["sandbox", "--sandbox", "workspace-write", "--cd"]).arg(workspace).args(["--", TRUE]);
+    command
+        .args(["sandbox", "--sandbox", "workspace-write", "--cd"])
+        .arg(workspace)
+        .args(["--", TRUE]);
     run(&mut command)
 }
 
 fn bubblewrap(workspace: &Path) -> Timed {
     let mut command = Bare::new("/usr/bin/bwrap");
     command
-        .args(["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-net", "--die-with-parent", "--new-session"])
-        .args(["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/run"])
+        .args([
+            "--unshare-user",
+            "--unshare-pid",
+            "--unshare-ipc",
+            "--unshare-net",
+            "--die-with-parent",
+            "--new-session",
+        ])
+        .args([
+            "--ro-bind",
+            "/",
+            "/",
+            "--dev",
+            "/dev",
+            "--proc",
+            "/proc",
+            "--tmpfs",
+            "/run",
+        ])
         .arg("--bind")
         .args([workspace, workspace])
         .args(["--cap-drop", "ALL", "--", TRUE]);

@@ -53,6 +53,9 @@ pub(crate) enum Mount {
     Take { path: CString, slot: Slot, set: u64 },
     /// Puts a taken tree at a path.
     Place { slot: Slot, at: CString },
+    /// Puts a taken tree over a path, unless whoever acts cannot get there at all. For another user than the owner of
+    /// what bars the way, who therefore cannot open it either.
+    Cover { slot: Slot, at: CString },
     /// Takes what is at a path and puts it there again, read-only.
     Guard { path: CString },
     /// Sets attributes of a tree in place and makes it this namespace's own.

@@ -105,6 +105,15 @@ impl Steps {
         );
     }
 
+    /// Covers what another user than its owner might reach.
+    pub(super) fn cover(&mut self, slot: Slot, at: &Path) {
+        let act = Act::Mount(Mount::Cover {
+            slot,
+            at: c_path(at),
+        });
+        self.add("hide", at, act);
+    }
+
     pub(super) fn attributes(&mut self, what: &'static str, path: &Path, set: u64, reach: Reach) {
         self.add(
             what,

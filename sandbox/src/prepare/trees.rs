@@ -20,9 +20,8 @@ use crate::user_namespace;
 
 /// Where the command's own folders are made, before its `/proc` stands there.
 const STAGE: &str = "/proc";
-/// All private folders together, but `/dev/shm`.
+/// All private folders together, `/dev/shm` among them.
 const PRIVATE_MEBIBYTES: u32 = 1024;
-const SHARED_MEMORY_MEBIBYTES: u32 = 256;
 
 /// The devices every program expects.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -34,11 +33,15 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
-/// Adds what builds the plan's view to `steps`.
-pub(super) fn build(steps: &mut Steps, plan: &Plan, command: &Command) -> Result<(), SandboxError> {
+/// Adds what builds the plan's view to `steps`. Answers the sealed copy of the program, where one is put over its path.
+pub(super) fn build(
+    steps: &mut Steps,
+    plan: &Plan,
+    command: &Command,
+) -> Result<Option<Slot>, SandboxError> {
     let operations = plan.operations();
     if operations.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let (user, group) = match plan.identity() {
         Identity::Caller { user, group } | Identity::Unprivileged { user, group } => (user, group),
@@ -48,7 +51,9 @@ pub(super) fn build(steps: &mut Steps, plan: &Plan, command: &Command) -> Result
         steps,
         operations,
         slots: vec![None; operations.len()],
+        shared: None,
         owner: [user, group],
+        as_another: matches!(plan.identity(), Identity::Unprivileged { .. }),
     };
     trees.take()?;
     let devices = trees.take_devices();
@@ -70,7 +75,11 @@ pub(super) fn build(steps: &mut Steps, plan: &Plan, command: &Command) -> Result
         trees.put(place, operation, &devices);
     }
     trees.close();
-    Ok(())
+    let program = command.program.path();
+    let at = operations
+        .iter()
+        .position(|operation| matches!(operation, Operation::Seal { path, .. } if path == program));
+    Ok(at.and_then(|at| trees.slots.get(at).copied().flatten()))
 }
 
 struct Trees<'a> {
@@ -78,7 +87,11 @@ struct Trees<'a> {
     operations: &'a [Operation],
     /// What each operation puts in its place.
     slots: Vec<Option<Slot>>,
+    /// The folder that becomes `/dev/shm`.
+    shared: Option<Slot>,
     owner: [u32; 2],
+    /// Whether the command runs as another user than the caller.
+    as_another: bool,
 }
 
 impl Trees<'_> {
@@ -172,6 +185,11 @@ impl Trees<'_> {
             self.steps.directory(&folder, mode);
             let slot = self.steps.take("take a folder of", &folder, 0);
             self.set(place, slot);
+            if *operation == Operation::Devices {
+                let folder = stage.join("shared");
+                self.steps.directory(&folder, 0o1777);
+                self.shared = Some(self.steps.take("take a folder of", &folder, 0));
+            }
         }
         let covers = self.make_covers(command);
         self.steps
@@ -238,6 +256,9 @@ impl Trees<'_> {
                 let guard = Mount::Guard { path: c_path(path) };
                 self.steps.add("make read-only", path, Act::Mount(guard));
             }
+            (Operation::Hide { path, .. }, Some(slot)) if self.as_another => {
+                self.steps.cover(slot, path)
+            }
             (Operation::Hide { path, .. }, Some(slot)) => self.steps.place("hide", slot, path),
             (Operation::Seal { path, .. }, Some(slot)) => self.steps.place("seal", slot, path),
             // Done before, or without a slot and so never put: the tree stays as read-only as it is.
@@ -268,7 +289,9 @@ impl Trees<'_> {
             options,
             MountFlags::NOSUID | MountFlags::NOEXEC,
         );
-        self.memory(&shared, SHARED_MEMORY_MEBIBYTES, 0o1777);
+        if let Some(slot) = self.shared {
+            self.steps.place("put a private folder at", slot, &shared);
+        }
     }
 
     /// Private folders that are not to be written, now that every mount point in them is made.

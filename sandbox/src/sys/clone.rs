@@ -5,11 +5,11 @@
 //! drop ends the process first.
 
 use std::io;
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{PidfdFlags, Signal, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 
 /// Stack bytes of the process. Its functions keep records of at most some hundred bytes.
 const STACK_BYTES: usize = 256 * 1024;
@@ -85,7 +85,7 @@ pub(crate) struct Ended(());
 pub(crate) struct Sharing<T> {
     pidfd: Option<OwnedFd>,
     pid: libc::pid_t,
-    _task: Box<T>,
+    task: Box<T>,
     stack: Option<Stack>,
 }
 
@@ -143,7 +143,7 @@ impl<T> Sharing<T> {
         Ok(Self {
             pidfd: Some(pidfd),
             pid,
-            _task: task,
+            task,
             stack: Some(stack),
         })
     }
@@ -151,6 +151,16 @@ impl<T> Sharing<T> {
     /// The process's number as this process sees it.
     pub(crate) fn pid(&self) -> libc::pid_t {
         self.pid
+    }
+
+    /// The process, by descriptor.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// What it works on. Both read it.
+    pub(crate) fn task(&self) -> &T {
+        &self.task
     }
 
     /// Waits for the process to end of itself.
@@ -204,10 +214,4 @@ impl Drop for BlockedSignals {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut())
         };
     }
-}
-
-/// The process numbered `pid`, by descriptor.
-pub(crate) fn open(pid: libc::pid_t) -> Result<OwnedFd, rustix::io::Errno> {
-    let pid = rustix::process::Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
-    rustix::process::pidfd_open(pid, PidfdFlags::empty())
 }

@@ -45,6 +45,70 @@ fn the_covers_of_an_escalated_command_cannot_be_taken_away() {
 }
 
 #[test]
+fn the_way_to_what_is_hidden_cannot_be_made_anew() {
+    let lab = Lab::new();
+    let state = lab.base.join("local/state/runner");
+    fs::create_dir_all(&state).unwrap();
+    fs::write(state.join("key"), "SECRET").unwrap();
+    let policy = lab.policy().hide(&state).build().unwrap();
+    let line = format!(
+        "exec < /dev/null; cd {0}; mv local gone; mv local/state local/gone; mv local/state/runner local/state/gone; \
+         rm -rf local; mv {0} {0}-gone; mkdir -p local/state/runner; echo forged > local/state/runner/key; \
+         echo beside > local/state/beside; true",
+        lab.base.display()
+    );
+    let seen = lab.permitted(&policy, "require_escalated", &line);
+    assert!(!seen.output.contains("SECRET"), "{}", seen.output);
+    assert_eq!(
+        fs::read_to_string(state.join("key")).unwrap(),
+        "SECRET",
+        "{}",
+        seen.output
+    );
+    // The rest of the host is the command's.
+    assert!(
+        lab.base.join("local/state/beside").exists(),
+        "{}",
+        seen.output
+    );
+}
+
+#[test]
+fn what_is_kept_cannot_be_changed_in_any_plan() {
+    let lab = Lab::new();
+    fs::create_dir_all(lab.workspace.join("bin")).unwrap();
+    fs::create_dir_all(lab.base.join("lib/deep")).unwrap();
+    let (file, folder) = (lab.workspace.join("bin/runner"), lab.base.join("lib/deep"));
+    fs::write(&file, "as it was").unwrap();
+    fs::write(folder.join("part"), "as it was").unwrap();
+    let policy = lab.policy().keep(&file).keep(&folder).build().unwrap();
+    let line = format!(
+        "cd {0}; echo x > workspace/bin/runner; echo x > lib/deep/part; echo x > lib/deep/new; rm -rf workspace/bin lib; \
+         mv workspace/bin workspace/gone; mv lib gone; mv lib/deep lib/gone; mv workspace/bin/runner workspace/old; \
+         chmod 777 workspace/bin/runner; ln workspace/bin/runner workspace/link && echo x > workspace/link; \
+         cat workspace/bin/runner; true",
+        lab.base.display()
+    );
+    for seen in [
+        lab.under(&policy, &line),
+        lab.permitted(&policy, "require_escalated", &line),
+    ] {
+        assert!(seen.output.contains("as it was"), "{}", seen.output);
+        for path in [&file, &folder.join("part")] {
+            assert_eq!(
+                fs::read_to_string(path).unwrap(),
+                "as it was",
+                "{}",
+                seen.output
+            );
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "{}", seen.output);
+    }
+    assert!(lab.policy().keep(&lab.base).build().is_err());
+    assert!(lab.policy().keep(lab.base.join("missing")).build().is_err());
+}
+
+#[test]
 fn an_escalated_command_of_root_can_change_owners() {
     if !is_root() {
         return;

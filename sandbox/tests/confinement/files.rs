@@ -80,6 +80,24 @@ fn started_as_root_the_command_is_another_user_without_any_power() {
 }
 
 #[test]
+fn what_is_hidden_below_a_folder_of_the_caller_alone_stays_hidden() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    let private = lab.base.join("private");
+    fs::create_dir_all(private.join("state")).unwrap();
+    fs::write(private.join("state/key"), "SECRET").unwrap();
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+    let policy = lab.policy().hide(private.join("state")).build().unwrap();
+    let line = format!(
+        "chmod 755 {0}; cat {0}/state/key; ls {0}/state; echo ran",
+        private.display()
+    );
+    let seen = lab.under(&policy, &line);
+    assert!(seen.output.contains("ran"), "{}", seen.output);
+    assert!(!seen.output.contains("SECRET"), "{}", seen.output);
+}
+
+#[test]
 fn what_is_hidden_can_neither_be_read_nor_written_nor_replaced() {
     let lab = Lab::new();
     let state = lab.base.join("state");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sandbox::{Ending, Plan, Program, Sandbox, SandboxError, Sealed, Stdin};
 
-use crate::harness::{Lab, captured, finish, start_error};
+use crate::harness::{Lab, captured, find, finish, leave, start_error};
 
 /// Processes of this machine whose command line holds `mark`.
 fn marked(mark: &str) -> usize {
@@ -151,6 +151,44 @@ fn a_sealed_copy_stands_over_the_file_that_an_interpreter_reads() {
         seen.output
     );
     assert_eq!(fs::read_to_string(&script).unwrap(), "echo swapped\n");
+}
+
+#[test]
+fn the_sealed_copy_of_a_program_runs_whatever_becomes_of_the_file() {
+    let lab = Lab::new();
+    let policy = lab.policy().build().unwrap();
+    let path = lab.workspace.join("tool");
+    for walls in [
+        "use_default",
+        "with_additional_permissions",
+        "require_escalated",
+        "require_unconfined",
+    ] {
+        for swap in ["overwritten", "replaced"] {
+            fs::remove_file(&path).ok();
+            fs::copy(find("echo"), &path).unwrap();
+            let sealed = Sealed::new(&path, fs::read(&path).unwrap()).unwrap();
+            let words = lab.words(&[path.to_str().unwrap(), "reviewed"]);
+            let (command, output) = captured(words.with_sealed(sealed));
+            if swap == "replaced" {
+                fs::remove_file(&path).unwrap();
+            }
+            fs::copy(find("false"), &path).unwrap();
+            let leave = |additional| leave(&command, walls, additional);
+            let plan = match walls {
+                "use_default" => Plan::confined(&policy, &command),
+                "with_additional_permissions" => {
+                    Plan::permitted(&policy, leave(r#"{"network":true}"#), &command)
+                }
+                _ => Plan::permitted(&policy, leave("{}"), &command),
+            };
+            let started = Sandbox::start(&plan.unwrap(), command);
+            let running = started.unwrap_or_else(|error| panic!("{walls}, {swap}: {error:?}"));
+            let seen = finish(running, output);
+            assert_eq!(seen.output, "reviewed\n", "{walls}, {swap}");
+            assert_eq!(seen.code(), Some(0), "{walls}, {swap}");
+        }
+    }
 }
 
 #[test]

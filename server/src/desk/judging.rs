@@ -7,6 +7,7 @@ use std::time::Duration;
 use protocol::{
     Answer, Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure,
 };
+use reviewer::Reviewed;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -56,10 +57,7 @@ impl Desk {
     async fn ask_reviewer(&self, case: &Case) -> Judged {
         let review = self.reviewer.review(&case.escalation, case.deadline);
         match timeout_at(case.deadline + OVERRUN, review).await {
-            Ok(reviewed) => Judged {
-                verdict: Verdict::of(reviewed.decision, None),
-                exhibit: serde_json::to_string(&reviewed.exhibit).ok(),
-            },
+            Ok(reviewed) => reviewed.into(),
             Err(_elapsed) => Decision::TimedOut.into(),
         }
     }
@@ -86,6 +84,15 @@ fn by_person(case: &Case, answer: Answer) -> Judged {
     Judged {
         verdict: Verdict::of(decision, reason),
         exhibit: None,
+    }
+}
+
+impl From<Reviewed> for Judged {
+    fn from(reviewed: Reviewed) -> Self {
+        Self {
+            verdict: Verdict::of(reviewed.decision, None),
+            exhibit: serde_json::to_string(&reviewed.exhibit).ok(),
+        }
     }
 }
 

@@ -184,6 +184,76 @@ pub(crate) async fn a_review_ends_once(store: &impl ReviewStore) {
     assert!(store.end(unknown).await.is_err());
 }
 
+pub(crate) async fn a_review_decided_as_it_came_in_is_opened_and_ended_at_once(
+    store: &impl ReviewStore,
+) {
+    let first = opening();
+    let review_id = first.review_id;
+    let end = ending(review_id, approved());
+    let opened = store.record(first, end.clone()).await;
+    assert_eq!(opened.expect("recorded"), Opened::New);
+    let recorded = store.review(&scope(1), review_id).await.expect("read");
+    let told = recorded.expect("a review").end.expect("an end");
+    assert_eq!(
+        (told.verdict, told.completed_at, told.expires_at),
+        (end.verdict, end.completed_at, end.expires_at)
+    );
+    let later = ending(review_id, denied());
+    assert_eq!(store.end(later).await.expect("answered"), Ended::Before);
+    assert!(matches!(
+        store.redeem(redemption(review_id)).await.expect("answered"),
+        Redeemed::Spent(_)
+    ));
+}
+
+pub(crate) async fn what_may_not_be_opened_is_not_ended_either(store: &impl ReviewStore) {
+    let first = opening();
+    let review_id = open(store, first.clone()).await;
+    let other_body = Opening {
+        request_digest: [2; 32],
+        ..first.clone()
+    };
+    let squatter = Opening {
+        scope: scope(2),
+        ..opening()
+    };
+    for (refused, answer) in [
+        (first, Opened::Same(review_id)),
+        (other_body, Opened::OtherBody),
+        (squatter, Opened::SessionTaken),
+    ] {
+        let refused = Opening {
+            review_id: opening().review_id,
+            ..refused
+        };
+        let end = Ending {
+            scope: refused.scope.clone(),
+            ..ending(refused.review_id, approved())
+        };
+        let (scope, id) = (refused.scope.clone(), refused.review_id);
+        assert_eq!(store.record(refused, end).await.expect("answered"), answer);
+        assert_eq!(store.review(&scope, id).await.expect("read"), None);
+    }
+    assert_eq!(status(store, review_id).await, ReviewStatus::Reviewing);
+}
+
+/// More than SQL takes values for in one statement, and more than one batch.
+pub(crate) async fn an_owner_s_reviews_are_closed_however_many(store: &impl ReviewStore) {
+    let gone = owner();
+    let openings = (0..5_000).map(|_| {
+        store.open(Opening {
+            owner: gone.clone(),
+            ..opening()
+        })
+    });
+    for opened in all(openings).await {
+        assert_eq!(opened.expect("opened"), Opened::New);
+    }
+    let closed = store.end_all_of(gone, closing()).await;
+    assert_eq!(closed.expect("closed"), 5_000);
+    assert_eq!(owners(store).await, Vec::<String>::new());
+}
+
 pub(crate) async fn an_approval_is_spent_once_by_its_caller_for_its_action_in_time(
     store: &impl ReviewStore,
 ) {

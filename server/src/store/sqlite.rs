@@ -6,6 +6,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::ReviewId;
@@ -16,7 +17,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,13 +30,15 @@ use crate::owner::OwnerId;
 use crate::private_files::{NotPrivate, check_private_file, private_file, private_folder};
 
 mod batch;
+mod checkpoint;
 mod command;
 mod read;
+mod rows;
 mod sql;
 pub(crate) mod tokens;
 mod writer;
 
-use command::{Change, Command};
+use command::{Change, Command, Recording};
 use writer::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
@@ -110,8 +113,10 @@ impl SqliteStore {
             .acquire_timeout(Duration::from_secs(5))
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(options.clone().pragma("query_only", "1"));
-        let task = Writer::new(connection, options, path).run(queue, closing.clone());
-        drop(writer.spawn(task));
+        let long = Arc::new(Notify::new());
+        let task = Writer::new(connection, options, path, Arc::clone(&long));
+        drop(writer.spawn(task.run(queue, closing.clone())));
+        drop(writer.spawn(checkpoint::run(readers.clone(), long, closing.clone())));
         writer.close();
         Ok(Self {
             changes,
@@ -152,6 +157,21 @@ impl ReviewStore for SqliteStore {
             )
         })
         .await
+    }
+
+    async fn record(&self, opening: Opening, ending: Ending) -> Result<Opened, StoreError> {
+        let both = Recording {
+            opening: Change {
+                body: bodies::opened(&opening)?,
+                what: opening,
+            },
+            ending: Change {
+                body: bodies::ended(&ending)?,
+                what: ending,
+            },
+        };
+        self.change(|reply| Command::Record(Box::new(both), reply))
+            .await
     }
 
     async fn end(&self, ending: Ending) -> Result<Ended, StoreError> {
@@ -253,9 +273,14 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
-        // 8 MiB of log between checkpoints: their syncs are paid seldom, and the file stays small.
-        .pragma("wal_autocheckpoint", "2048")
+        // `checkpoint.rs` carries the log over beside the writer. At 32 MiB the writer does what is left, so that the log
+        // starts anew; a page that is written often is carried over seldom.
+        .pragma("wal_autocheckpoint", "8192")
         .pragma("cache_size", "-16384")
+        // The shapes of `rows.rs`; each one prepared takes some 100 KiB at most.
+        .statement_cache_capacity(48)
+        // What one batch reads, so that SQLite's thread never stops to be read from.
+        .row_buffer_size(4 * writer::BATCH)
         .disable_statement_logging()
 }
 

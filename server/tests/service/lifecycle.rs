@@ -7,8 +7,8 @@ use protocol::CallerId;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Folder, Program, Server, SilentModel, embedded, get, harmless, post, redeem_body, submission,
-    submit, unclear, until, with,
+    Folder, Program, Server, SilentModel, chain_length, embedded, get, harmless, post, raw,
+    redeem_body, submission, submit, unclear, until, with,
 };
 
 /// A submission in a session of its own, so that servers can share callers.
@@ -56,6 +56,53 @@ async fn a_review_whose_process_was_killed_is_failed_as_restart_and_its_approval
         second.post(&token, &path, &redeem).await.told(),
         (409, "already_redeemed")
     );
+}
+
+#[tokio::test]
+async fn killed_at_work_no_approval_that_was_told_is_missing_and_none_is_half_there() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    let token = program.token();
+    let mut server = program.serve();
+    // The first allow is opened before it is judged; from then on both events are one transaction.
+    let body = submission(&harmless());
+    let first = server.post(&token, "/v1/reviews", &body).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (address, token) = (server.address, token.clone());
+        tasks.spawn(async move {
+            let head = format!(
+                "POST /v1/reviews HTTP/1.1\r\n{}prefer: wait=30\r\ncontent-type: application/json\r\n",
+                crate::harness::bearer(&token)
+            );
+            let body = submission(&harmless()).to_string();
+            let mut told = Vec::new();
+            loop {
+                let answered = crate::harness::try_call_at(address, &head, &body).await;
+                match answered {
+                    Some(answered) if answered.status == 200 => told.push(answered.id()),
+                    Some(_) | None => return told,
+                }
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.kill();
+    let mut told: BTreeSet<_> = tasks.join_all().await.into_iter().flatten().collect();
+    told.insert(first.id());
+    assert!(told.len() > 8, "it was at work: {}", told.len());
+    let mut record = raw(&folder.database()).await;
+    let open = sqlx::query("SELECT 1 FROM reviews WHERE status <> 'approved'");
+    let open = open.fetch_all(&mut record).await.expect("rows");
+    assert_eq!(open.len(), 0, "opened and ended are one transaction");
+    let all = sqlx::query("SELECT 1 FROM reviews").fetch_all(&mut record);
+    let all = all.await.expect("rows").len();
+    assert_eq!(chain_length(&folder.database()).await, 2 * all);
+    let next = program.serve();
+    for id in told {
+        let there = next.get(&token, &format!("/v1/reviews/{id}")).await;
+        assert_eq!(there.review_status(), "approved");
+    }
 }
 
 #[tokio::test]
@@ -187,7 +234,7 @@ async fn twenty_processes_at_once_keep_one_record_and_one_chain() {
     }
     assert_eq!(spent, 1);
     drop(servers);
-    assert_eq!(crate::harness::chain_length(&folder.database()).await, 401);
+    assert_eq!(chain_length(&folder.database()).await, 401);
 }
 
 async fn session_of(server: &Server, token: &str, id: &str) -> String {

@@ -14,7 +14,7 @@ use super::super::{
     Closing, Ended, Ending, Opened, Opening, RedeemRefusal, Redeemed, Redemption, Scope,
     StoreError, bodies,
 };
-use super::command::{Change, Command, Outcome};
+use super::command::{Change, Command, Outcome, Recording};
 use super::tokens::{NewToken, TokenId};
 use crate::owner::OwnerId;
 
@@ -24,6 +24,10 @@ const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
 /// A review as far as the rules need it.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
+    /// Its number in the database.
+    pub(super) no: i64,
+    /// Which of the batch's new rows it is, where this batch opens it.
+    pub(super) row: Option<usize>,
     pub(super) scope: Scope,
     pub(super) nonce: Nonce,
     pub(super) session_id: Option<String>,
@@ -38,6 +42,8 @@ pub(super) struct Known {
 /// What the database holds of everything a batch touches, carried forward through the batch.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// The highest number of a review.
+    pub(super) last_no: i64,
     pub(super) heads: HashMap<TenantId, Head>,
     pub(super) nonces: HashMap<(Scope, Nonce), (ReviewId, [u8; 32])>,
     pub(super) sessions: HashMap<(TenantId, String), CallerId>,
@@ -48,21 +54,31 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 pub(super) struct Rows<'a> {
     pub(super) sessions: Vec<&'a Opening>,
-    pub(super) opened: Vec<&'a Opening>,
+    pub(super) opened: Vec<OpenedRow<'a>>,
     pub(super) ended: Vec<EndedRow>,
-    pub(super) exhibits: Vec<(ReviewId, &'a str)>,
-    pub(super) redeemed: Vec<&'a Redemption>,
+    /// By the number of their review.
+    pub(super) exhibits: Vec<(i64, &'a str)>,
+    /// The number of the review, and when its approval was spent.
+    pub(super) redeemed: Vec<(i64, Timestamp)>,
     pub(super) events: Vec<EventRow>,
     pub(super) probed_at: Option<i64>,
     pub(super) tokens: Vec<&'a NewToken>,
     pub(super) revoked: Vec<(&'a TokenId, i64)>,
 }
 
+/// A new review.
+#[derive(Debug)]
+pub(super) struct OpenedRow<'a> {
+    pub(super) no: i64,
+    pub(super) opening: &'a Opening,
+    /// Its end, where the same batch ends it.
+    pub(super) end: Option<EndedRow>,
+}
+
 /// What the end of a review changes in its row.
 #[derive(Debug)]
 pub(super) struct EndedRow {
-    pub(super) review_id: ReviewId,
-    pub(super) scope: Scope,
+    pub(super) no: i64,
     pub(super) status: ReviewStatus,
     pub(super) ended_seq: i64,
     pub(super) completed_at: Timestamp,
@@ -103,6 +119,7 @@ impl<'a> Fold<'a> {
     pub(super) fn add(&mut self, command: &'a Command) -> Result<Outcome, StoreError> {
         match command {
             Command::Open(change, _) => self.open(change).map(Outcome::Opened),
+            Command::Record(both, _) => self.record(both).map(Outcome::Opened),
             Command::End(change, _) => self.end(change).map(Outcome::Ended),
             Command::Redeem(change, _) => self.redeem(change).map(Outcome::Redeemed),
             Command::EndAllOf(owner, closing, _) => {
@@ -158,11 +175,36 @@ impl<'a> Fold<'a> {
         self.state
             .nonces
             .insert(question, (id, opening.request_digest));
-        self.state
-            .reviews
-            .insert(id, Known::opened(opening, status));
-        self.rows.opened.push(opening);
+        self.state.last_no += 1;
+        let known = Known {
+            no: self.state.last_no,
+            row: Some(self.rows.opened.len()),
+            scope: opening.scope.clone(),
+            nonce: opening.nonce.clone(),
+            session_id: opening.session_id.clone(),
+            action_digest: opening.action_digest,
+            owner: opening.owner.clone(),
+            status,
+            completed_at: None,
+            expires_at: None,
+            redeemed: None,
+        };
+        self.rows.opened.push(OpenedRow {
+            no: known.no,
+            opening,
+            end: None,
+        });
+        self.state.reviews.insert(id, known);
         Ok(Opened::New)
+    }
+
+    /// Both events, one after the other, in this one transaction; neither, where the opening is refused.
+    fn record(&mut self, both: &'a Recording) -> Result<Opened, StoreError> {
+        let opened = self.open(&both.opening)?;
+        if opened == Opened::New {
+            self.end(&both.ending)?;
+        }
+        Ok(opened)
     }
 
     fn end(&mut self, change: &'a Change<Ending>) -> Result<Ended, StoreError> {
@@ -175,9 +217,10 @@ impl<'a> Fold<'a> {
         if known.status.is_terminal() {
             return Ok(Ended::Before);
         }
+        let no = known.no;
         self.write_end(ending, &change.body)?;
         if let Some(exhibit) = &ending.exhibit {
-            self.rows.exhibits.push((ending.review_id, exhibit));
+            self.rows.exhibits.push((no, exhibit));
         }
         Ok(Ended::Recorded)
     }
@@ -216,19 +259,22 @@ impl<'a> Fold<'a> {
             at: ending.completed_at.as_millisecond(),
             body,
         });
-        if let Some(known) = self.state.reviews.get_mut(&ending.review_id) {
-            known.status = status;
-            known.completed_at = Some(ending.completed_at);
-            known.expires_at = Some(ending.expires_at);
-        }
-        self.rows.ended.push(EndedRow {
-            review_id: ending.review_id,
-            scope: ending.scope.clone(),
+        let known = self.state.reviews.get_mut(&ending.review_id);
+        let known = known.ok_or(StoreError::Corrupt("a review that ends was never opened"))?;
+        known.status = status;
+        known.completed_at = Some(ending.completed_at);
+        known.expires_at = Some(ending.expires_at);
+        let row = EndedRow {
+            no: known.no,
             status,
             ended_seq,
             completed_at: ending.completed_at,
             expires_at: ending.expires_at,
-        });
+        };
+        match known.row.and_then(|row| self.rows.opened.get_mut(row)) {
+            Some(opened) => opened.end = Some(row),
+            None => self.rows.ended.push(row),
+        }
         Ok(())
     }
 
@@ -245,6 +291,7 @@ impl<'a> Fold<'a> {
         }
         follow(Some(known.status), ReviewEvent::Redeemed)?;
         known.redeemed = Some(wanted.at);
+        self.rows.redeemed.push((known.no, wanted.at));
         let (nonce, tenant) = (known.nonce.clone(), known.scope.tenant.clone());
         self.append(&Line {
             tenant: &tenant,
@@ -253,7 +300,6 @@ impl<'a> Fold<'a> {
             at: wanted.at.as_millisecond(),
             body: &change.body,
         });
-        self.rows.redeemed.push(wanted);
         Ok(Redeemed::Spent(nonce))
     }
 
@@ -275,20 +321,6 @@ impl<'a> Fold<'a> {
 }
 
 impl Known {
-    fn opened(opening: &Opening, status: ReviewStatus) -> Self {
-        Self {
-            scope: opening.scope.clone(),
-            nonce: opening.nonce.clone(),
-            session_id: opening.session_id.clone(),
-            action_digest: opening.action_digest,
-            owner: opening.owner.clone(),
-            status,
-            completed_at: None,
-            expires_at: None,
-            redeemed: None,
-        }
-    }
-
     /// Whether the approval, if it is one, can be spent as wanted.
     fn spendable(&self, wanted: &Redemption) -> Result<(), RedeemRefusal> {
         let (ReviewStatus::Approved, Some(given), Some(expires)) =

@@ -19,12 +19,20 @@ pub(super) struct Change<T> {
     pub(super) body: String,
 }
 
+/// A review that is opened and ended at once.
+#[derive(Debug)]
+pub(super) struct Recording {
+    pub(super) opening: Change<Opening>,
+    pub(super) ending: Change<Ending>,
+}
+
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What is asked of the writer.
 #[derive(Debug)]
 pub(super) enum Command {
     Open(Box<Change<Opening>>, Reply<Opened>),
+    Record(Box<Recording>, Reply<Opened>),
     End(Box<Change<Ending>>, Reply<Ended>),
     Redeem(Box<Change<Redemption>>, Reply<Redeemed>),
     EndAllOf(OwnerId, Box<Closing>, Reply<usize>),
@@ -48,6 +56,7 @@ impl Command {
     pub(super) fn opening(&self) -> Option<&Opening> {
         match self {
             Self::Open(change, _) => Some(&change.what),
+            Self::Record(both, _) => Some(&both.opening.what),
             Self::End(..)
             | Self::Redeem(..)
             | Self::EndAllOf(..)
@@ -63,6 +72,7 @@ impl Command {
             Self::End(change, _) => Some((&change.what.scope, change.what.review_id)),
             Self::Redeem(change, _) => Some((&change.what.scope, change.what.review_id)),
             Self::Open(..)
+            | Self::Record(..)
             | Self::EndAllOf(..)
             | Self::Probe(..)
             | Self::AddToken(..)
@@ -75,6 +85,7 @@ impl Command {
         match self {
             Self::EndAllOf(owner, _, _) => Some(owner),
             Self::Open(..)
+            | Self::Record(..)
             | Self::End(..)
             | Self::Redeem(..)
             | Self::Probe(..)
@@ -86,7 +97,9 @@ impl Command {
     /// Tells whoever waits. Nobody may wait any more; the change stands all the same.
     pub(super) fn settle(self, outcome: Result<Outcome, StoreError>) {
         let unsent = match (self, outcome) {
-            (Self::Open(_, reply), Ok(Outcome::Opened(opened))) => reply.send(Ok(opened)).is_err(),
+            (Self::Open(_, reply) | Self::Record(_, reply), Ok(Outcome::Opened(opened))) => {
+                reply.send(Ok(opened)).is_err()
+            }
             (Self::End(_, reply), Ok(Outcome::Ended(ended))) => reply.send(Ok(ended)).is_err(),
             (Self::Redeem(_, reply), Ok(Outcome::Redeemed(redeemed))) => {
                 reply.send(Ok(redeemed)).is_err()
@@ -110,7 +123,7 @@ impl Command {
 
     fn refuse(self, error: StoreError) -> bool {
         match self {
-            Self::Open(_, reply) => reply.send(Err(error)).is_err(),
+            Self::Open(_, reply) | Self::Record(_, reply) => reply.send(Err(error)).is_err(),
             Self::End(_, reply) => reply.send(Err(error)).is_err(),
             Self::Redeem(_, reply) => reply.send(Err(error)).is_err(),
             Self::EndAllOf(_, _, reply) => reply.send(Err(error)).is_err(),

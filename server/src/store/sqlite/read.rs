@@ -44,7 +44,7 @@ pub(super) async fn page(
     query
         .push(", q.question FROM reviews r ")
         .push(index(page.status))
-        .push(" CROSS JOIN review_requests q ON q.review_id = r.review_id")
+        .push(" CROSS JOIN review_requests q ON q.review_no = r.review_no")
         .push(ENDED_BY)
         .push(" WHERE r.tenant_id = ")
         .push_bind(scope.tenant.as_str())

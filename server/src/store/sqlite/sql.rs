@@ -1,17 +1,19 @@
-//! A batch as SQL: one text that reads what the rules need, one that writes the rows and commits.
+//! A batch as SQL, first half: one text that opens the transaction and reads what the rules need (`rows.rs` writes).
 //!
 //! Apart from the rules. Two texts, because each one is a hop to SQLite's thread and back, and latency is made of
-//! hops. Invariant: whatever comes from outside is bound, never spelled into the text.
+//! hops. Invariants: whatever comes from outside is bound, never spelled into the text; lists are as long as [`shape`]
+//! says, so that few texts come back often and SQLite keeps them prepared.
 
 use jiff::Timestamp;
-use protocol::{ActionDigest, CallerId, Nonce, ReviewId, ReviewStatus, TenantId};
+use protocol::{ActionDigest, CallerId, Canonical, Nonce, ReviewId, ReviewStatus, TenantId};
+use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 use uuid::Uuid;
 
 use super::super::chain::Head;
 use super::super::{Scope, StoreError};
-use super::batch::{EndedRow, EventRow, Known, Rows, State};
+use super::batch::{Known, State};
 use super::command::Command;
 use crate::owner::OwnerId;
 
@@ -19,10 +21,11 @@ use crate::owner::OwnerId;
 pub(super) fn begin(commands: &[Command], tenant: &TenantId) -> QueryBuilder<Sqlite> {
     // IMMEDIATE takes the write lock first, so that what is read here stays true until the commit.
     let mut sql = QueryBuilder::new(
-        "BEGIN IMMEDIATE; SELECT 'head', seq, hash FROM review_events WHERE tenant_id = ",
+        "BEGIN IMMEDIATE; SELECT 'head', (SELECT max(review_no) FROM reviews), head.seq, head.hash FROM (SELECT 1) \
+         LEFT JOIN (SELECT seq, hash FROM review_events WHERE tenant_id = ",
     );
     sql.push_bind(tenant.as_str())
-        .push(" ORDER BY seq DESC LIMIT 1");
+        .push(" ORDER BY seq DESC LIMIT 1) head");
     push_nonces(&mut sql, commands);
     push_sessions(&mut sql, commands);
     push_reviews(&mut sql, commands);
@@ -37,16 +40,42 @@ fn push_nonces(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
     if openings.is_empty() {
         return;
     }
-    sql.push("; WITH asked (tenant, caller, nonce) AS (");
-    sql.push_values(openings, |mut row, opening| {
-        row.push_bind(opening.scope.tenant.as_str())
-            .push_bind(opening.scope.caller.as_str())
-            .push_bind(opening.nonce.as_str());
+    sql.push("; WITH asked (key) AS (");
+    push_asked(sql, &openings, |row, opening| {
+        row.push_bind(nonce_key(&opening.scope, &opening.nonce));
     });
     sql.push(
         ") SELECT 'nonce', r.tenant_id, r.caller, r.nonce, r.review_id, r.request_digest FROM asked CROSS JOIN reviews r \
-         ON r.tenant_id = asked.tenant AND r.caller = asked.caller AND r.nonce = asked.nonce",
+         ON r.nonce_key = asked.key",
     );
+}
+
+/// `asked` as VALUES, the last one repeated up to a [`shape`]: asking twice finds the same.
+fn push_asked<T>(
+    sql: &mut QueryBuilder<Sqlite>,
+    asked: &[T],
+    mut bind: impl FnMut(&mut Separated<'_, Sqlite, &'static str>, &T),
+) {
+    let last = asked.last().into_iter().cycle();
+    let padded = asked.iter().chain(last).take(shape(asked.len()));
+    sql.push_values(padded, |mut row, one| bind(&mut row, one));
+}
+
+/// How many rows a statement for `count` of them has.
+pub(super) fn shape(count: usize) -> usize {
+    const SHAPES: [usize; 10] = [1, 2, 4, 8, 16, 32, 48, 64, 96, 128];
+    let found = SHAPES.into_iter().find(|shape| *shape >= count);
+    found.unwrap_or(count)
+}
+
+/// What a question is found by: 128 bits of a hash over who asked and the nonce.
+pub(super) fn nonce_key(scope: &Scope, nonce: &Nonce) -> Vec<u8> {
+    let mut bytes = Canonical::new("auto-review nonce v1");
+    bytes
+        .text(scope.tenant.as_str())
+        .text(scope.caller.as_str())
+        .text(nonce.as_str());
+    bytes.sha256()[..16].to_vec()
 }
 
 fn push_sessions(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
@@ -66,8 +95,9 @@ fn push_sessions(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
         return;
     }
     sql.push("; WITH asked (tenant, session) AS (");
-    sql.push_values(named, |mut row, (tenant, session)| {
-        row.push_bind(tenant).push_bind(session);
+    push_asked(sql, &named, |row, (tenant, session)| {
+        row.push_bind((*tenant).to_owned())
+            .push_bind((*session).to_owned());
     });
     sql.push(
         ") SELECT 'session', s.tenant_id, s.session_id, s.caller FROM asked CROSS JOIN sessions s \
@@ -77,14 +107,14 @@ fn push_sessions(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
 
 fn push_reviews(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
     const COLUMNS: &str = "SELECT 'review', r.review_id, r.tenant_id, r.caller, r.nonce, r.session_id, r.action_digest, \
-                           r.owner, r.status, r.completed_at, r.expires_at, r.redeemed_at FROM ";
+                           r.owner, r.status, r.completed_at, r.expires_at, r.redeemed_at, r.review_no FROM ";
     let ids: Vec<_> = commands.iter().filter_map(Command::touches).collect();
     if !ids.is_empty() {
         sql.push("; WITH asked (tenant, caller, id) AS (");
-        sql.push_values(ids, |mut row, (scope, id)| {
-            row.push_bind(scope.tenant.as_str())
-                .push_bind(scope.caller.as_str())
-                .push_bind(bytes(id));
+        push_asked(sql, &ids, |row, (scope, id)| {
+            row.push_bind(scope.tenant.as_str().to_owned())
+                .push_bind(scope.caller.as_str().to_owned())
+                .push_bind(bytes(*id));
         });
         sql.push(") ").push(COLUMNS).push(
             "asked CROSS JOIN reviews r ON r.tenant_id = asked.tenant AND r.caller = asked.caller \
@@ -112,11 +142,11 @@ pub(super) fn state(rows: &[SqliteRow], tenant: &TenantId) -> Result<State, Stor
 fn read_row(state: &mut State, row: &SqliteRow, tenant: &TenantId) -> Result<(), sqlx::Error> {
     match row.try_get::<&str, _>(0)? {
         "head" => {
-            let head = Head {
-                seq: row.try_get(1)?,
-                hash: array(row.try_get(2)?)?,
-            };
-            state.heads.insert(tenant.clone(), head);
+            state.last_no = row.try_get::<Option<i64>, _>(1)?.unwrap_or(0);
+            if let Some(seq) = row.try_get(2)? {
+                let hash = array(row.try_get(3)?)?;
+                state.heads.insert(tenant.clone(), Head { seq, hash });
+            }
         }
         "nonce" => {
             let question = (scope(row, 1, tenant)?, nonce(row.try_get(3)?)?);
@@ -131,6 +161,8 @@ fn read_row(state: &mut State, row: &SqliteRow, tenant: &TenantId) -> Result<(),
         }
         _review => {
             let known = Known {
+                no: row.try_get(12)?,
+                row: None,
                 scope: scope(row, 2, tenant)?,
                 nonce: nonce(row.try_get(4)?)?,
                 session_id: row.try_get(5)?,
@@ -145,140 +177,6 @@ fn read_row(state: &mut State, row: &SqliteRow, tenant: &TenantId) -> Result<(),
         }
     }
     Ok(())
-}
-
-/// Writes `rows` and commits.
-pub(super) fn write(rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("");
-    push_opened(&mut sql, rows);
-    push_ended(&mut sql, &rows.ended);
-    if !rows.exhibits.is_empty() {
-        sql.push("INSERT OR ROLLBACK INTO review_exhibits (review_id, exhibit) ");
-        sql.push_values(&rows.exhibits, |mut row, (id, exhibit)| {
-            row.push_bind(bytes(*id)).push_bind(*exhibit);
-        });
-        sql.push("; ");
-    }
-    for spent in &rows.redeemed {
-        sql.push("UPDATE OR ROLLBACK reviews SET redeemed_at = ")
-            .push_bind(spent.at.as_millisecond())
-            .push(" WHERE tenant_id = ")
-            .push_bind(spent.scope.tenant.as_str())
-            .push(" AND caller = ")
-            .push_bind(spent.scope.caller.as_str())
-            .push(" AND review_id = ")
-            .push_bind(bytes(spent.review_id))
-            .push("; ");
-    }
-    push_events(&mut sql, &rows.events);
-    push_rest(&mut sql, rows);
-    sql.push("COMMIT");
-    sql
-}
-
-fn push_opened(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
-    if !rows.sessions.is_empty() {
-        sql.push("INSERT OR ROLLBACK INTO sessions (tenant_id, session_id, caller, opened_at) ");
-        sql.push_values(&rows.sessions, |mut row, opening| {
-            row.push_bind(opening.scope.tenant.as_str())
-                .push_bind(opening.session_id.as_deref())
-                .push_bind(opening.scope.caller.as_str())
-                .push_bind(opening.created_at.as_millisecond());
-        });
-        sql.push("; ");
-    }
-    if rows.opened.is_empty() {
-        return;
-    }
-    sql.push(
-        "INSERT OR ROLLBACK INTO reviews (review_id, tenant_id, caller, nonce, request_digest, session_id, action_digest, \
-         policy_revision, owner, status, created_at, deadline_at) ",
-    );
-    sql.push_values(&rows.opened, |mut row, opening| {
-        row.push_bind(bytes(opening.review_id))
-            .push_bind(opening.scope.tenant.as_str())
-            .push_bind(opening.scope.caller.as_str())
-            .push_bind(opening.nonce.as_str())
-            .push_bind(opening.request_digest.as_slice())
-            .push_bind(opening.session_id.as_deref())
-            .push_bind(opening.action_digest.to_string())
-            .push_bind(opening.policy_revision.as_str())
-            .push_bind(opening.owner.to_stored())
-            .push("'reviewing'")
-            .push_bind(opening.created_at.as_millisecond())
-            .push_bind(opening.deadline_at.as_millisecond());
-    });
-    sql.push("; INSERT OR ROLLBACK INTO review_requests (review_id, question, context) ");
-    sql.push_values(&rows.opened, |mut row, opening| {
-        row.push_bind(bytes(opening.review_id))
-            .push_bind(opening.question.as_str())
-            .push_bind(opening.context.as_str());
-    });
-    sql.push("; ");
-}
-
-fn push_ended(sql: &mut QueryBuilder<Sqlite>, ended: &[EndedRow]) {
-    if ended.is_empty() {
-        return;
-    }
-    sql.push("WITH ended (tenant, caller, id, status, seq, completed, expires) AS (");
-    sql.push_values(ended, |mut row, end| {
-        row.push_bind(end.scope.tenant.as_str())
-            .push_bind(end.scope.caller.as_str())
-            .push_bind(bytes(end.review_id))
-            .push_bind(end.status.as_str())
-            .push_bind(end.ended_seq)
-            .push_bind(end.completed_at.as_millisecond())
-            .push_bind(end.expires_at.as_millisecond());
-    });
-    sql.push(
-        ") UPDATE OR ROLLBACK reviews SET status = ended.status, ended_seq = ended.seq, completed_at = ended.completed, \
-         expires_at = ended.expires FROM ended WHERE reviews.tenant_id = ended.tenant AND reviews.caller = ended.caller \
-         AND reviews.review_id = ended.id; ",
-    );
-}
-
-fn push_events(sql: &mut QueryBuilder<Sqlite>, events: &[EventRow]) {
-    if events.is_empty() {
-        return;
-    }
-    sql.push(
-        "INSERT OR ROLLBACK INTO review_events (tenant_id, seq, review_id, kind, at, body, hash) ",
-    );
-    sql.push_values(events, |mut row, line| {
-        row.push_bind(line.tenant.as_str())
-            .push_bind(line.head.seq)
-            .push_bind(bytes(line.review_id))
-            .push_bind(line.event.as_str())
-            .push_bind(line.at)
-            .push_bind(line.body.as_str())
-            .push_bind(line.head.hash.as_slice());
-    });
-    sql.push("; ");
-}
-
-fn push_rest(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
-    if let Some(at) = rows.probed_at {
-        sql.push("UPDATE probe SET at = ").push_bind(at).push("; ");
-    }
-    if !rows.tokens.is_empty() {
-        sql.push("INSERT OR ROLLBACK INTO tokens (token_id, tenant_id, name, hash, created_at) ");
-        sql.push_values(&rows.tokens, |mut row, token| {
-            row.push_bind(token.id.as_str())
-                .push_bind(token.tenant.as_str())
-                .push_bind(token.name.as_str())
-                .push_bind(token.hash.as_slice())
-                .push_bind(token.created_at.as_millisecond());
-        });
-        sql.push("; ");
-    }
-    for (id, at) in &rows.revoked {
-        sql.push("UPDATE tokens SET revoked_at = ")
-            .push_bind(*at)
-            .push(" WHERE revoked_at IS NULL AND token_id = ")
-            .push_bind(id.as_str())
-            .push("; ");
-    }
 }
 
 pub(super) fn bytes(id: ReviewId) -> Vec<u8> {

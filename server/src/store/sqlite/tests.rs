@@ -66,6 +66,9 @@ keeps_the_contract! {
     a_nonce_names_one_question
     a_session_belongs_to_the_caller_that_opened_it
     a_review_ends_once
+    a_review_decided_as_it_came_in_is_opened_and_ended_at_once
+    what_may_not_be_opened_is_not_ended_either
+    an_owner_s_reviews_are_closed_however_many
     an_approval_is_spent_once_by_its_caller_for_its_action_in_time
     of_many_who_spend_at_once_one_does
     an_owner_s_reviews_are_closed_and_no_other_s
@@ -278,16 +281,19 @@ async fn many_changes_at_once_all_get_their_own_answer() {
     let path = folder.path("db");
     let store = std::sync::Arc::new(SqliteStore::open(&path).await.expect("a store"));
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..500 {
+    for number in 0..500 {
         let store = std::sync::Arc::clone(&store);
         tasks.spawn(async move {
             let opening = opening();
             let review_id = opening.review_id;
-            assert_eq!(store.open(opening).await.expect("opened"), Opened::New);
-            store
-                .end(ending(review_id, approved()))
-                .await
-                .expect("ended");
+            let end = ending(review_id, approved());
+            if number % 2 == 0 {
+                let opened = store.record(opening, end).await;
+                assert_eq!(opened.expect("recorded"), Opened::New);
+            } else {
+                assert_eq!(store.open(opening).await.expect("opened"), Opened::New);
+                store.end(end).await.expect("ended");
+            }
             let recorded = store.review(&scope(1), review_id).await.expect("read");
             assert!(recorded.expect("a review").end.is_some());
         });

@@ -6,24 +6,23 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use protocol::TenantId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::super::StoreError;
 use super::batch::Fold;
 use super::command::{Command, Outcome};
-use super::{beside, sql};
+use super::{beside, checkpoint, rows, sql};
 
 /// The most changes in one transaction: enough to share a sync, few enough to answer soon.
-const BATCH: usize = 128;
+pub(super) const BATCH: usize = 128;
 /// How often a transaction that found the database locked is begun; each time SQLite waits its busy timeout.
 const ATTEMPTS: usize = 3;
-/// Batches up to this many changes have shapes that come back, so their statements are kept.
-const KEPT_SHAPES: usize = 2;
 
 /// The one writer of this process.
 #[derive(Debug)]
@@ -32,6 +31,9 @@ pub(super) struct Writer {
     options: SqliteConnectOptions,
     path: PathBuf,
     files: Option<Identity>,
+    /// Told when the log has grown long.
+    long: Arc<Notify>,
+    changes: usize,
     tenant: TenantId,
 }
 
@@ -44,12 +46,15 @@ impl Writer {
         connection: SqliteConnection,
         options: SqliteConnectOptions,
         path: PathBuf,
+        long: Arc<Notify>,
     ) -> Self {
         let mut writer = Self {
             connection: Some(connection),
             options,
             path,
             files: None,
+            long,
+            changes: 0,
             tenant: TenantId::default(),
         };
         writer.files = writer.identity();
@@ -125,6 +130,11 @@ impl Writer {
         };
         // Frames synced into a file that has no name any more are on no disk that a restart would read.
         self.still_the_database()?;
+        self.changes += batch.len();
+        if self.changes >= checkpoint::EVERY {
+            self.changes = 0;
+            self.long.notify_one();
+        }
         Ok(outcomes)
     }
 
@@ -185,17 +195,18 @@ async fn transact_on(
     batch: &[Command],
     tenant: &TenantId,
 ) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
-    let keep = batch.len() <= KEPT_SHAPES;
+    // Statements come in few shapes and are kept prepared; only what recovery closes may be of any size.
+    let keep = batch.iter().all(|command| command.closes().is_none());
     let mut begin = sql::begin(batch, tenant);
-    let rows = begin
+    let read = begin
         .build()
         .persistent(keep)
         .fetch_all(&mut *connection)
         .await;
-    let state = sql::state(&rows?, tenant)?;
+    let state = sql::state(&read?, tenant)?;
     let mut fold = Fold::new(state);
     let outcomes = batch.iter().map(|command| fold.add(command)).collect();
-    let mut write = sql::write(&fold.into_rows());
+    let mut write = rows::write(&fold.into_rows());
     let written = write.build().persistent(keep).execute(connection).await;
     written?;
     Ok(outcomes)
