@@ -40,14 +40,14 @@ fn case(line: &str) -> Option<(Vec<String>, Escalation)> {
     let value: Value = serde_json::from_str(line).ok()?;
     let words: Vec<String> = serde_json::from_value(value.get("command")?.clone()).ok()?;
     let action: Action = serde_json::from_value(json!({
-        "tool": "exec_command", "command": words, "cwd": "/home/u/work/app", "sandbox_permissions": "require_escalated",
+        "tool": "exec_command", "command": words, "cwd": "/home/u/code/app", "sandbox_permissions": "require_escalated",
     }))
     .ok()?;
     let body: SubmitReview = serde_json::from_value(json!({
         "version": 1,
         "client": { "name": "example", "version": "1", "channel": "adapter" },
         "environment": {
-            "host": "box", "user": "u", "cwd": "/home/u/work/app", "workspace_roots": ["/home/u/work/app"],
+            "host": "box", "user": "u", "cwd": "/home/u/code/app", "workspace_roots": ["/home/u/code/app"],
             "sandbox_mode": "workspace-write", "approval_policy": "on-request",
         },
         "action_digest": action.digest(),

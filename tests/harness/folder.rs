@@ -6,9 +6,27 @@ use std::path::{Path, PathBuf};
 
 use crate::programs::target_folder;
 
+/// Folders from the root that the walls cover, that others may not enter, or that the built-in reviewer takes for the
+/// machine's own: beside them its verdicts are other ones than beside a person's work.
+const NOT_PLAIN: [&str; 9] = [
+    "/dev", "/opt", "/root", "/run", "/srv", "/sys", "/tmp", "/usr", "/var",
+];
+
+/// Where throw-away folders are made: beside the programs under test, or in a home folder where those lie in no plain
+/// place.
+fn plain_parent() -> PathBuf {
+    let beside = target_folder();
+    if !NOT_PLAIN.iter().any(|folder| beside.starts_with(folder)) {
+        return beside.join("end-to-end");
+    }
+    let home = std::env::home_dir().filter(|home| home.starts_with("/home"));
+    home.unwrap_or_else(|| PathBuf::from("/home"))
+        .join("auto-review-end-to-end")
+}
+
 /// A folder of this test's own, removed when it is dropped.
 ///
-/// It lies beside the programs under test and not in `/tmp`, because the walls put another folder there: what a
+/// It lies beside the programs under test (see [`plain_parent`]) and not in `/tmp`, because the walls put another folder there: what a
 /// command cannot see in `/tmp` would prove nothing.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
@@ -20,8 +38,7 @@ impl Folder {
     /// The target folder cannot be written.
     #[must_use]
     pub fn new() -> Self {
-        let parent = target_folder().join("end-to-end");
-        Self::inside(&parent)
+        Self::inside(&plain_parent())
     }
 
     /// Makes one in the shared `/tmp`.

@@ -18,7 +18,7 @@ fn action(action: Value) -> Verdict {
 
 fn run(script: &str, permissions: &str) -> Verdict {
     action(
-        json!({ "tool": "exec_command", "command": ["bash", "-c", script], "cwd": "/home/u/work/app", "sandbox_permissions": permissions }),
+        json!({ "tool": "exec_command", "command": ["bash", "-c", script], "cwd": "/home/u/code/app", "sandbox_permissions": permissions }),
     )
 }
 
@@ -73,7 +73,7 @@ fn without_walls_nothing_is_allowed() {
 #[test]
 fn a_command_with_a_terminal_or_an_input_of_its_own_is_not_allowed() {
     let with = |field: &str, value: Value| {
-        let mut action = json!({ "tool": "exec_command", "command": ["ls"], "cwd": "/home/u/work/app", "sandbox_permissions": "require_escalated" });
+        let mut action = json!({ "tool": "exec_command", "command": ["ls"], "cwd": "/home/u/code/app", "sandbox_permissions": "require_escalated" });
         action[field] = value;
         judge(json!({ "action": action }))
     };
@@ -92,7 +92,7 @@ fn a_command_with_a_terminal_or_an_input_of_its_own_is_not_allowed() {
 fn added_permissions_are_judged_with_the_command() {
     let with = |permissions: Value| {
         action(
-            json!({ "tool": "exec_command", "command": ["mkdir", "/data/x"], "cwd": "/home/u/work/app", "sandbox_permissions": "with_additional_permissions", "additional_permissions": permissions }),
+            json!({ "tool": "exec_command", "command": ["mkdir", "/data/x"], "cwd": "/home/u/code/app", "sandbox_permissions": "with_additional_permissions", "additional_permissions": permissions }),
         )
     };
     assert_eq!(
@@ -125,12 +125,12 @@ fn a_neighbour_of_a_workspace_among_temporary_files_is_somebodys() {
         Rule::RemovesTreeOutside
     );
     assert_eq!(at("/tmp/demo/work", "/tmp/demo"), Rule::RemovesRoot);
-    assert_eq!(at("/home/u/work/app", "/tmp/x"), Rule::RemovesTemporary);
+    assert_eq!(at("/home/u/code/app", "/tmp/x"), Rule::RemovesTemporary);
     assert_eq!(
-        at("/home/u/work/app", "/home/u/old"),
+        at("/home/u/code/app", "/home/u/old"),
         Rule::RemovesTreeOutside
     );
-    assert_eq!(at("/home/u/work/app", "src"), Rule::RemovesWorkspaceTree);
+    assert_eq!(at("/home/u/code/app", "src"), Rule::RemovesWorkspaceTree);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn the_home_is_the_environments_where_it_says_so() {
 #[test]
 fn a_patch_is_judged_by_the_files_it_names_and_those_in_its_text() {
     let patch = |files: &[&str], text: &str| {
-        action(json!({ "tool": "apply_patch", "cwd": "/home/u/work/app", "files": files, "patch": text })).rule()
+        action(json!({ "tool": "apply_patch", "cwd": "/home/u/code/app", "files": files, "patch": text })).rule()
     };
     assert_eq!(
         patch(&["/home/u/.bashrc"], "*** Update File: /home/u/.bashrc\n"),
@@ -156,35 +156,35 @@ fn a_patch_is_judged_by_the_files_it_names_and_those_in_its_text() {
     );
     assert_eq!(
         patch(
-            &["/home/u/work/app/a"],
+            &["/home/u/code/app/a"],
             "*** Add File: ../../.ssh/authorized_keys\n"
         ),
         Rule::Persistence
     );
     assert_eq!(
-        patch(&["/home/u/work/app/a"], "--- a/x\n+++ /etc/sudoers.d/x\n"),
+        patch(&["/home/u/code/app/a"], "--- a/x\n+++ /etc/sudoers.d/x\n"),
         Rule::WeakensProtection
     );
     assert_eq!(
         patch(
-            &["/home/u/work/app/a"],
+            &["/home/u/code/app/a"],
             "*** Move to: /home/u/.codex/config.toml\n"
         ),
         Rule::TampersReviewer
     );
     assert_eq!(
-        patch(&["/home/u/work/app/.git/hooks/pre-commit"], ""),
+        patch(&["/home/u/code/app/.git/hooks/pre-commit"], ""),
         Rule::WritesSettings
     );
     assert_eq!(
         patch(
-            &["/home/u/work/lib/a"],
-            "*** Update File: /home/u/work/lib/a\n"
+            &["/home/u/code/lib/a"],
+            "*** Update File: /home/u/code/lib/a\n"
         ),
         Rule::WritesOutside
     );
     assert_eq!(
-        patch(&["/home/u/work/app/a"], "*** Update File: a\n"),
+        patch(&["/home/u/code/app/a"], "*** Update File: a\n"),
         Rule::NothingKnown
     );
 }

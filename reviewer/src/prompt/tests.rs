@@ -41,7 +41,7 @@ fn the_layout_is_this() {
     One action waits for your judgement. The sections below are as your instructions describe them.
 
     ⟦surroundings⟧
-    {"client":"test","channel":"adapter","host":"box","user":"u","cwd":"/home/u/work/app","workspace_roots":["/home/u/work/app"],"sandbox_mode":"workspace-write","approval_policy":"on-request","denied_reads":[]}
+    {"client":"test","channel":"adapter","host":"box","user":"u","cwd":"/home/u/code/app","workspace_roots":["/home/u/code/app"],"sandbox_mode":"workspace-write","approval_policy":"on-request","denied_reads":[]}
     ⟦/surroundings⟧
 
     ⟦user_words⟧

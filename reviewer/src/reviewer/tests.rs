@@ -18,12 +18,12 @@ pub(crate) fn escalation(fields: Value) -> Escalation {
         "environment": {
             "host": "box",
             "user": "u",
-            "cwd": "/home/u/work/app",
-            "workspace_roots": ["/home/u/work/app"],
+            "cwd": "/home/u/code/app",
+            "workspace_roots": ["/home/u/code/app"],
             "sandbox_mode": "workspace-write",
             "approval_policy": "on-request",
         },
-        "action": { "tool": "exec_command", "command": ["make"], "cwd": "/home/u/work/app", "sandbox_permissions": "require_escalated" },
+        "action": { "tool": "exec_command", "command": ["make"], "cwd": "/home/u/code/app", "sandbox_permissions": "require_escalated" },
         "trigger": { "kind": "escalation_requested" },
     });
     for (key, value) in fields.as_object().expect("fields") {

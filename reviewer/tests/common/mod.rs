@@ -10,12 +10,12 @@ pub(crate) fn command(words: &[String]) -> Value {
     json!({
         "tool": "exec_command",
         "command": words,
-        "cwd": "/home/u/work/app",
+        "cwd": "/home/u/code/app",
         "sandbox_permissions": "require_escalated",
     })
 }
 
-/// An escalation for `action`, by a user `u` whose workspace is `/home/u/work/app`.
+/// An escalation for `action`, by a user `u` whose workspace is `/home/u/code/app`.
 pub(crate) fn escalation(action: Value) -> Escalation {
     with_transcript(action, &json!({ "complete": true, "entries": [] }))
 }
@@ -29,8 +29,8 @@ pub(crate) fn with_transcript(action: Value, transcript: &Value) -> Escalation {
         "environment": {
             "host": "box",
             "user": "u",
-            "cwd": "/home/u/work/app",
-            "workspace_roots": ["/home/u/work/app"],
+            "cwd": "/home/u/code/app",
+            "workspace_roots": ["/home/u/code/app"],
             "sandbox_mode": "workspace-write",
             "approval_policy": "on-request",
         },
