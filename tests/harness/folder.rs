@@ -26,7 +26,7 @@ fn plain_parent() -> PathBuf {
 
 /// A folder of this test's own, removed when it is dropped.
 ///
-/// It lies beside the programs under test (see [`plain_parent`]) and not in `/tmp`, because the walls put another folder there: what a
+/// It lies beside the programs under test (or in a home folder) and not in `/tmp`, because the walls put another folder there: what a
 /// command cannot see in `/tmp` would prove nothing.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
