@@ -142,10 +142,11 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    let lines = text
+    let paragraphs = text
         .trim_start_matches("error: ")
-        .lines()
-        .filter(|line| !line.trim().is_empty());
-    say(&lines.map(str::trim).collect::<Vec<_>>().join("\nhint: "));
+        .split("\n\n")
+        .filter(|text| !text.trim().is_empty());
+    let lines = paragraphs.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+    say(&lines.collect::<Vec<_>>().join("\nhint: "));
     ExitCode::from(RUNNER_FAILED)
 }
