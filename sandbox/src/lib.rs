@@ -37,6 +37,7 @@ mod sys;
 mod terminal;
 mod user_namespace;
 mod walk;
+mod watch;
 
 pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
 pub use confinement::{Confinement, RanAs};
@@ -50,5 +51,5 @@ pub use policy::{
     Reason, Rule, Ruling, SandboxPolicy,
 };
 pub use probe::{Probe, probe};
-pub use seccomp::{Filter, FilterError};
+pub use seccomp::{Filter, FilterError, Observing};
 pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage};
