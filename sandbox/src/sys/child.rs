@@ -109,24 +109,6 @@ pub(crate) fn with_descriptor<T>(
     using(unsafe { BorrowedFd::borrow_raw(descriptor) })
 }
 
-/// Runs `using` on `count` descriptors, at most 64, with numbers from `first` on that earlier steps opened.
-pub(crate) fn with_descriptors<T>(
-    first: RawFd,
-    count: usize,
-    using: impl FnOnce(&[BorrowedFd<'_>]) -> Result<T, Errno>,
-) -> Result<T, Errno> {
-    if first < 0 {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: as in `with_descriptor`; places beyond `count` repeat the first and are not given on.
-    let mut descriptors = [unsafe { BorrowedFd::borrow_raw(first) }; 64];
-    for (number, descriptor) in (first..).zip(descriptors.iter_mut().take(count)) {
-        // SAFETY: as in `with_descriptor`.
-        *descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-    }
-    using(descriptors.get(..count).ok_or(Errno::INVAL)?)
-}
-
 /// Every signal back to its default: what the parent ignores or handles is not the command's business.
 pub(crate) fn reset_signals() {
     // The kernel's sigaction: handler, flags, restorer, mask; all zero is the default action.
