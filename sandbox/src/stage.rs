@@ -7,13 +7,13 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
+use crate::ahead;
 use crate::command::Identity;
 use crate::prepare::{Act, Confine, Make, Mount, Prepared, READ_ONLY, Reach, Slot};
 use crate::record;
@@ -27,7 +27,6 @@ const PROGRAM: RawFd = 5;
 
 /// Everything from the first step to the init's exec.
 pub(crate) fn run(prepared: &Prepared) -> Ended {
-    child::reset_signals();
     let mask = rustix::process::umask(Mode::empty());
     for (place, step) in prepared.steps.iter().enumerate() {
         if let Err(error) = act(&step.act, prepared) {
@@ -105,7 +104,12 @@ fn act(act: &Act, prepared: &Prepared) -> Result<(), Errno> {
         Act::Mount(act) => mount(act, prepared),
         Act::Make(act) => make(act),
         Act::Confine(act) => confine(act),
-        Act::AwaitGo => child::with_descriptor(prepared.go, await_go),
+        Act::AwaitGo => {
+            let [go, runner] = prepared.told_by;
+            child::with_descriptor(go, |go| {
+                child::with_descriptor(runner, |runner| ahead::await_go(go, runner))
+            })
+        }
         Act::WorkIn { path, identity } => {
             let directory = open_same(path, *identity)?;
             rustix::process::fchdir(&directory)
@@ -201,7 +205,6 @@ fn make(act: &Make) -> Result<(), Errno> {
 fn confine(act: &Confine) -> Result<(), Errno> {
     match act {
         Confine::NewKeyring => child::new_keyring(),
-        Confine::LoopbackUp => child::loopback_up(),
         Confine::NoCoreFiles => {
             let none = Rlimit {
                 current: Some(0),
@@ -269,30 +272,6 @@ fn make_file(path: &CStr, content: &[u8], mode: u32) -> Result<(), Errno> {
         left = left.get(written..).unwrap_or_default();
     }
     Ok(())
-}
-
-/// Longer than any parent that lives takes to write two lines; one that died while another start held the pipe's end
-/// would else never be noticed.
-const GO_WITHIN: Timespec = Timespec {
-    tv_sec: 20,
-    tv_nsec: 0,
-};
-
-fn await_go(go: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut watched = [PollFd::from_borrowed_fd(go, PollFlags::IN)];
-    if rustix::event::poll(&mut watched, Some(&GO_WITHIN))? == 0 {
-        return Err(Errno::TIMEDOUT);
-    }
-    let mut byte = [0];
-    loop {
-        match rustix::io::read(go, &mut byte) {
-            Ok(1) => return Ok(()),
-            // The parent gave up or is gone.
-            Ok(_) => return Err(Errno::CANCELED),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 fn landlock(ruleset: &child::Ruleset, rules: &[(std::ffi::CString, u64)]) -> Result<(), Errno> {

@@ -100,7 +100,6 @@ pub(crate) enum Make {
 #[derive(Debug)]
 pub(crate) enum Confine {
     NewKeyring,
-    LoopbackUp,
     NoCoreFiles,
     NoPrivilegesByExec,
     /// Another user, without any further group.
@@ -136,7 +135,6 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
         Act::Confine(Confine::User { .. }) => Some(Wall::UserMapping),
         Act::Confine(
             Confine::NewKeyring
-            | Confine::LoopbackUp
             | Confine::NoCoreFiles
             | Confine::NoPrivilegesByExec
             | Confine::Capabilities { .. },
