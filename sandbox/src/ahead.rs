@@ -8,21 +8,22 @@
 //! opens, closes and changes nothing of this process.
 
 use std::io::{self, PipeWriter, Write as _};
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use crate::error::SandboxError;
-use crate::plan::{self, Namespace};
+use crate::mounts::Operation;
+use crate::plan::{self, Identity, Namespace, Plan};
 use crate::policy::Network;
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, Step, early, step_failed};
 use crate::record::Started;
 use crate::sys::child;
 use crate::sys::clone::{Descriptors, Ended, Sharing};
-use crate::{probe, stage};
+use crate::{probe, stage, user_namespace};
 
 /// A number above all that a start uses.
 const HIGH: RawFd = 320;
@@ -41,6 +42,8 @@ const PATIENCE: Timespec = Timespec {
 pub struct Ahead {
     /// `None` once it has become a command's init.
     process: Option<Sharing<Crib>>,
+    identity: Identity,
+    staged: Staged,
     go: PipeWriter,
     go_end: OwnedFd,
     runner: OwnedFd,
@@ -50,21 +53,41 @@ pub struct Ahead {
 #[derive(Debug)]
 pub(crate) struct Crib {
     namespaces: libc::c_int,
-    runner: RawFd,
-    go: RawFd,
+    early: Vec<Step>,
+    /// The ends by which it is told to go on and by which the end of this process shows.
+    told_by: [RawFd; 2],
     prepared: OnceLock<Prepared>,
-    /// Why it ended before it had steps: an errno, and at what.
+    /// Why it ended before it had its command's steps: an errno, and at what.
     failed: AtomicI32,
-    failed_at: AtomicI32,
+    failed_at: AtomicUsize,
+}
+
+/// Whether what every confined command has is made early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Staged {
+    Yes,
+    No,
+}
+
+impl Staged {
+    fn of(plan: &Plan) -> Self {
+        if plan.operations().contains(&Operation::Devices) {
+            Self::Yes
+        } else {
+            Self::No
+        }
+    }
 }
 
 /// What a waiting process is told.
 const GO: u8 = 1;
 const LEAVE: u8 = 0;
 
-const AT_NAMESPACES: i32 = 1;
-const AT_LOOPBACK: i32 = 2;
-const AT_DESCRIPTORS: i32 = 3;
+const AT_NAMESPACES: usize = 1;
+const AT_LOOPBACK: usize = 2;
+const AT_DESCRIPTORS: usize = 3;
+/// And from here on at an early step.
+const AT_STEPS: usize = 4;
 
 impl Ahead {
     /// Begins for a confined command with `network`. A plan that turns out to need other namespaces gets a new process.
@@ -72,10 +95,20 @@ impl Ahead {
     /// # Errors
     /// The host makes no user namespace for this user: [`SandboxError::Unsupported`] says why.
     pub fn begin(network: Network) -> Result<Self, SandboxError> {
-        Self::within(&plan::confined_namespaces(network))
+        let namespaces = plan::confined_namespaces(network);
+        Self::within(&namespaces, Identity::of_a_confined_command(), Staged::Yes)
     }
 
-    pub(crate) fn within(namespaces: &[Namespace]) -> Result<Self, SandboxError> {
+    /// What `plan` needs.
+    pub(crate) fn of(plan: &Plan) -> Result<Self, SandboxError> {
+        Self::within(plan.namespaces(), plan.identity(), Staged::of(plan))
+    }
+
+    fn within(
+        namespaces: &[Namespace],
+        identity: Identity,
+        staged: Staged,
+    ) -> Result<Self, SandboxError> {
         let set_up = |source| SandboxError::SetUp {
             step: "make pipes for",
             object: "the command".into(),
@@ -85,33 +118,47 @@ impl Ahead {
         // A shared table grows slowly (the kernel waits for every reader), so it grows before it is shared.
         let go_end = fcntl_dupfd_cloexec(&go_end, HIGH).map_err(|error| set_up(error.into()))?;
         let runner = this_process().map_err(set_up)?;
-        let namespaces = namespaces.iter().map(flag).fold(0, |all, one| all | one);
+        let namespaces = flags(namespaces);
+        let early = match staged {
+            Staged::Yes => early::steps(identity),
+            Staged::No => Vec::new(),
+        };
         let crib = Crib {
             namespaces,
-            runner: runner.as_raw_fd(),
-            go: go_end.as_raw_fd(),
+            early,
+            told_by: [go_end.as_raw_fd(), runner.as_raw_fd()],
             prepared: OnceLock::new(),
             failed: AtomicI32::new(0),
-            failed_at: AtomicI32::new(0),
+            failed_at: AtomicUsize::new(0),
         };
         // The new process makes the others itself: it may, as soon as it has a user namespace of its own.
         let first = namespaces & (libc::CLONE_NEWUSER | libc::CLONE_NEWPID);
         let process = Sharing::start(first, Descriptors::Shared, Box::new(crib), live)
             .map_err(probe::no_namespace)?;
-        Ok(Self {
+        let mut ahead = Self {
             process: Some(process),
+            identity,
+            staged,
             go,
             go_end,
             runner,
-        })
+        };
+        if namespaces & libc::CLONE_NEWUSER != 0 {
+            let pid = ahead.process()?.pid();
+            user_namespace::write_maps(pid, identity).map_err(probe::no_user_map)?;
+        }
+        ahead.go()?;
+        Ok(ahead)
     }
 
-    /// Whether it is in exactly these namespaces, and still there.
-    pub(crate) fn serves(&self, namespaces: &[Namespace]) -> bool {
-        let wanted = namespaces.iter().map(flag).fold(0, |all, one| all | one);
+    /// Whether it is what `plan` needs, and still there.
+    pub(crate) fn serves(&self, plan: &Plan) -> bool {
+        let wanted = flags(plan.namespaces());
         let serves =
             |process: &Sharing<Crib>| process.task().namespaces == wanted && !process.has_ended();
-        self.process.as_ref().is_some_and(serves)
+        self.identity == plan.identity()
+            && self.staged == Staged::of(plan)
+            && self.process.as_ref().is_some_and(serves)
     }
 
     /// Gives it what to do; it begins at once.
@@ -153,7 +200,12 @@ impl Ahead {
         let crib = self.process.as_ref()?.task();
         let errno = crib.failed.load(Ordering::Acquire);
         let source = io::Error::from_raw_os_error(errno);
-        let step = match crib.failed_at.load(Ordering::Acquire) {
+        let at = crib.failed_at.load(Ordering::Acquire);
+        let early = at.checked_sub(AT_STEPS).and_then(|at| crib.early.get(at));
+        if let Some(step) = early {
+            return Some(step_failed(step, errno));
+        }
+        let step = match at {
             0 => return None,
             AT_NAMESPACES => return Some(probe::no_namespace(source)),
             AT_LOOPBACK => "bring up loopback for",
@@ -192,6 +244,10 @@ fn this_process() -> io::Result<OwnedFd> {
     )?)
 }
 
+fn flags(namespaces: &[Namespace]) -> libc::c_int {
+    namespaces.iter().map(flag).fold(0, |all, one| all | one)
+}
+
 fn flag(namespace: &Namespace) -> libc::c_int {
     match namespace {
         Namespace::User => libc::CLONE_NEWUSER,
@@ -216,17 +272,22 @@ fn live(crib: &Crib) -> Ended {
     }
 }
 
-fn ready(crib: &Crib) -> Result<&Prepared, (i32, Errno)> {
+fn ready(crib: &Crib) -> Result<&Prepared, (usize, Errno)> {
     child::reset_signals();
     let rest = crib.namespaces & !(libc::CLONE_NEWUSER | libc::CLONE_NEWPID);
     child::unshare(rest).map_err(|error| (AT_NAMESPACES, error))?;
     if rest & libc::CLONE_NEWNET != 0 {
         child::loopback_up().map_err(|error| (AT_LOOPBACK, error))?;
     }
-    let told = child::with_descriptor(crib.go, |go| {
-        child::with_descriptor(crib.runner, |runner| await_go(go, runner))
-    });
-    told.map_err(|error| (AT_DESCRIPTORS, error))?;
+    let told = || await_go(crib.told_by).map_err(|error| (AT_DESCRIPTORS, error));
+    // The user map stands.
+    told()?;
+    let context = stage::Context {
+        slots: &[],
+        told_by: crib.told_by,
+    };
+    stage::take(&crib.early, context).map_err(|(place, error)| (AT_STEPS + place, error))?;
+    told()?;
     let prepared = crib
         .prepared
         .get()
@@ -235,20 +296,22 @@ fn ready(crib: &Crib) -> Result<&Prepared, (i32, Errno)> {
     Ok(prepared)
 }
 
-/// Waits until `runner` says to go on; an error where it is gone.
-pub(crate) fn await_go(go: BorrowedFd<'_>, runner: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut watched = [
-        PollFd::from_borrowed_fd(go, PollFlags::IN),
-        PollFd::from_borrowed_fd(runner, PollFlags::IN),
-    ];
-    rustix::event::poll(&mut watched, None)?;
-    let [said, gone] = watched.map(|watched| !watched.revents().is_empty());
-    if gone || !said {
-        return Err(Errno::CANCELED);
-    }
-    let mut byte = [0];
-    match rustix::io::read(go, &mut byte)? {
-        1 if byte == [GO] => Ok(()),
-        _ => Err(Errno::CANCELED),
-    }
+/// Waits until the parent says to go on; an error where it is gone or says to leave.
+pub(crate) fn await_go([go, runner]: [RawFd; 2]) -> Result<(), Errno> {
+    child::with_descriptor(go, |go| {
+        child::with_descriptor(runner, |runner| {
+            let mut watched = [go, runner].map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN));
+            rustix::event::poll(&mut watched, None)?;
+            let [said, gone] = watched.map(|watched| !watched.revents().is_empty());
+            let mut byte = [LEAVE];
+            if said && !gone {
+                rustix::io::read(go, &mut byte)?;
+            }
+            if byte == [GO] {
+                Ok(())
+            } else {
+                Err(Errno::CANCELED)
+            }
+        })
+    })
 }

@@ -82,6 +82,22 @@ pub(crate) enum Identity {
     ConfinedRoot,
 }
 
+impl Identity {
+    /// Whom a confined command of this process runs as.
+    pub(crate) fn of_a_confined_command() -> Self {
+        let user = rustix::process::geteuid().as_raw();
+        let group = rustix::process::getegid().as_raw();
+        if user == 0 {
+            Self::Unprivileged {
+                user: UNPRIVILEGED,
+                group: UNPRIVILEGED,
+            }
+        } else {
+            Self::Caller { user, group }
+        }
+    }
+}
+
 /// A kind of namespace of the command's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -203,7 +219,7 @@ impl Plan {
                 Protected::Present(_) => None,
             });
         Ok(Self {
-            identity: identity(&around),
+            identity: Identity::of_a_confined_command(),
             namespaces,
             network: policy.network(),
             operations,
@@ -220,7 +236,7 @@ impl Plan {
         let identity = if around.started_as_root() {
             Identity::ConfinedRoot
         } else {
-            identity(&around)
+            Identity::of_a_confined_command()
         };
         Ok(Self {
             identity,
@@ -311,20 +327,6 @@ pub(crate) fn confined_namespaces(network: Network) -> Vec<Namespace> {
         namespaces.push(Namespace::Network);
     }
     namespaces
-}
-
-fn identity(around: &Surroundings) -> Identity {
-    if around.started_as_root() {
-        Identity::Unprivileged {
-            user: UNPRIVILEGED,
-            group: UNPRIVILEGED,
-        }
-    } else {
-        Identity::Caller {
-            user: around.user,
-            group: around.group,
-        }
-    }
 }
 
 /// The permitted command, where `command` is exactly that: words, directory, program, terminal and whether it reads

@@ -3,6 +3,8 @@
 //! What comes after runs on shared memory, where nothing may allocate or lock, so this is where strings get their NUL,
 //! trees of another owner are taken, images are opened and filters compiled. Steps keep the plan's order.
 
+pub(crate) mod early;
+mod failure;
 mod step;
 mod steps;
 mod trees;
@@ -13,7 +15,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
-pub(crate) use step::{Act, Confine, Make, Mount, Reach, Slot, Step, wall};
+pub(crate) use failure::{exec_failed, step_failed};
+pub(crate) use step::{Act, Confine, Make, Mount, Reach, Slot, Step};
 pub(crate) use steps::Held;
 use steps::{Steps, c_path, descriptor_error};
 

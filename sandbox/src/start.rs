@@ -19,11 +19,11 @@ use crate::confinement::Confinement;
 use crate::denial::SandboxDenial;
 use crate::error::SandboxError;
 use crate::keeper::Keeper;
-use crate::plan::{Identity, Namespace, Plan};
-use crate::prepare::{self, Act, Ends};
+use crate::plan::{Identity, Plan};
+use crate::prepare::{self, Ends};
 use crate::record::{self, Record, Started};
 use crate::terminal::SavedTerminals;
-use crate::{probe, sys, user_namespace};
+use crate::{sys, user_namespace};
 
 /// Starts commands.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Sandbox {
     /// # Errors
     /// See [`SandboxError`]: whichever it is, nothing of the command has run and nothing is left behind.
     pub fn start(plan: &Plan, command: Command) -> Result<Running, SandboxError> {
-        let ahead = Ahead::within(plan.namespaces())?;
+        let ahead = Ahead::of(plan)?;
         Self::start_in(ahead, plan, command)
     }
 
@@ -104,10 +104,10 @@ impl Sandbox {
         if !plan.is_for(&command) {
             return Err(SandboxError::OtherCommand);
         }
-        let ahead = if ahead.serves(plan.namespaces()) {
+        let ahead = if ahead.serves(plan) {
             ahead
         } else {
-            Ahead::within(plan.namespaces())?
+            Ahead::of(plan)?
         };
         let terminals = SavedTerminals::save();
         let mut keeper = Keeper::start(plan.placeholders())?;
@@ -126,6 +126,7 @@ impl Sandbox {
                 if let Some(keeper) = keeper {
                     keeper.finish();
                 }
+                user_namespace::reap();
                 Err(error)
             }
         }
@@ -169,7 +170,7 @@ fn launch(
         .filter(|_| as_another);
     let outcome = ahead
         .give(prepared)
-        .and_then(|()| admit(plan, &mut ahead, keeper))
+        .and_then(|()| admit(&mut ahead, keeper))
         .and_then(|()| started(&ahead, &mut ours, &program));
     let finished = match outcome {
         Ok(proof) => ahead.executed(proof).ok_or(SandboxError::Lost),
@@ -193,12 +194,9 @@ fn for_the_command(step: &'static str, source: io::Error) -> SandboxError {
     }
 }
 
-/// Tells the new process who it is and the keeper whom to watch, then lets it go on.
-fn admit(plan: &Plan, ahead: &mut Ahead, keeper: Option<&mut Keeper>) -> Result<(), SandboxError> {
+/// Tells the keeper whom to watch, then lets the new process go on.
+fn admit(ahead: &mut Ahead, keeper: Option<&mut Keeper>) -> Result<(), SandboxError> {
     let process = ahead.process()?;
-    if plan.namespaces().contains(&Namespace::User) {
-        user_namespace::write_maps(process.pid(), plan.identity()).map_err(probe::no_user_map)?;
-    }
     if let Some(keeper) = keeper {
         keeper.ready()?;
         let watched = process.descriptor().ok_or(SandboxError::Lost)?;
@@ -226,14 +224,14 @@ fn started(ahead: &Ahead, ours: &mut Ours, program: &Path) -> Result<Started, Sa
     }
     match record::read(&mut ours.control) {
         Some(Record::Started(proof)) => Ok(proof),
-        Some(Record::ExecFailed(errno)) => Err(exec_error(program.to_path_buf(), errno)),
+        Some(Record::ExecFailed(errno)) => Err(prepare::exec_failed(program.to_path_buf(), errno)),
         Some(Record::SetUpFailed { step, errno }) => {
             let steps = ahead.prepared().map(|prepared| &prepared.steps);
             Err(match steps.and_then(|steps| steps.get(step)) {
-                Some(step) => set_up_error(kind(&step.act), step.what, step.object.clone(), errno),
+                Some(step) => prepare::step_failed(step, errno),
                 None => {
-                    let program = program.to_path_buf();
-                    set_up_error(Kind::Other, "execute the init of", program, errno)
+                    let source = io::Error::from_raw_os_error(errno);
+                    for_the_command("execute the init of", source)
                 }
             })
         }
@@ -246,44 +244,6 @@ fn has_said(control: &PipeReader) -> bool {
     let mut watched = [PollFd::new(control, PollFlags::IN)];
     let now = Timespec::default();
     rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, Some(&now))) == Ok(1)
-}
-
-fn exec_error(program: PathBuf, errno: i32) -> SandboxError {
-    let source = io::Error::from_raw_os_error(errno);
-    match errno {
-        libc::ENOENT | libc::ENOTDIR => SandboxError::NotFound { program, source },
-        _ => SandboxError::NotExecutable { program, source },
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Program,
-    Wall(crate::Wall),
-    Other,
-}
-
-fn kind(act: &Act) -> Kind {
-    if matches!(act, Act::OpenProgram { .. }) {
-        return Kind::Program;
-    }
-    prepare::wall(act).map_or(Kind::Other, Kind::Wall)
-}
-
-fn set_up_error(kind: Kind, step: &'static str, object: PathBuf, errno: i32) -> SandboxError {
-    let source = io::Error::from_raw_os_error(errno);
-    match (kind, errno) {
-        (_, libc::ESTALE) => SandboxError::Replaced(object),
-        (Kind::Program, _) => exec_error(object, errno),
-        (Kind::Wall(wall), libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EOPNOTSUPP) => {
-            probe::no_wall(wall, step, &object, source)
-        }
-        _ => SandboxError::SetUp {
-            step,
-            object,
-            source,
-        },
-    }
 }
 
 /// A change of user makes the kernel mark the memory as nobody's to look into, and the new process shared ours. While it
@@ -362,6 +322,7 @@ impl Running {
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
+        user_namespace::reap();
         self.terminals.restore();
         waited
     }

@@ -110,10 +110,20 @@ fn ownership(user: u32, group: u32) -> Result<Arc<OwnedFd>, SandboxError> {
     .map_err(probe::no_namespace)?;
     let map = mapped(holder.pid(), user, group).map_err(probe::no_user_map)?;
     let map = Arc::new(map);
-    drop(holder);
     drop(done);
+    let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+    ending.push(holder);
     maps.insert((user, group), Arc::clone(&map));
     Ok(map)
+}
+
+/// Holders that have been told to end. Nothing waits for them while a command is being started.
+static ENDING: Mutex<Vec<Sharing<OwnedFd>>> = Mutex::new(Vec::new());
+
+/// Waits for what was needed to start a command and is not any more.
+pub(crate) fn reap() {
+    let ended = std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner));
+    drop(ended);
 }
 
 /// Writes the maps of the process `pid` and holds its user namespace.
