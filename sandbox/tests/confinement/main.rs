@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod ahead;
 #[cfg(test)]
+mod denials;
+#[cfg(test)]
 mod escalated;
 #[cfg(test)]
 mod files;
@@ -18,5 +20,6 @@ mod names;
 mod network;
 #[cfg(test)]
 mod permits;
+mod rules;
 #[cfg(test)]
 mod surface;
