@@ -54,4 +54,4 @@ pub use policy::{
 };
 pub use probe::{Probe, probe};
 pub use seccomp::{Filter, FilterError, Observing};
-pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage};
+pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage, settle};

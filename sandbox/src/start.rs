@@ -24,7 +24,16 @@ use crate::prepare::{self, Ends};
 use crate::record::{self, Record, Started};
 use crate::terminal::SavedTerminals;
 use crate::watch::Watcher;
-use crate::{sys, user_namespace};
+use crate::{keeper, sys, user_namespace};
+
+/// Waits until the helping processes of commands that have ended are gone, too.
+///
+/// They have nothing left to do when a command has ended but to end themselves, and each new start waits for them first; so
+/// only who starts no further command has to call this, at the latest before it ends.
+pub fn settle() {
+    keeper::settle();
+    user_namespace::settle();
+}
 
 /// Starts commands.
 #[derive(Debug)]
@@ -133,7 +142,6 @@ impl Sandbox {
                 if let Some(keeper) = keeper {
                     keeper.finish();
                 }
-                user_namespace::reap();
                 Err(error)
             }
         }
@@ -337,7 +345,6 @@ impl Running {
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
-        user_namespace::reap();
         self.terminals.restore();
         waited
     }
