@@ -24,6 +24,7 @@ mod guarded;
 mod image;
 mod keeper;
 mod landlock;
+mod limits;
 mod mounts;
 mod plan;
 mod policy;
@@ -47,6 +48,7 @@ pub use denial::SandboxDenial;
 pub use error::{SandboxError, Wall};
 pub use glob::DeniedPattern;
 pub use landlock::OLDEST_LANDLOCK_ABI;
+pub use limits::LimitReached;
 pub use plan::{Plan, PlanError, Walls};
 pub use policy::{
     Access, InvalidPolicy, Limits, Network, PROTECTED_NAMES, PolicyBuilder, PrivateTmp, Reads,

@@ -25,7 +25,7 @@ use crate::error::SandboxError;
 use crate::plan::{Identity, Plan, Walls};
 use crate::seccomp::Observing;
 use crate::sys::child::{Ruleset, Words};
-use crate::{image, probe, seccomp};
+use crate::{image, limits, probe, seccomp};
 
 pub(crate) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 const NO_SET_USER_ID: u64 = libc::MOUNT_ATTR_NOSUID;
@@ -183,7 +183,9 @@ fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
     let command = Path::new("the command");
     let mut confine = |what, confine| steps.add(what, command, Act::Confine(confine));
     confine("leave the keyring of", Confine::NewKeyring);
-    confine("forbid core files of", Confine::NoCoreFiles);
+    for (resource, limit) in limits::of_the_kernel(plan.limits()) {
+        confine("limit", Confine::Limit { resource, limit });
+    }
     let mut kept = 0;
     match plan.identity() {
         Identity::Caller { .. } => {}

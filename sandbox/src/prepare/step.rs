@@ -8,6 +8,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
+use rustix::process::{Resource, Rlimit};
 
 use crate::command::Identity as FileIdentity;
 use crate::error::Wall;
@@ -68,6 +69,8 @@ pub(crate) enum Mount {
         clear: u64,
         reach: Reach,
     },
+    /// Changes how much a file system in memory holds.
+    Resize { at: CString, options: CString },
     /// A new file system; source and kind have the same name.
     New {
         kind: CString,
@@ -104,7 +107,10 @@ pub(crate) enum Make {
 #[derive(Debug)]
 pub(crate) enum Confine {
     NewKeyring,
-    NoCoreFiles,
+    Limit {
+        resource: Resource,
+        limit: Rlimit,
+    },
     NoPrivilegesByExec,
     /// Another user, without any further group.
     User {
@@ -145,7 +151,7 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
         Act::Confine(Confine::User { .. }) => Some(Wall::UserMapping),
         Act::Confine(
             Confine::NewKeyring
-            | Confine::NoCoreFiles
+            | Confine::Limit { .. }
             | Confine::NoPrivilegesByExec
             | Confine::Capabilities { .. },
         ) => Some(Wall::Namespaces),

@@ -15,11 +15,14 @@ mod harness;
 #[cfg(test)]
 mod lifetime;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
 mod permits;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod surface;
