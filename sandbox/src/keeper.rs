@@ -19,6 +19,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode};
@@ -30,7 +31,7 @@ use rustix::net::{
 
 use crate::error::SandboxError;
 use crate::sys::child;
-use crate::sys::clone::{Ended, Sharing};
+use crate::sys::clone::{Descriptors, Ended, Sharing};
 
 /// The mark: a mode with the sticky bit and without a right to write.
 const MARK: u32 = 0o1555;
@@ -82,7 +83,7 @@ impl Keeper {
                 names,
                 ready: AtomicBool::new(false),
             };
-            let process = Sharing::start(0, Box::new(task), keep)?;
+            let process = Sharing::start(0, Descriptors::Copied, Box::new(task), keep)?;
             Ok(Self {
                 channel: ours,
                 process,
@@ -116,19 +117,33 @@ impl Keeper {
     }
 
     /// Removes the names and lets the keeper go; to be called when the watched process is gone.
+    ///
+    /// Nobody waits here for the keeper to end when there is nothing left for it to do; [`settle`] does.
     pub(crate) fn finish(self) {
         // Whatever it still makes it removes by itself, when it finds nobody at the other end.
-        if self.process.task().ready.load(Ordering::Acquire) {
-            let task = self.process.task();
-            for (place, folder) in self.folders.iter().enumerate() {
-                remove_all(folder.as_fd(), task, place);
-            }
-            // Where it cannot be told, it looks itself and finds nothing to do.
-            send(self.channel.as_fd(), &[DONE], &[]).ok();
+        if !self.process.task().ready.load(Ordering::Acquire) {
+            drop(self.channel);
+            return self.process.wait();
         }
+        let task = self.process.task();
+        for (place, folder) in self.folders.iter().enumerate() {
+            remove_all(folder.as_fd(), task, place);
+        }
+        // Where it cannot be told, it looks itself and finds nothing to do.
+        send(self.channel.as_fd(), &[DONE], &[]).ok();
         drop(self.channel);
-        self.process.wait();
+        let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.push(self.process);
     }
+}
+
+/// Keepers that have been told to go.
+static ENDING: Mutex<Vec<Sharing<Task>>> = Mutex::new(Vec::new());
+
+/// Waits until every keeper that was told to go is gone.
+pub(crate) fn settle() {
+    let ending = std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner));
+    ending.into_iter().for_each(Sharing::wait);
 }
 
 fn failed(path: &Path, source: io::Error) -> SandboxError {

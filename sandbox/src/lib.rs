@@ -14,6 +14,7 @@
 //! Invariants: a plan wider than its policy takes a [`protocol::PermittedAction`]; a wall that cannot be put up stops
 //! the command before anything of it runs; nothing outlives the command. `unsafe` is in `sys` and in `init/` alone.
 
+mod ahead;
 mod command;
 mod confinement;
 mod denial;
@@ -40,6 +41,7 @@ mod user_namespace;
 mod walk;
 mod watch;
 
+pub use ahead::Ahead;
 pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
 pub use confinement::{Confinement, RanAs};
 pub use denial::SandboxDenial;
@@ -54,4 +56,4 @@ pub use policy::{
 };
 pub use probe::{Probe, probe};
 pub use seccomp::{Filter, FilterError, Observing};
-pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage};
+pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage, settle};
