@@ -93,7 +93,7 @@ pub(crate) fn confined(
             .sockets
             .located
             .iter()
-            .map(|path| (path.clone(), Kind::File)),
+            .map(|path| (path.clone(), Kind::Socket)),
     );
     layout.covers(around.covered.iter().cloned());
     layout.operations

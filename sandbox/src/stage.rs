@@ -162,6 +162,13 @@ fn mount(act: &Mount, slots: &[AtomicI32]) -> Result<(), Errno> {
                 other => other,
             }
         }
+        Mount::CoverIfThere { slot: from, at } => {
+            let descriptor = slot(slots, *from)?.load(Ordering::Relaxed);
+            match child::with_descriptor(descriptor, |tree| place(tree, at)) {
+                Err(Errno::ACCESS | Errno::NOENT) => Ok(()),
+                other => other,
+            }
+        }
         Mount::Guard { path } => {
             let tree = copy(path, READ_ONLY)?;
             place(tree.as_fd(), path)

@@ -73,6 +73,8 @@ pub(crate) enum Protected {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     File,
+    /// A socket of the host: gone by the time it is to be covered, there is nothing to reach.
+    Socket,
     Directory,
 }
 

@@ -58,6 +58,8 @@ pub(crate) enum Mount {
     /// Puts a taken tree over a path, unless whoever acts cannot get there at all. For another user than the owner of
     /// what bars the way, who therefore cannot open it either.
     Cover { slot: Slot, at: CString },
+    /// The same over a path that may be gone.
+    CoverIfThere { slot: Slot, at: CString },
     /// Takes what is at a path and puts it there again, read-only.
     Guard { path: CString },
     /// Puts what is at one path at another, without a descriptor in between.

@@ -114,6 +114,15 @@ impl Steps {
         self.add("hide", at, act);
     }
 
+    /// Covers what may be gone.
+    pub(super) fn cover_if_there(&mut self, slot: Slot, at: &Path) {
+        let act = Act::Mount(Mount::CoverIfThere {
+            slot,
+            at: c_path(at),
+        });
+        self.add("hide", at, act);
+    }
+
     pub(super) fn attributes(&mut self, what: &'static str, path: &Path, set: u64, reach: Reach) {
         self.add(
             what,

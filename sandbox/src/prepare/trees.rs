@@ -231,6 +231,9 @@ impl Trees<'_> {
                 let guard = Mount::Guard { path: c_path(path) };
                 self.steps.add("make read-only", path, Act::Mount(guard));
             }
+            (Operation::Hide { path, kind }, Some(slot)) if *kind == Kind::Socket => {
+                self.steps.cover_if_there(slot, path);
+            }
             (Operation::Hide { path, .. }, Some(slot)) if self.as_another => {
                 self.steps.cover(slot, path)
             }
