@@ -14,6 +14,7 @@ use crate::keeper;
 use crate::plan::PlanError;
 use crate::policy::{Access, PROTECTED_NAMES, REPOSITORY, SandboxPolicy};
 use crate::surroundings::{Kind, Protected, kind_of};
+use crate::tracked::tracked;
 use crate::walk::{self, Found, Wanted, Why};
 
 /// What was found.
@@ -130,6 +131,7 @@ impl Looking<'_> {
             aliases = known;
         }
         self.names_outside(&aliases);
+        self.committed();
         Ok(())
     }
 
@@ -227,6 +229,20 @@ impl Looking<'_> {
         let several = found.filter(|found| found.is_file() && found.nlink() > 1);
         let known: BTreeSet<_> = several.map(|found| (found.dev(), found.ino())).collect();
         known.into_iter().collect()
+    }
+
+    /// Says which covered files were committed.
+    fn committed(&mut self) {
+        for root in self.policy.roots() {
+            let denied = self.covered.keys().filter(|path| path.starts_with(root));
+            let committed = tracked(root, &denied.cloned().collect());
+            for path in committed {
+                self.note(format!(
+                    "`{}` is denied, but it was committed: the repository has its text",
+                    path.display()
+                ));
+            }
+        }
     }
 
     /// Says which covered files have names that no walk met.

@@ -37,6 +37,7 @@ mod start;
 mod surroundings;
 mod sys;
 mod terminal;
+mod tracked;
 mod user_namespace;
 mod walk;
 mod watch;

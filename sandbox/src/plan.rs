@@ -19,6 +19,8 @@ use crate::policy::{Access, InvalidPolicy, Limits, Network, Reads, SandboxPolicy
 use crate::seccomp::{Filter, Observing};
 use crate::surroundings::{Protected, Surroundings, UNPRIVILEGED};
 
+#[cfg(test)]
+mod alone;
 mod text;
 
 /// Why there is no plan.

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
 pub(crate) use failure::{exec_failed, step_failed};
-pub(crate) use step::{Act, Confine, Make, Mount, Reach, Slot, Step};
+pub(crate) use step::{Act, Confine, Gone, Make, Mount, Reach, Slot, Step};
 pub(crate) use steps::Held;
 use steps::{Steps, c_path, descriptor_error};
 

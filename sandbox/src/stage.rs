@@ -14,7 +14,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 use crate::ahead;
 use crate::command::Identity;
-use crate::prepare::{Act, Confine, Make, Mount, Prepared, READ_ONLY, Reach, Slot, Step};
+use crate::prepare::{Act, Confine, Gone, Make, Mount, Prepared, READ_ONLY, Reach, Slot, Step};
 use crate::record;
 use crate::sys::clone::Ended;
 use crate::sys::{self, MountAttributes, child};
@@ -154,21 +154,11 @@ fn mount(act: &Mount, slots: &[AtomicI32]) -> Result<(), Errno> {
             let descriptor = slot(slots, *from)?.load(Ordering::Relaxed);
             child::with_descriptor(descriptor, |tree| place(tree, at))
         }
-        Mount::Cover { slot: from, at } => {
-            let descriptor = slot(slots, *from)?.load(Ordering::Relaxed);
-            match child::with_descriptor(descriptor, |tree| place(tree, at)) {
-                // What this user cannot reach is hidden from it; the command is the same user, with fewer powers.
-                Err(Errno::ACCESS) => Ok(()),
-                other => other,
-            }
-        }
-        Mount::CoverIfThere { slot: from, at } => {
-            let descriptor = slot(slots, *from)?.load(Ordering::Relaxed);
-            match child::with_descriptor(descriptor, |tree| place(tree, at)) {
-                Err(Errno::ACCESS | Errno::NOENT) => Ok(()),
-                other => other,
-            }
-        }
+        Mount::Cover {
+            slot: from,
+            at,
+            gone,
+        } => cover(slot(slots, *from)?.load(Ordering::Relaxed), at, *gone),
         Mount::Guard { path } => {
             let tree = copy(path, READ_ONLY)?;
             place(tree.as_fd(), path)
@@ -206,6 +196,15 @@ fn mount(act: &Mount, slots: &[AtomicI32]) -> Result<(), Errno> {
             let [kind, at, options] = [kind, at, options].map(|text| text.as_c_str());
             rustix::mount::mount(kind, at, kind, *flags, options)
         }
+    }
+}
+
+fn cover(tree: RawFd, at: &CStr, gone: Gone) -> Result<(), Errno> {
+    match child::with_descriptor(tree, |tree| place(tree, at)) {
+        // What this user cannot reach is hidden from it; the command is the same user, with fewer powers.
+        Err(Errno::ACCESS) => Ok(()),
+        Err(Errno::NOENT) if gone == Gone::Passed => Ok(()),
+        other => other,
     }
 }
 

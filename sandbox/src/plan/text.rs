@@ -205,8 +205,7 @@ impl fmt::Display for Line<'_> {
             }
             Operation::Hide { path, kind } => {
                 let cover = match kind {
-                    Kind::File => "file",
-                    Kind::Socket => "socket",
+                    Kind::File | Kind::Socket => "file",
                     Kind::Directory => "folder",
                 };
                 write!(out, "{}: hidden behind an empty {cover}", Shown(path))

@@ -57,9 +57,7 @@ pub(crate) enum Mount {
     Place { slot: Slot, at: CString },
     /// Puts a taken tree over a path, unless whoever acts cannot get there at all. For another user than the owner of
     /// what bars the way, who therefore cannot open it either.
-    Cover { slot: Slot, at: CString },
-    /// The same over a path that may be gone.
-    CoverIfThere { slot: Slot, at: CString },
+    Cover { slot: Slot, at: CString, gone: Gone },
     /// Takes what is at a path and puts it there again, read-only.
     Guard { path: CString },
     /// Puts what is at one path at another, without a descriptor in between.
@@ -133,6 +131,15 @@ pub(crate) enum Confine {
         channel: RawFd,
         alone: seccomp::Program,
     },
+}
+
+/// What becomes of a cover whose path is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// The start fails.
+    Refused,
+    /// There is nothing to cover.
+    Passed,
 }
 
 /// How far attributes reach.

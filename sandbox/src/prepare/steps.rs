@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicI32;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::mount::MountFlags;
 
-use super::step::{Act, Make, Mount, Reach, Slot, Step};
+use super::step::{Act, Gone, Make, Mount, Reach, Slot, Step};
 use crate::error::SandboxError;
 
 /// Descriptors below this number are the command's init's to lay out.
@@ -106,19 +106,11 @@ impl Steps {
     }
 
     /// Covers what another user than its owner might reach.
-    pub(super) fn cover(&mut self, slot: Slot, at: &Path) {
+    pub(super) fn cover(&mut self, slot: Slot, at: &Path, gone: Gone) {
         let act = Act::Mount(Mount::Cover {
             slot,
             at: c_path(at),
-        });
-        self.add("hide", at, act);
-    }
-
-    /// Covers what may be gone.
-    pub(super) fn cover_if_there(&mut self, slot: Slot, at: &Path) {
-        let act = Act::Mount(Mount::CoverIfThere {
-            slot,
-            at: c_path(at),
+            gone,
         });
         self.add("hide", at, act);
     }

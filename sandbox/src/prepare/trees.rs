@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
-use super::step::{Act, Mount, Reach, Slot};
+use super::step::{Act, Gone, Mount, Reach, Slot};
 use super::steps::{Steps, c_path};
 use super::{NO_DEVICES, NO_SET_USER_ID, READ_ONLY, early};
 use crate::command::Command;
@@ -232,10 +232,10 @@ impl Trees<'_> {
                 self.steps.add("make read-only", path, Act::Mount(guard));
             }
             (Operation::Hide { path, kind }, Some(slot)) if *kind == Kind::Socket => {
-                self.steps.cover_if_there(slot, path);
+                self.steps.cover(slot, path, Gone::Passed);
             }
             (Operation::Hide { path, .. }, Some(slot)) if self.as_another => {
-                self.steps.cover(slot, path)
+                self.steps.cover(slot, path, Gone::Refused)
             }
             (Operation::Hide { path, .. }, Some(slot)) => self.steps.place("hide", slot, path),
             (Operation::Seal { path, .. }, Some(slot)) => self.steps.place("seal", slot, path),

@@ -170,6 +170,35 @@ fn a_name_of_a_denied_file_that_lies_elsewhere_is_noted() {
 }
 
 #[test]
+fn a_denied_file_that_was_committed_is_noted() {
+    let git = find("git");
+    let lab = Lab::new();
+    fs::create_dir(lab.workspace.join("a")).unwrap();
+    for name in ["a/x.env", "new.env", "file"] {
+        fs::write(lab.workspace.join(name), "SECRET").unwrap();
+    }
+    for words in [&["init", "-q"][..], &["add", "-f", "a/x.env", "file"]] {
+        let done = std::process::Command::new(&git)
+            .arg("-C")
+            .arg(&lab.workspace)
+            .args(words)
+            .status();
+        assert!(done.unwrap().success());
+    }
+    let policy = lab
+        .policy()
+        .deny_matching(&lab.workspace, "**/*.env")
+        .build()
+        .unwrap();
+    let plan = Plan::confined(&policy, &lab.command("true")).unwrap();
+    let expected = format!(
+        "`{}` is denied, but it was committed: the repository has its text",
+        lab.workspace.join("a/x.env").display()
+    );
+    assert_eq!(plan.notes(), [expected]);
+}
+
+#[test]
 fn repositories_inside_the_workspace_are_protected() {
     find("git");
     let lab = Lab::new();
