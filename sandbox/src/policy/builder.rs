@@ -28,7 +28,8 @@ pub struct PolicyBuilder {
 
 impl PolicyBuilder {
     /// Access to `path` and everything beneath it, until a deeper rule says otherwise. Of two rules for one path the
-    /// stricter holds. What may be written must exist; a missing path of another rule is no rule.
+    /// stricter holds. What may be written must exist; a missing path of another rule is no rule. To deny `/` is to read
+    /// only what is listed.
     #[must_use]
     pub fn access(mut self, path: impl Into<PathBuf>, access: Access) -> Self {
         let path = path.into();
@@ -158,11 +159,18 @@ impl PolicyBuilder {
             .iter()
             .map(|(base, pattern)| DeniedPattern::parse(base, pattern))
             .collect::<Result<_, _>>()?;
-        let rules = Rules::new(rules);
+        // A rule that denies the whole disk is what `Listed` means.
+        let whole = |rule: &Rule| rule.access == Access::Deny && rule.path == Path::new("/");
+        let reads = if rules.iter().any(whole) {
+            Reads::Listed
+        } else {
+            self.reads
+        };
+        let rules = Rules::new(rules.into_iter().filter(|rule| !whole(rule)).collect());
         Ok(SandboxPolicy {
             denied_reads: rules.paths(Access::Deny).cloned().collect(),
             rules,
-            reads: self.reads,
+            reads,
             patterns,
             scan_depth: self.scan_depth,
             unprotected: resolved_or_as_is(&self.unprotected)?,

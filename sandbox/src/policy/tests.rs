@@ -115,6 +115,18 @@ fn only_what_is_listed_may_be_read_where_nothing_else_is() {
 }
 
 #[test]
+fn to_deny_the_whole_disk_is_to_read_what_is_listed() {
+    let policy = SandboxPolicy::read_only()
+        .access("/", Access::Deny)
+        .access("/usr", Access::Read)
+        .build()
+        .unwrap();
+    assert_eq!(policy.reads(), Reads::Listed);
+    assert_eq!(policy.access(Path::new("/etc/passwd")).access, Access::Deny);
+    assert_eq!(policy.access(Path::new("/usr/bin")).access, Access::Read);
+}
+
+#[test]
 fn a_grant_by_name_beats_a_protected_name_and_is_noted() {
     let disk = Disk::new("grant");
     std::fs::create_dir(disk.0.join(".git")).unwrap();
