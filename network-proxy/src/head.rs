@@ -191,7 +191,7 @@ pub(crate) fn parse_request(head: &[u8]) -> Result<RequestHead<'_>, BadHead> {
         "HTTP/1.0" => Version::Http10,
         "HTTP/2.0" => {
             return Err(BadHead {
-                status: 505,
+                status: 400,
                 detail: "this listener speaks HTTP/1.1",
             });
         }
