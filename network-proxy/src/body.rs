@@ -79,7 +79,7 @@ impl BodyReader {
                     *self = Self::Done;
                     Ok(Step::Skip(2))
                 }
-                step => Ok(step),
+                step @ (Step::Skip(_) | Step::Content(_) | Step::More) => Ok(step),
             },
         }
     }

@@ -200,7 +200,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Address(IpAddr::V6(address)) => write!(formatter, "[{address}]:{}", self.port),
-            host => write!(formatter, "{host}:{}", self.port),
+            host @ (Host::Name(_) | Host::Address(_)) => write!(formatter, "{host}:{}", self.port),
         }
     }
 }

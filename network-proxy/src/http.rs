@@ -4,6 +4,7 @@
 //! INVARIANT: policy is asked for every request, not for a connection. After anything refused as malformed, and after a
 //! refused CONNECT, the connection ends: what follows on it is not read as a request.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -11,10 +12,10 @@ use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use subtle::ConstantTimeEq as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
-use crate::event::{Protocol, Source};
+use crate::event::{Decided, Event, Protocol, Source};
 use crate::exchange::{Broken, Exchanged, Failure, exchange};
 use crate::head::{After, Fields, Framing, RequestHead, Target, UNIX_SOCKET_FIELD, parse_request};
 use crate::host::{Destination, Host};
@@ -246,11 +247,8 @@ const fn body_kind(framing: Framing) -> BodyKind {
 }
 
 /// Passes a plain request on.
-async fn plain(
-    door: &Arc<Shared>,
-    client: &mut Buffered<TcpStream>,
-    (request, to, path): Plain<'_>,
-) -> Next {
+async fn plain(door: &Arc<Shared>, client: &mut Buffered<TcpStream>, asked: Plain<'_>) -> Next {
+    let (request, to, _) = asked;
     let ask = Ask {
         to,
         protocol: Protocol::Http,
@@ -271,6 +269,19 @@ async fn plain(
         );
         return refuse_plain(client, request, &refusal).await;
     }
+    match over_kept(door, client, asked, &permit).await {
+        Some(next) => next,
+        None => over_fresh(door, client, asked, &permit).await,
+    }
+}
+
+/// Sends a request over a connection that waits for one; nothing where there is none, or it was dead.
+async fn over_kept(
+    door: &Arc<Shared>,
+    client: &mut Buffered<TcpStream>,
+    (request, to, path): Plain<'_>,
+    permit: &Permit,
+) -> Option<Next> {
     let again = request.method.is_idempotent()
         && request.framing == Framing::Empty
         && !request.upgrades_to_websocket();
@@ -278,37 +289,47 @@ async fn plain(
         epoch: permit.epoch.number,
         to: to.clone(),
     };
-    if let Some(mut origin) = door.pool.take(&key).filter(|_| again) {
-        let address = origin.stream.peer_addr().map(|address| address.ip());
-        door.record_allowed(&permit, address.into_iter().collect());
-        let head = request.forwarded(to, path, None);
-        let outcome = exchange(client, &mut origin, request, &head, door.limits.answer).await;
-        // The origin may close a waiting connection at any time: the request is sent once more.
-        if !matches!(
-            outcome,
-            Err(Failure {
-                why: Broken::Unanswered,
-                begun: false
-            })
-        ) {
-            return finish(door, (client, request), (&permit, origin), outcome).await;
-        }
+    let mut origin = if again {
+        door.pool.take(&key)?
+    } else {
+        return None;
+    };
+    let head = request.forwarded(to, path, None);
+    let outcome = exchange(client, &mut origin, request, &head, door.limits.answer).await;
+    // The origin may close a waiting connection at any time: the request is sent once more.
+    if matches!(
+        outcome,
+        Err(Failure {
+            why: Broken::Unanswered,
+            begun: false
+        })
+    ) {
+        return None;
     }
-    let route = match door.reach(&permit).await {
+    let address = origin.stream.peer_addr().map(|address| address.ip());
+    door.record_allowed(permit, address.into_iter().collect());
+    Some(finish(door, (client, request), (permit, origin), outcome).await)
+}
+
+/// Sends a request over a new connection.
+async fn over_fresh(
+    door: &Arc<Shared>,
+    client: &mut Buffered<TcpStream>,
+    (request, to, path): Plain<'_>,
+    permit: &Permit,
+) -> Next {
+    let route = match door.reach(permit).await {
         Ok(route) => route,
         Err(refusal) => return refuse_plain(client, request, &refusal).await,
     };
     let (origin, head) = match &route.upstream {
         Some(upstream) => {
             let head = request.forwarded(to, path, Some(&upstream.authorization_line()));
-            let origin = door
-                .dial_upstream(upstream)
-                .await
-                .map_err(|reason| Refusal::of(reason, to));
-            (origin, head)
+            let origin = door.dial_upstream(upstream).await;
+            (origin.map_err(|reason| Refusal::of(reason, to)), head)
         }
         None => (
-            door.dial(&permit, &route).await,
+            door.dial(permit, &route).await,
             request.forwarded(to, path, None),
         ),
     };
@@ -325,7 +346,7 @@ async fn plain(
     } else {
         outcome
     };
-    finish(door, (client, request), (&permit, origin), outcome).await
+    finish(door, (client, request), (permit, origin), outcome).await
 }
 
 /// A connection to an upstream proxy is not kept: it is not the destination's.
@@ -440,76 +461,30 @@ async fn unix(
     client: &mut Buffered<TcpStream>,
     (request, to, path): Plain<'_>,
 ) -> Next {
-    let blocked = |refusal: &Refusal| {
-        door.record_blocked(
-            Protocol::Unix,
-            Some(&request.method),
-            refusal,
-            Source::Policy,
-        )
-    };
-    let mut named = request.fields.all(UNIX_SOCKET_FIELD);
-    let local = matches!(&to.host, Host::Name(name) if name.as_str() == "localhost");
-    let (Some(socket), None, true) = (named.next(), named.next(), local) else {
-        let refusal =
-            Refusal::malformed("a Unix socket is named once, in a request to http://localhost/");
-        blocked(&refusal);
-        return refuse(client, &refusal).await;
-    };
-    let epoch = door.policy();
-    let found = std::str::from_utf8(socket)
-        .ok()
-        .and_then(|socket| epoch.policy.unix.find(socket));
-    let permitted = epoch
-        .policy
-        .permits(&request.method, body_kind(request.framing))
-        && !request.upgrades_to_websocket();
-    let socket = match (found, permitted) {
-        (Some(socket), true) => socket,
-        (found, _) => {
-            let reason = if found.is_some() {
-                Reason::MethodNotAllowed
-            } else {
-                Reason::UnixSocketDenied
-            };
-            let refusal = Refusal::of(reason, to);
-            blocked(&refusal);
-            return refuse_plain(client, request, &refusal).await;
+    let (socket, mut origin) = match open_unix(door, request, to).await {
+        Ok(opened) => opened,
+        Err(refusal) => {
+            door.record_blocked(
+                Protocol::Unix,
+                Some(&request.method),
+                &refusal,
+                Source::Policy,
+            );
+            return refuse(client, &refusal).await;
         }
     };
-    let mut origin = match door.dialer.unix(&socket).await {
-        Ok(stream) => Buffered::new(stream),
-        Err(error) => {
-            let gone = matches!(
-                error.kind(),
-                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound
-            );
-            let refusal = Refusal::of(
-                if gone {
-                    Reason::UpstreamRefused
-                } else {
-                    Reason::UnixSocketDenied
-                },
-                to,
-            );
-            blocked(&refusal);
-            return refuse_plain(client, request, &refusal).await;
-        }
-    };
-    door.events
-        .record(crate::event::Event::Decided(crate::event::Decided {
-            execution: Arc::clone(&door.execution),
-            protocol: Protocol::Unix,
-            to: Some(to.clone()),
-            method: Some(request.method.clone()),
-            verdict: Ok(()),
-            source: Source::Policy,
-            rule: Some(socket.display().to_string()),
-            addresses: Vec::new(),
-        }));
+    door.events.record(Event::Decided(Decided {
+        execution: Arc::clone(&door.execution),
+        protocol: Protocol::Unix,
+        to: Some(to.clone()),
+        method: Some(request.method.clone()),
+        verdict: Ok(()),
+        source: Source::Policy,
+        rule: Some(socket.display().to_string()),
+        addresses: Vec::new(),
+    }));
     let head = request.forwarded(to, path, None);
-    let outcome = exchange(client, &mut origin, request, &head, door.limits.answer).await;
-    match outcome {
+    match exchange(client, &mut origin, request, &head, door.limits.answer).await {
         Ok(exchanged) => {
             door.record_closed(
                 (Protocol::Unix, to),
@@ -523,5 +498,49 @@ async fn unix(
             }
         }
         Err(failure) => broken(door, (client, request), (Protocol::Unix, to), failure).await,
+    }
+}
+
+/// The socket that a request names, open.
+async fn open_unix(
+    door: &Shared,
+    request: &RequestHead<'_>,
+    to: &Destination,
+) -> Result<(PathBuf, Buffered<UnixStream>), Refusal> {
+    let mut named = request.fields.all(UNIX_SOCKET_FIELD);
+    let local = matches!(&to.host, Host::Name(name) if name.as_str() == "localhost");
+    let (Some(socket), None, true) = (named.next(), named.next(), local) else {
+        return Err(Refusal::malformed(
+            "a Unix socket is named once, in a request to http://localhost/",
+        ));
+    };
+    let epoch = door.policy();
+    let found = std::str::from_utf8(socket)
+        .ok()
+        .and_then(|socket| epoch.policy.unix.find(socket));
+    let socket = found.ok_or_else(|| Refusal::of(Reason::UnixSocketDenied, to))?;
+    if !epoch
+        .policy
+        .permits(&request.method, body_kind(request.framing))
+        || request.upgrades_to_websocket()
+    {
+        return Err(Refusal::of(Reason::MethodNotAllowed, to));
+    }
+    match door.dialer.unix(&socket).await {
+        Ok(stream) => Ok((socket, Buffered::new(stream))),
+        Err(error) => {
+            let absent = matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound
+            );
+            Err(Refusal::of(
+                if absent {
+                    Reason::UpstreamRefused
+                } else {
+                    Reason::UnixSocketDenied
+                },
+                to,
+            ))
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! This machine's own addresses, by which its own services would be reached: [`own_addresses`].
 //!
 //! Apart because it reads `/proc`. INVARIANT: what cannot be read adds nothing; the registries' classes hold without it.
-//! Source: proc_net(5), `/proc/net/fib_trie` and `/proc/net/if_inet6`.
+//! Source: `proc_net(5)`, `/proc/net/fib_trie` and `/proc/net/if_inet6`.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -205,12 +205,10 @@ impl NetworkPolicy {
     /// The class of an address, this machine's own ones included.
     #[must_use]
     pub fn class(&self, address: IpAddr) -> AddressClass {
-        match class_of(address) {
-            AddressClass::Public if faces(address).any(|face| self.own.contains(&face)) => {
-                AddressClass::Own
-            }
-            class => class,
-        }
+        let class = class_of(address);
+        let own =
+            class == AddressClass::Public && faces(address).any(|face| self.own.contains(&face));
+        if own { AddressClass::Own } else { class }
     }
 
     /// Whether a method, with or without a body, may be sent in this mode.

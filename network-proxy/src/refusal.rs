@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::address::AddressClass;
 use crate::host::Destination;
+use crate::rule::HostRule;
 
 /// The stable reason of a refusal; [`Reason::code`] is what programs match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -257,7 +258,7 @@ impl Refusal {
         self
     }
 
-    pub(crate) fn with_rule(mut self, rule: impl ToString) -> Self {
+    pub(crate) fn with_rule(mut self, rule: &HostRule) -> Self {
         self.rule = Some(rule.to_string());
         self
     }
@@ -300,17 +301,20 @@ impl Refusal {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let to = self.to.as_ref()?;
-        match self.reason {
-            Reason::NotAllowed => Some(format!(
+        if self.reason == Reason::NotAllowed {
+            return Some(format!(
                 "add \"{}\" = \"allow\" to `domains` under [features.network_proxy], or ask for leave to reach it",
                 to.host
-            )),
-            Reason::NotAllowedLocal if self.class != Some(AddressClass::Metadata) => Some(
-                "a local place needs its exact address (or `localhost`) as an allow rule, or allow_local_binding = true"
-                    .to_owned(),
-            ),
-            Reason::MitmRequired => Some("set mode = \"full\", or mitm = true".to_owned()),
-            _ => None,
+            ));
         }
+        let words = match (self.reason, self.class) {
+            (Reason::NotAllowedLocal, Some(AddressClass::Metadata)) => None,
+            (Reason::NotAllowedLocal, _) => Some(
+                "a local place needs its exact address (or `localhost`) as an allow rule, or allow_local_binding = true",
+            ),
+            (Reason::MitmRequired, _) => Some("set mode = \"full\", or mitm = true"),
+            (_, _) => None,
+        };
+        words.map(str::to_owned)
     }
 }

@@ -147,7 +147,7 @@ impl Known {
     /// Whether a datagram is the client's; its first one fixes the port.
     fn is(&mut self, from: SocketAddr) -> bool {
         from.ip().to_canonical() == self.address.to_canonical()
-            && *self.port.get_or_insert(from.port()) == from.port()
+            && *self.port.get_or_insert_with(|| from.port()) == from.port()
     }
 }
 

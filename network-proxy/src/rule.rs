@@ -159,7 +159,7 @@ fn parse_host(text: &str) -> Result<Host, InvalidRule> {
     let ascii = to_ascii(text).map_err(InvalidRule::Host)?;
     match Host::parse(ascii.as_bytes()).map_err(InvalidRule::Host)? {
         Host::Address(_) if !text.is_ascii() => Err(InvalidRule::Host(InvalidHost::Numeric)),
-        host => Ok(host),
+        host @ (Host::Name(_) | Host::Address(_)) => Ok(host),
     }
 }
 

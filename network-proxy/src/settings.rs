@@ -367,8 +367,8 @@ impl Settings {
         ) && policy.unix.is_empty();
         let managed = self.managed();
         let mut at = |key: &str, url: Option<&str>, port: Option<u16>| {
-            let read = url.map_or(
-                Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            let read = url.map_or_else(
+                || Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
                 listen_address,
             );
             let mut address = read.unwrap_or_else(|| {

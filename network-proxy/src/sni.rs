@@ -2,7 +2,7 @@
 //!
 //! Apart because these bytes are hostile and fuzzed alone. Pure.
 //! INVARIANT: a message that is not wholly understood is not a match.
-//! Sources: RFC 8446 §4.1.2, §5.1; RFC 6066 §3; RFC 9849 (encrypted ClientHello, extension 0xfe0d).
+//! Sources: RFC 8446 §4.1.2, §5.1; RFC 6066 §3; RFC 9849 (encrypted `ClientHello`, extension 0xfe0d).
 
 use crate::host::Host;
 
@@ -89,7 +89,7 @@ fn handshake(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
     }
 }
 
-/// The server name of a ClientHello's body.
+/// The server name of a `ClientHello`'s body.
 fn hello(body: &[u8]) -> Option<(Option<Host>, Hidden)> {
     let mut rest = Reader(body);
     let _version_and_random = rest.take(34)?;
@@ -160,7 +160,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A ClientHello in records of `record` bytes each.
+    /// A `ClientHello` in records of `record` bytes each.
     pub(crate) fn client_hello(names: &[&str], ech: &[u8], record: usize) -> Vec<u8> {
         let vector = |width: usize, content: &[u8]| {
             let length = u32::try_from(content.len())

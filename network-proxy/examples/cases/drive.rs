@@ -178,6 +178,10 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "what stands while a case is driven, in one place"
+    )]
     async fn build(
         policy: NetworkPolicy,
         case: &Value,
