@@ -82,7 +82,9 @@ fn certificates() -> (String, tokio_rustls::TlsAcceptor) {
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(rcgen::DnType::CommonName, "the test's authority");
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "the test's authority");
     let key = KeyPair::generate().expect("a key");
     let authority = params.self_signed(&key).expect("an authority");
     let issuer = Issuer::new(params, key);
@@ -339,39 +341,10 @@ async fn in_a_network_of_its_own() {
         &web,
     ]));
 
-    let user: RawNetworkProxy =
-        toml::from_str("domains = { \"site.test\" = \"allow\", \"bad.test\" = \"deny\" }")
-            .expect("a table");
-    let policy = Settings {
-        user,
-        ..Settings::default()
-    }
-    .policy()
-    .expect("valid")
-    .policy;
     let listeners = listeners();
+    let proxy = listeners.address().expect("an address");
     let pem = pem.display().to_string();
-    let surroundings = Surroundings {
-        proxy: listeners.address().expect("an address"),
-        unaware: UnawarePrograms::Covered,
-        authorities: Some(&pem),
-    };
-    let variables = environment(&policy, surroundings);
-    let proxy = surroundings.proxy;
-    let ports = Ports {
-        resolver: Arc::new(Names),
-        dialer: Arc::new(ToOrigins),
-        gate: Arc::new(NoGate),
-        events: Arc::new(NoEvents),
-    };
-    let door = Door::new(
-        policy,
-        ports,
-        Setup {
-            execution: "tools".into(),
-            ..Setup::default()
-        },
-    );
+    let (door, variables) = door(proxy, &pem);
     let mut tasks = tokio::task::JoinSet::new();
     let serving = door.clone();
     let _handle =
@@ -401,6 +374,36 @@ async fn in_a_network_of_its_own() {
         lines.contains("other.test:443: no rule allows this host"),
         "{lines}"
     );
+}
+
+/// The door, and the variables that lead to it.
+fn door(proxy: SocketAddr, pem: &str) -> (Door, Vec<(String, String)>) {
+    let table = "domains = { \"site.test\" = \"allow\", \"bad.test\" = \"deny\" }";
+    let user: RawNetworkProxy = toml::from_str(table).expect("a table");
+    let policy = Settings {
+        user,
+        ..Settings::default()
+    }
+    .policy()
+    .expect("valid")
+    .policy;
+    let surroundings = Surroundings {
+        proxy,
+        unaware: UnawarePrograms::Covered,
+        authorities: Some(pem),
+    };
+    let variables = environment(&policy, surroundings);
+    let ports = Ports {
+        resolver: Arc::new(Names),
+        dialer: Arc::new(ToOrigins),
+        gate: Arc::new(NoGate),
+        events: Arc::new(NoEvents),
+    };
+    let setup = Setup {
+        execution: "tools".into(),
+        ..Setup::default()
+    };
+    (Door::new(policy, ports, setup), variables)
 }
 
 fn furnish_and_clear(folder: &Path) {
