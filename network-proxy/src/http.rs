@@ -69,14 +69,15 @@ async fn request(door: &Arc<Shared>, client: &mut Buffered<TcpStream>, head: &By
         }
     };
     if !shows_token(door, &request.fields) {
-        return refuse(
-            client,
-            &Refusal {
-                reason: Reason::Unauthenticated,
-                ..Refusal::malformed("")
-            },
-        )
-        .await;
+        let refusal = Refusal {
+            reason: Reason::Unauthenticated,
+            to: None,
+            rule: None,
+            class: None,
+            detail: None,
+        };
+        door.record_blocked(Protocol::Http, None, &refusal, Source::Policy);
+        return refuse(client, &refusal).await;
     }
     match &request.target {
         Target::Tunnel(to) => connect(door, client, &request, to).await,

@@ -61,8 +61,6 @@ pub enum Misses {
 pub enum SniCheck {
     /// Not looked at.
     Off,
-    /// A mismatch is an event, and passes.
-    Report,
     /// A mismatch, or no name, closes the tunnel.
     #[default]
     Enforce,

@@ -212,11 +212,7 @@ impl Checked<'_> {
             let refusal = Refusal::of(Reason::SniMismatch, self.to);
             self.door
                 .record_blocked(self.protocol, None, &refusal, crate::event::Source::Policy);
-            return if self.check == SniCheck::Report {
-                Ok(())
-            } else {
-                Err(Cut::Sni)
-            };
+            return Err(Cut::Sni);
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use network_proxy::{
     CompiledPolicy, Door, Event, Interceptor, Listeners, Misses, NetworkPolicy, Ports,
-    RawNetworkProxy, Settings, Setup, SniCheck,
+    RawManagedNetwork, RawNetworkProxy, Settings, Setup, SniCheck,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -58,6 +58,7 @@ fn settings(policy: &Value, root: &std::path::Path) -> Result<Settings, String> 
     let token = own("listener_token");
     let on_miss = own("on_miss");
     let upstream = own("upstream_proxy");
+    let only_managed = own("managed_allowed_domains_only");
     let _note = own("note");
     if let Some(Value::Array(pairs)) = raw.get("domains") {
         // Two spellings of one pattern are two entries of a table; an object of the same keys would lose one.
@@ -79,9 +80,16 @@ fn settings(policy: &Value, root: &std::path::Path) -> Result<Settings, String> 
     }
     let user: RawNetworkProxy =
         serde_json::from_value(Value::Object(raw)).map_err(|error| error.to_string())?;
+    // The managed list, where the case says that there is no other.
+    let managed = only_managed.map(|only| RawManagedNetwork {
+        enabled: Some(true),
+        domains: user.domains.clone(),
+        managed_allowed_domains_only: only.as_bool(),
+        ..RawManagedNetwork::default()
+    });
     Ok(Settings {
         user,
-        managed: None,
+        managed,
         misses: if on_miss.is_some_and(|word| word == "ask") {
             Misses::Ask
         } else {
@@ -518,6 +526,15 @@ async fn raw(stage: &Stage, case: &Value) -> io::Result<Observed> {
             observed.reason = answer.reason.or(observed.reason);
         }
     }
+    let upstream = [
+        "upstream_first_bytes_latin1",
+        "upstream_bytes",
+        "forwarded_request_line",
+    ];
+    if upstream.iter().any(|key| !expect[key].is_null()) {
+        // What was sent along is on its way.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
     if expect["close"] == true || request["then"] == "stall" {
         let ended = client::ends(&mut stream, Duration::from_secs(12)).await;
         observed.closed = ended.then(|| begun.elapsed());
@@ -576,6 +593,14 @@ async fn concurrent(stage: &Stage, request: &Value) -> io::Result<Observed> {
         if let Some(authorities) = request["authorities"].as_array() {
             let step = serde_json::json!({"authority": authorities.get(usize::try_from(place).unwrap_or_default() % authorities.len().max(1))});
             bytes = connect_bytes(stage, &step);
+        }
+        if let Some(authority) = request["authority"]
+            .as_str()
+            .filter(|text| text.contains("$N") || text.contains("$I"))
+        {
+            let place = place.to_string();
+            let authority = authority.replace("$N", &place).replace("$I", &place);
+            bytes = connect_bytes(stage, &serde_json::json!({ "authority": authority }));
         }
         let _handle = tasks.spawn(async move {
             let mut stream = TcpStream::connect(at).await?;

@@ -134,19 +134,19 @@ impl Dialer for Dials {
     fn tcp(&self, to: DialTarget) -> BoxFuture<'_, io::Result<TcpStream>> {
         Box::pin(async move {
             let address = to.address();
-            if let Some((own, instead)) = self.upstream.filter(|(own, _)| *own == address) {
-                let _same = own;
-                return TcpStream::connect(instead).await;
+            let upstream = self.upstream.filter(|(own, _)| *own == address);
+            if upstream.is_none() {
+                self.log.with(|seen| seen.dials.push(address.to_string()));
             }
-            self.log.with(|seen| seen.dials.push(address.to_string()));
             let fault = self
                 .faults
                 .as_str()
                 .or_else(|| self.faults[address.to_string()].as_str());
-            match fault {
-                Some("refuse") => Err(io::ErrorKind::ConnectionRefused.into()),
-                Some(_) => std::future::pending().await,
-                None => TcpStream::connect(self.origin).await,
+            match (fault, upstream) {
+                (Some("refuse"), _) => Err(io::ErrorKind::ConnectionRefused.into()),
+                (Some(_), _) => std::future::pending().await,
+                (None, Some((_, instead))) => TcpStream::connect(instead).await,
+                (None, None) => TcpStream::connect(self.origin).await,
             }
         })
     }
