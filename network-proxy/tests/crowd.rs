@@ -5,54 +5,20 @@
 #![cfg(test)]
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
-use network_proxy::{
-    DialTarget, Dialer, Door, HostName, Limits, Listeners, NoEvents, NoGate, Ports,
-    RawNetworkProxy, ResolveError, Resolver, Settings, Setup, SniCheck,
-};
+use network_proxy::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
+
+#[path = "support/start.rs"]
+mod start;
 
 const TUNNELS: usize = 2000;
 const STALLED: usize = 200;
 /// The most that one idle tunnel may cost, in KiB, the test's own ends of it included.
 const MOST_KIB: u64 = 16;
-
-/// Every name is one public address.
-#[derive(Debug)]
-struct OneAddress;
-
-impl Resolver for OneAddress {
-    fn resolve<'a>(
-        &'a self,
-        _name: &'a HostName,
-    ) -> BoxFuture<'a, Result<Vec<IpAddr>, ResolveError>> {
-        Box::pin(std::future::ready(Ok(vec![IpAddr::from([198, 41, 0, 4])])))
-    }
-}
-
-/// Every address is the test's origin.
-#[derive(Debug)]
-struct ToOrigin(SocketAddr);
-
-impl Dialer for ToOrigin {
-    fn tcp(&self, _to: DialTarget) -> BoxFuture<'_, io::Result<TcpStream>> {
-        Box::pin(TcpStream::connect(self.0))
-    }
-
-    fn udp(&self, _to: DialTarget) -> BoxFuture<'_, io::Result<UdpSocket>> {
-        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
-    }
-
-    fn unix<'a>(&'a self, _path: &'a Path) -> BoxFuture<'a, io::Result<UnixStream>> {
-        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
-    }
-}
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
@@ -100,35 +66,12 @@ fn allow_descriptors(wanted: usize) {
 /// A door and an origin that keeps every connection.
 async fn start(tasks: &mut tokio::task::JoinSet<io::Result<()>>) -> SocketAddr {
     let origin = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    let user: RawNetworkProxy =
-        toml::from_str("domains = { \"site.test\" = \"allow\" }").expect("a table");
-    let settings = Settings {
-        user,
-        sni_check: SniCheck::Enforce,
-        ..Settings::default()
-    };
-    let ports = Ports {
-        resolver: Arc::new(OneAddress),
-        dialer: Arc::new(ToOrigin(origin.local_addr().expect("an address"))),
-        gate: Arc::new(NoGate),
-        events: Arc::new(NoEvents),
-    };
     let limits = Limits {
         connections: 4096,
         tunnels: 4000,
         ..Limits::default()
     };
-    let door = Door::new(
-        settings.policy().expect("valid").policy,
-        ports,
-        Setup {
-            limits,
-            ..Setup::default()
-        },
-    );
-    let listeners = Listeners::on_loopback().expect("loopback");
-    let at = listeners.address().expect("an address");
-    let _handle = tasks.spawn(async move { door.serve(listeners, std::future::pending()).await });
+    let (at, _events) = start::start(tasks, origin.local_addr().expect("an address"), limits);
     let _handle = tasks.spawn(async move {
         let mut kept = Vec::new();
         loop {

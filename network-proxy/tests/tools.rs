@@ -226,6 +226,16 @@ fn furnish(folder: &Path) {
     std::fs::write(web.join("simple/demo/index.html"), "<a href=\"/hello.txt#x\">no</a><a href=\"/demo-1.0-py3-none-any.whl\">demo-1.0-py3-none-any.whl</a>").expect("a file");
     let package = r#"{"name":"demo","dist-tags":{"latest":"1.0.0"},"versions":{"1.0.0":{"name":"demo","version":"1.0.0","description":"what the origin holds","dist":{"tarball":"http://site.test/npm/demo.tgz","shasum":"0"}}}}"#;
     std::fs::write(web.join("npm/demo"), package).expect("a file");
+    std::fs::write(
+        web.join("index/config.json"),
+        "{\"dl\":\"http://site.test/dl\"}",
+    )
+    .expect("a file");
+    let line = format!(
+        "{{\"name\":\"demo\",\"vers\":\"1.0.0\",\"deps\":[],\"cksum\":\"{}\",\"features\":{{}},\"yanked\":false}}\n",
+        "0".repeat(64)
+    );
+    std::fs::write(web.join("index/de/mo/demo"), line).expect("a file");
     let source = folder.join("source");
     let text = source.display().to_string();
     run("git", &["init", "-q", "-b", "main", &text]);
@@ -570,5 +580,37 @@ fn where_installed(world: &World) {
         );
         let there = world.folder.join("demo-1.0-py3-none-any.whl").exists();
         assert!(there, "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    // The toolchain's own cargo, where this user may run it.
+    let cargo = env!("CARGO");
+    if Command::new(cargo)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        let project = world.folder.join("project");
+        std::fs::create_dir_all(project.join("src")).expect("a folder");
+        std::fs::create_dir_all(project.join(".cargo")).expect("a folder");
+        std::fs::write(project.join("src/lib.rs"), "").expect("a file");
+        std::fs::write(
+            project.join(".cargo/config.toml"),
+            "registries.site.index = \"sparse+http://site.test/index/\"\n",
+        )
+        .expect("a file");
+        std::fs::write(project.join("Cargo.toml"), "[package]\nname = \"project\"\n[dependencies]\ndemo = { version = \"1\", registry = \"site\" }\n[workspace]\n").expect("a file");
+        let mut command = world.tool(cargo, Aware::OfTheProxy);
+        command
+            .current_dir(&project)
+            .env("CARGO_HOME", world.folder.join("home/cargo"));
+        let output = command
+            .arg("generate-lockfile")
+            .output()
+            .expect("cargo runs");
+        let lock = std::fs::read_to_string(project.join("Cargo.lock")).unwrap_or_default();
+        assert!(
+            lock.contains("name = \"demo\""),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
