@@ -228,6 +228,7 @@ impl SettingsArgs {
                 ApprovalPolicyArg::Never => ApprovalPolicy::Never,
                 ApprovalPolicyArg::OnFailure => ApprovalPolicy::OnFailure,
             }),
+            permissions_profile: None,
             values: self.config.clone(),
         }
     }

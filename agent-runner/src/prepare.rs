@@ -52,7 +52,7 @@ impl Prepared {
         cwd: &Path,
     ) -> Result<Self, Failure> {
         let settings = Settings::load(environment, &args.overrides(), cwd)?;
-        let writable_roots = walls::writable_roots(&settings, cwd);
+        let writable_roots = walls::writable_roots(&settings, environment, cwd);
         let state = State::open(
             &settings.runner.state_dir,
             &environment.codex_home,
@@ -67,7 +67,11 @@ impl Prepared {
         Ok(Self {
             reading: Reading::of_argv(&words),
             directory: WorkingDirectory::open(cwd)?,
-            env: PassedEnv::of(environment, &settings.runner.key_variables()),
+            env: PassedEnv::of(
+                environment,
+                &settings.shell_environment,
+                &settings.runner.key_variables(),
+            ),
             settings,
             state,
             policy,

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use sandbox::{InvalidPolicy, Network, PrivateTmp, SandboxPolicy};
+use sandbox::{InvalidPolicy, Network, PolicyBuilder, PrivateTmp, SandboxPolicy};
 use thiserror::Error;
 
 use crate::config::{Environment, SandboxMode, Settings};
+
+mod profile;
 
 /// Why no walls can be built around this workspace.
 #[derive(Debug, Error)]
@@ -18,13 +20,25 @@ pub(crate) enum WallsError {
         /// What it is.
         what: &'static str,
     },
+    /// A profile asks for what the walls cannot do yet.
+    #[error(
+        "the permission profile asks for {0}, which this version cannot enforce\nhint: nothing runs with less than what was asked; choose another profile"
+    )]
+    Inexpressible(&'static str),
     /// The sandbox refuses the policy.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
 }
 
 /// The folders that a command may write under `settings`: the workspace first.
-pub(crate) fn writable_roots(settings: &Settings, cwd: &Path) -> Vec<PathBuf> {
+pub(crate) fn writable_roots(
+    settings: &Settings,
+    environment: &Environment,
+    cwd: &Path,
+) -> Vec<PathBuf> {
+    if let Some(profile) = &settings.profile {
+        return profile::writable_roots(&profile::grants(profile, settings, environment, cwd));
+    }
     match settings.sandbox {
         SandboxMode::WorkspaceWrite => {
             let named = settings.workspace_write.writable_roots.iter();
@@ -46,7 +60,24 @@ pub(crate) fn policy(
     never_touch: &[PathBuf],
 ) -> Result<SandboxPolicy, WallsError> {
     refuse_workspace(environment, cwd)?;
-    let mut builder = match settings.sandbox {
+    let mut builder = match &settings.profile {
+        Some(profile) => {
+            profile::builder(&profile::grants(profile, settings, environment, cwd), cwd)?
+        }
+        None => by_mode(settings, cwd),
+    };
+    for path in never_touch {
+        builder = builder.hide(path);
+    }
+    for path in never_change(environment) {
+        builder = builder.keep(path);
+    }
+    Ok(builder.build()?)
+}
+
+/// What a sandbox mode gives.
+fn by_mode(settings: &Settings, cwd: &Path) -> PolicyBuilder {
+    match settings.sandbox {
         SandboxMode::ReadOnly | SandboxMode::DangerFullAccess => {
             SandboxPolicy::read_only().readable(cwd)
         }
@@ -70,14 +101,7 @@ pub(crate) fn policy(
                 .iter()
                 .fold(builder, |builder, root| builder.root(root))
         }
-    };
-    for path in never_touch {
-        builder = builder.hide(path);
     }
-    for path in never_change(environment) {
-        builder = builder.keep(path);
-    }
-    Ok(builder.build()?)
 }
 
 fn refuse_workspace(environment: &Environment, cwd: &Path) -> Result<(), WallsError> {
