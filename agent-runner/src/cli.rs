@@ -8,6 +8,12 @@ use protocol::SandboxPermissions;
 
 use crate::config::{ApprovalPolicy, Overrides, SandboxMode};
 
+mod spelling;
+mod walls;
+
+pub(crate) use spelling::{Platform, spelled};
+pub(crate) use walls::{Doctor, Sandbox, TryFromInside};
+
 /// Runs commands inside an operating-system sandbox, and takes what must leave it to a reviewer.
 ///
 /// Exit status: the command's own; 125 the runner failed; 126 the action is not permitted (denied, timed out,
@@ -27,6 +33,11 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Run a command inside the walls, with nobody to ask: what the walls stop, stays stopped.
     Sandbox(Sandbox),
+    /// Say which walls this host can put up, try them out, and say what would cure what is missing.
+    Doctor(Doctor),
+    /// Try what the walls must refuse.
+    #[command(hide = true)]
+    TryFromInside(TryFromInside),
     /// Say what `exec` would do with a command, by which rule, and in which walls. Nothing runs.
     Explain(Explain),
     /// Show what was reviewed, newest first.
@@ -121,16 +132,6 @@ pub(crate) struct ContextArgs {
     /// The conversation so far, one entry a line. Evidence: it cannot authorize by itself.
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) transcript: Option<PathBuf>,
-}
-
-/// `agent-runner sandbox`.
-#[derive(Debug, Args)]
-pub(crate) struct Sandbox {
-    #[command(flatten)]
-    pub(crate) settings: SettingsArgs,
-    /// The command and its arguments.
-    #[arg(required = true, last = true, value_name = "CMD")]
-    pub(crate) command: Vec<OsString>,
 }
 
 /// `agent-runner explain`.

@@ -41,9 +41,15 @@ pub(crate) async fn exec(
 ) -> Result<u8, Failure> {
     let signals = Signals::listen()?;
     let request = run_request(args, environment)?;
-    let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
+    let prepared = Prepared::new(
+        &args.settings.overrides(),
+        environment,
+        &request.argv,
+        &request.cwd,
+    )?;
     let route = prepared.route(request.permissions);
     report.route = route.name();
+    report.notes.clone_from(&prepared.settings.notes);
     let walk = Walk {
         environment,
         request,
@@ -67,33 +73,22 @@ pub(crate) async fn exec(
     }
 }
 
-/// `agent-runner sandbox`: inside the walls, with nobody to ask.
+/// Runs `request` inside the walls, with nobody to ask: `agent-runner sandbox`.
 ///
 /// # Errors
 /// Nothing ran.
-pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> Result<u8, Failure> {
-    let request = RunRequest {
-        argv: args.command.clone(),
-        cwd: crate::request::working_directory(args.settings.cd.as_deref())?,
-        permissions: SandboxPermissions::UseDefault,
-        justification: None,
-        session: protocol::SessionReference::default(),
-        transcript: protocol::Transcript::default(),
-        terminal: crate::request::TerminalWish::Inherit,
-    };
-    let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
-    if prepared.settings.sandbox == SandboxMode::DangerFullAccess {
-        return Err(Failure::because(
-            "`danger-full-access` has no walls to show\nhint: name another mode with --sandbox",
-        ));
-    }
-    let (signals, mut report) = (Signals::listen()?, Report::default());
+pub(crate) async fn inside(
+    request: RunRequest,
+    prepared: Prepared,
+    environment: &Environment,
+    report: &mut Report,
+) -> Result<u8, Failure> {
     let walk = Walk {
         environment,
         request,
         prepared,
-        report: &mut report,
-        signals,
+        report,
+        signals: Signals::listen()?,
     };
     walk.inside().await
 }

@@ -76,7 +76,12 @@ pub(crate) async fn explain(
         transcript: protocol::Transcript::default(),
         terminal: TerminalWish::Inherit,
     };
-    let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
+    let prepared = Prepared::new(
+        &args.settings.overrides(),
+        environment,
+        &request.argv,
+        &request.cwd,
+    )?;
     let explanation = Explanation::of(prepared, &request, environment)?;
     let written = if args.json {
         serde_json::to_writer_pretty(&mut *out, &explanation)

@@ -12,8 +12,7 @@ use protocol::{
 };
 use sandbox::{Program, SandboxPolicy, WorkingDirectory};
 
-use crate::cli::SettingsArgs;
-use crate::config::{Environment, SandboxMode, Settings};
+use crate::config::{Environment, Overrides, SandboxMode, Settings};
 use crate::failure::{Failure, NOT_FOUND, NOT_PERMITTED};
 use crate::hold::{HeldFiles, HoldError, find_program};
 use crate::passed_env::PassedEnv;
@@ -46,12 +45,12 @@ impl Prepared {
     /// # Errors
     /// Anything is not as it must be; nothing may start then.
     pub(crate) fn new(
-        args: &SettingsArgs,
+        overrides: &Overrides,
         environment: &Environment,
         argv: &[OsString],
         cwd: &Path,
     ) -> Result<Self, Failure> {
-        let settings = Settings::load(environment, &args.overrides(), cwd)?;
+        let settings = Settings::load(environment, overrides, cwd)?;
         let writable_roots = walls::writable_roots(&settings, environment, cwd);
         let state = State::open(
             &settings.runner.state_dir,

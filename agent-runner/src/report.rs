@@ -24,6 +24,8 @@ pub(crate) struct Report {
     pub(crate) review: Option<ReviewResource>,
     /// How the review ended, where there was one.
     pub(crate) status: Option<ReviewStatus>,
+    /// What the user should know about the settings, a line each.
+    pub(crate) notes: Vec<String>,
     /// Which walls stood, where the command ran.
     pub(crate) confinement: Option<serde_json::Value>,
     /// The refusals that the walls saw.

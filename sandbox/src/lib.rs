@@ -7,9 +7,11 @@
 //! Invariants: a plan wider than its policy takes a [`protocol::PermittedAction`]; a wall that cannot be put up stops
 //! the command before anything of it runs; nothing outlives the command. `unsafe` is in `sys` and in `init/` alone.
 
+mod cause;
 mod command;
 mod confinement;
 mod denial;
+mod doctor;
 mod error;
 mod image;
 mod keeper;
@@ -28,15 +30,17 @@ mod sys;
 mod terminal;
 mod user_namespace;
 
+pub use cause::Cause;
 pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
 pub use confinement::{Confinement, RanAs};
 pub use denial::SandboxDenial;
+pub use doctor::{Finding, Standing, Trial, diagnose};
 pub use error::{SandboxError, Wall};
 pub use landlock::OLDEST_LANDLOCK_ABI;
 pub use plan::{Plan, PlanError, Walls};
 pub use policy::{
     InvalidPolicy, Network, PROTECTED_NAMES, PolicyBuilder, PrivateTmp, SandboxPolicy,
 };
-pub use probe::{Probe, probe};
+pub use probe::{BUBBLEWRAP, Container, ControlGroups, Probe, WindowsSubsystem, probe};
 pub use seccomp::{Filter, FilterError};
 pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage};
