@@ -4,6 +4,13 @@
 //! data, and [`Sandbox::start`] does it: one clone into new namespaces, mounts, Landlock, seccomp, no capabilities, and a
 //! tiny init that takes everything down at the end. Blocking, without a runtime, from any thread.
 //!
+//! A policy is gathered by [`PolicyBuilder`]: [`PolicyBuilder::access`] gives a path and what is beneath it an [`Access`]
+//! (the deepest rule wins, to any depth), [`PolicyBuilder::reads`] turns reads to what is listed,
+//! [`PolicyBuilder::deny_matching`] denies by pattern, [`PolicyBuilder::unprotect`] gives a protected name up,
+//! [`PolicyBuilder::limits`] bounds what is used, and [`PolicyBuilder::remember_in`] names the runner's folder where what
+//! was found in large trees is kept. [`SandboxPolicy::access`] answers for one path and names the rule; [`Plan::notes`]
+//! says what a person should know before the command runs.
+//!
 //! Invariants: a plan wider than its policy takes a [`protocol::PermittedAction`]; a wall that cannot be put up stops
 //! the command before anything of it runs; nothing outlives the command. `unsafe` is in `sys` and in `init/` alone.
 
@@ -13,6 +20,8 @@ mod confinement;
 mod denial;
 mod doctor;
 mod error;
+mod glob;
+mod guarded;
 mod image;
 mod keeper;
 mod landlock;
@@ -29,6 +38,7 @@ mod surroundings;
 mod sys;
 mod terminal;
 mod user_namespace;
+mod walk;
 
 pub use cause::Cause;
 pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
@@ -36,10 +46,12 @@ pub use confinement::{Confinement, RanAs};
 pub use denial::SandboxDenial;
 pub use doctor::{Finding, Standing, Trial, diagnose};
 pub use error::{SandboxError, Wall};
+pub use glob::DeniedPattern;
 pub use landlock::OLDEST_LANDLOCK_ABI;
 pub use plan::{Plan, PlanError, Walls};
 pub use policy::{
-    InvalidPolicy, Network, PROTECTED_NAMES, PolicyBuilder, PrivateTmp, SandboxPolicy,
+    Access, InvalidPolicy, Limits, Network, PROTECTED_NAMES, PolicyBuilder, PrivateTmp, Reads,
+    Reason, Rule, Ruling, SandboxPolicy,
 };
 pub use probe::{BUBBLEWRAP, Container, ControlGroups, Probe, WindowsSubsystem, probe};
 pub use seccomp::{Filter, FilterError};

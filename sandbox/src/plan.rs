@@ -13,9 +13,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::command::{self, Command, Stdin, Terminal};
-use crate::landlock::Domain;
+use crate::landlock::{Domain, Readable};
 use crate::mounts::{self, Operation};
-use crate::policy::{InvalidPolicy, Network, SandboxPolicy};
+use crate::policy::{Access, InvalidPolicy, Network, Reads, SandboxPolicy};
 use crate::seccomp::Filter;
 use crate::surroundings::{Protected, Surroundings, UNPRIVILEGED};
 
@@ -39,6 +39,27 @@ pub enum PlanError {
         #[source]
         source: std::io::Error,
     },
+    /// A tree is too large to be looked through at every start.
+    #[error("`{}` has more than {most} folders, too many to look through for what must be guarded\nhint: name a smaller workspace, or a deeper base for the patterns", .root.display())]
+    TooManyFolders {
+        /// The tree.
+        root: PathBuf,
+        /// How many are looked through.
+        most: usize,
+    },
+    /// More must be guarded in a tree than can be.
+    #[error("{found} paths in `{}` must be guarded, and at most {most} can be\nhint: deny the folder around them instead", .root.display())]
+    TooManyFound {
+        /// The tree.
+        root: PathBuf,
+        /// How many were found.
+        found: usize,
+        /// How many can be guarded.
+        most: usize,
+    },
+    /// The policy does not let the command read its own program.
+    #[error("`{}` may not be read under this policy, so that it cannot be run", .0.display())]
+    ProgramDenied(PathBuf),
     /// The permitted action is no command.
     #[error("the permitted action is not a command")]
     NotACommand,
@@ -114,6 +135,7 @@ pub struct Plan {
     landlock: Option<Domain>,
     filters: Vec<Filter>,
     unlocated_host_sockets: usize,
+    notes: Vec<String>,
 }
 
 impl Plan {
@@ -176,7 +198,18 @@ impl Plan {
         self.walls
     }
 
+    /// What a person should know of these walls before the command runs, a line each: what was granted against a default,
+    /// and what cannot be guarded.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     fn within(policy: &SandboxPolicy, command: &Command, walls: Walls) -> Result<Self, PlanError> {
+        let program = command.program.path();
+        if policy.access(program).access == Access::Deny {
+            return Err(PlanError::ProgramDenied(program.to_path_buf()));
+        }
         let around = Surroundings::observe(policy, command)?;
         let operations = mounts::confined(policy, command, &around);
         let mut namespaces = vec![
@@ -201,8 +234,13 @@ impl Plan {
             filters.push(Filter::UnixSockets);
         }
         let devices = vec![PathBuf::from("/dev")];
+        let (files, beneath) = mounts::writable(&operations)
+            .into_iter()
+            .partition(|path| around.files.contains(path));
         let landlock = Domain::Writes {
-            beneath: mounts::writable(&operations),
+            beneath,
+            files,
+            reads: readable(policy, &around),
             devices,
         };
         let missing = around
@@ -221,6 +259,7 @@ impl Plan {
             landlock: Some(landlock),
             filters,
             unlocated_host_sockets: around.sockets.unlocated,
+            notes: [policy.notes(), around.notes].concat(),
             ..Self::bare(walls, command)
         })
     }
@@ -264,6 +303,7 @@ impl Plan {
             landlock: None,
             filters: Vec::new(),
             unlocated_host_sockets: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -305,6 +345,18 @@ impl Plan {
     pub(crate) fn unlocated_host_sockets(&self) -> usize {
         self.unlocated_host_sockets
     }
+}
+
+/// What the second wall lets be read: what the rules list, and the command's own `/proc` and `/dev`.
+fn readable(policy: &SandboxPolicy, around: &Surroundings) -> Readable {
+    if policy.reads() == Reads::Everything {
+        return Readable::Everything;
+    }
+    let rules = policy.ruled().paths(Access::Read);
+    let paths = rules.chain(&around.shown).cloned();
+    let (mut folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    folders.extend(["/dev", "/proc", "/tmp"].map(PathBuf::from));
+    Readable::Listed { folders, files }
 }
 
 fn identity(around: &Surroundings) -> Identity {

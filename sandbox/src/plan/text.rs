@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::{Identity, Namespace, Plan, Walls};
-use crate::landlock::Domain;
+use crate::landlock::{Domain, Readable};
 use crate::mounts::{Access, Operation, Owner};
 use crate::policy::Network;
 use crate::seccomp::Filter;
@@ -52,7 +52,11 @@ impl fmt::Display for Plan {
             out,
             "refused     {}",
             Listed(self.filters.iter().map(|filter| refused(*filter)))
-        )
+        )?;
+        for note in &self.notes {
+            writeln!(out, "note        {}", protocol::Printable(note))?;
+        }
+        Ok(())
     }
 }
 
@@ -60,9 +64,20 @@ fn landlock(domain: Option<&Domain>, out: &mut fmt::Formatter<'_>) -> fmt::Resul
     match domain {
         None => writeln!(out, "landlock    none"),
         Some(Domain::Frozen) => writeln!(out, "landlock    what is mounted where stays as it is"),
-        Some(Domain::Writes { beneath, devices }) => {
-            let paths = beneath.iter().chain(devices).map(|path| Shown(path));
-            writeln!(out, "landlock    writes beneath {} alone", Listed(paths))
+        Some(Domain::Writes {
+            beneath,
+            files,
+            reads,
+            devices,
+        }) => {
+            let paths = beneath.iter().chain(files).chain(devices);
+            let paths = paths.map(|path| Shown(path));
+            writeln!(out, "landlock    writes beneath {} alone", Listed(paths))?;
+            if let Readable::Listed { folders, files } = reads {
+                let paths = folders.iter().chain(files).map(|path| Shown(path));
+                writeln!(out, "landlock    reads beneath {} alone", Listed(paths))?;
+            }
+            Ok(())
         }
     }
 }
@@ -261,10 +276,13 @@ mod tests {
             placeholders: vec![path("/srv/app/.codex")],
             landlock: Some(Domain::Writes {
                 beneath: vec![path("/srv/app")],
+                files: Vec::new(),
+                reads: Readable::Everything,
                 devices: vec![path("/dev")],
             }),
             filters: vec![Filter::Terminal, Filter::Mounts],
             unlocated_host_sockets: 0,
+            notes: Vec::new(),
         }
     }
 

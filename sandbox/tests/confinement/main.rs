@@ -16,5 +16,6 @@ mod names;
 mod network;
 #[cfg(test)]
 mod permits;
+mod rules;
 #[cfg(test)]
 mod surface;
