@@ -50,7 +50,7 @@ impl Prepared {
         argv: &[OsString],
         cwd: &Path,
     ) -> Result<Self, Failure> {
-        let settings = Settings::load(environment, overrides, cwd)?;
+        let mut settings = Settings::load(environment, overrides, cwd)?;
         let writable_roots = walls::writable_roots(&settings, environment, cwd);
         let state = State::open(
             &settings.runner.state_dir,
@@ -59,6 +59,7 @@ impl Prepared {
         )?;
         let never_touch = walls::never_touch(&settings, environment, state.dir());
         let policy = walls::policy(&settings, environment, cwd, &never_touch)?;
+        settings.notes.extend(policy.notes());
         let words: Vec<String> = argv
             .iter()
             .map(|word| word.to_string_lossy().into_owned())

@@ -20,11 +20,9 @@ pub(crate) enum WallsError {
         /// What it is.
         what: &'static str,
     },
-    /// A profile asks for what the walls cannot do yet.
-    #[error(
-        "the permission profile asks for {0}, which this version cannot enforce\nhint: nothing runs with less than what was asked; choose another profile"
-    )]
-    Inexpressible(&'static str),
+    /// The profile leaves the command no folder to stand in.
+    #[error("the permission profile does not open the working directory `{}`\nhint: give it access: `\":workspace_roots\" = {{ \".\" = \"write\" }}`", .0.display())]
+    Shut(PathBuf),
     /// The sandbox refuses the policy.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
@@ -66,6 +64,10 @@ pub(crate) fn policy(
         }
         None => by_mode(settings, cwd),
     };
+    // The runner's own folder comes first of what no command may touch.
+    if let Some(state) = never_touch.first() {
+        builder = builder.remember_in(state);
+    }
     for path in never_touch {
         builder = builder.hide(path);
     }

@@ -12,6 +12,7 @@ mod demo;
 mod fails_closed;
 mod nothing_left_behind;
 mod one_escalation;
+mod profiles;
 mod records;
 mod transparency;
 mod twenty_runners;

@@ -1,6 +1,7 @@
 //! From a permission profile's grants to the sandbox's builder.
 //!
-//! Apart from the modes, because a profile says everything itself. Invariant: what the builder cannot express refuses.
+//! Apart from the modes, because a profile says everything itself. Invariant: nothing is given here that the grants do
+//! not name, but what any program needs to start.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,20 @@ use super::WallsError;
 use crate::config::{
     Access, Environment, Grants, Places, Profile, ProfileNetwork, Reads, Settings, Tmp,
 };
+
+/// What any program needs to start: `:minimal`. A distribution has some of them.
+const MINIMAL: [&str; 10] = [
+    "/bin",
+    "/sbin",
+    "/usr",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/run/current-system/sw",
+];
 
 /// What `profile` gives to a command in `cwd`.
 pub(super) fn grants(
@@ -37,15 +52,10 @@ pub(super) fn writable_roots(grants: &Grants) -> Vec<PathBuf> {
 }
 
 /// The builder that `grants` lead to.
+///
+/// # Errors
+/// The command would have no folder to stand in.
 pub(super) fn builder(grants: &Grants, cwd: &Path) -> Result<PolicyBuilder, WallsError> {
-    if grants.reads != Reads::Everything {
-        return Err(WallsError::Inexpressible("reads of listed paths alone"));
-    }
-    if !grants.globs.is_empty() {
-        return Err(WallsError::Inexpressible(
-            "patterns of paths that may not be read",
-        ));
-    }
     let network = match grants.network {
         ProfileNetwork::Off => Network::Off,
         ProfileNetwork::Full => Network::Full,
@@ -54,16 +64,51 @@ pub(super) fn builder(grants: &Grants, cwd: &Path) -> Result<PolicyBuilder, Wall
         Tmp::Private => PrivateTmp::Fresh,
         Tmp::Closed => PrivateTmp::Excluded,
     };
-    let base = SandboxPolicy::read_only()
-        .readable(cwd)
-        .network(network)
-        .private_tmp(tmp);
-    Ok(grants
+    let base = SandboxPolicy::read_only().network(network).private_tmp(tmp);
+    let base = match grants.reads {
+        Reads::Everything => base.reads(sandbox::Reads::Everything),
+        Reads::Minimal => MINIMAL
+            .iter()
+            .fold(base.reads(sandbox::Reads::Listed), |builder, path| {
+                builder.access(path, sandbox::Access::Read)
+            }),
+        Reads::Nothing => base.reads(sandbox::Reads::Listed),
+    };
+    if !opens(grants, cwd) {
+        return Err(WallsError::Shut(cwd.to_owned()));
+    }
+    let base = grants
         .paths
         .iter()
-        .fold(base, |builder, (path, access)| match access {
-            Access::Write => builder.root(path),
-            Access::Read => builder.keep(path),
-            Access::Deny => builder.deny_read(path),
-        }))
+        .fold(base.readable(cwd), |builder, (path, access)| {
+            let access = match access {
+                Access::Deny => sandbox::Access::Deny,
+                Access::Read => sandbox::Access::Read,
+                Access::Write => sandbox::Access::Write,
+            };
+            builder.access(path, access)
+        });
+    let base = grants.globs.iter().fold(base, |builder, glob| {
+        builder.deny_matching(&glob.base, &glob.pattern)
+    });
+    let depth = grants
+        .glob_depth
+        .and_then(|depth| usize::try_from(depth.get()).ok());
+    Ok(match depth {
+        Some(depth) => base.scan_depth(depth),
+        None => base,
+    })
+}
+
+/// Whether the deepest entry around `cwd` opens it.
+fn opens(grants: &Grants, cwd: &Path) -> bool {
+    let around = grants
+        .paths
+        .iter()
+        .filter(|(path, _)| cwd.starts_with(path));
+    let nearest = around.max_by_key(|(path, _)| path.components().count());
+    match nearest {
+        Some((_, access)) => *access != Access::Deny,
+        None => grants.reads == Reads::Everything,
+    }
 }

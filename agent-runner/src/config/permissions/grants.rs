@@ -134,15 +134,16 @@ impl Profile {
         }
     }
 
-    /// `TMPDIR` is `/tmp` inside, whatever it is outside: one private folder serves both names.
+    /// `TMPDIR` is `/tmp` inside, whatever it is outside: one private folder serves both names. It holds nothing of
+    /// anybody's, so that it is there unless it is denied or may only be read.
     fn tmp(&self) -> Tmp {
-        let said =
-            [Target::SlashTmp, Target::Tmpdir].map(|target| self.filesystem.get(&target).copied());
-        let denied = said.contains(&Some(Access::Deny));
-        if said.contains(&Some(Access::Write)) && !denied {
-            Tmp::Private
-        } else {
+        let said = [Target::SlashTmp, Target::Tmpdir].map(|target| self.filesystem.get(&target));
+        let written = said.contains(&Some(&Access::Write));
+        let denied = said.contains(&Some(&Access::Deny));
+        if denied || (said.contains(&Some(&Access::Read)) && !written) {
             Tmp::Closed
+        } else {
+            Tmp::Private
         }
     }
 }

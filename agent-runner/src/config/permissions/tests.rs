@@ -153,7 +153,7 @@ fn what_is_read_beside_follows_from_root_and_minimal() {
 }
 
 #[test]
-fn tmp_is_private_where_one_of_its_names_may_be_written_and_none_is_denied() {
+fn tmp_is_private_unless_one_of_its_names_is_denied_or_it_may_only_be_read() {
     for (entries, tmp) in [
         ("\":slash_tmp\" = \"write\"", Tmp::Private),
         ("\":tmpdir\" = \"write\"", Tmp::Private),
@@ -164,7 +164,7 @@ fn tmp_is_private_where_one_of_its_names_may_be_written_and_none_is_denied() {
             Tmp::Closed,
         ),
         ("\":slash_tmp\" = \"read\"", Tmp::Closed),
-        ("\"/x\" = \"read\"", Tmp::Closed),
+        ("\"/x\" = \"read\"", Tmp::Private),
     ] {
         let text = format!("[permissions.p.filesystem]\n{entries}");
         assert_eq!(grants(&text).tmp, tmp, "{entries}");
