@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::SandboxPermissions;
 
 use crate::config::{ApprovalPolicy, Overrides, SandboxMode};
+use crate::walls::Effort;
 
 mod spelling;
 mod walls;
@@ -59,6 +60,9 @@ pub(crate) struct SettingsArgs {
     /// Set one key of `config.toml` for this run, for example `-c approvals_reviewer=auto_review`.
     #[arg(short = 'c', long = "config", value_name = "KEY=VALUE")]
     pub(crate) config: Vec<String>,
+    /// Run with the walls that this host can put up, where it makes no namespaces; the report says which stood.
+    #[arg(long)]
+    pub(crate) best_effort: bool,
     /// The working directory and workspace, absolute [default: the current one].
     #[arg(long, short = 'C', value_name = "DIR")]
     pub(crate) cd: Option<PathBuf>,
@@ -229,6 +233,11 @@ impl SettingsArgs {
                 ApprovalPolicyArg::Never => ApprovalPolicy::Never,
                 ApprovalPolicyArg::OnFailure => ApprovalPolicy::OnFailure,
             }),
+            effort: if self.best_effort {
+                Effort::Best
+            } else {
+                Effort::All
+            },
             permissions_profile: None,
             values: self.config.clone(),
         }

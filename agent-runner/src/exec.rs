@@ -4,7 +4,7 @@
 //! [`Walk::full_access`] hold; every error path ends in a refusal.
 
 use protocol::{Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions};
-use sandbox::{Command, Plan, Program, SandboxPolicy, Stdin};
+use sandbox::{Command, Plan, PlanError, Program, SandboxPolicy, Stdin};
 
 use crate::answer::ask;
 use crate::cli;
@@ -19,6 +19,7 @@ use crate::report::{Refusal, Report, shown_request};
 use crate::request::{RunRequest, read_stdin};
 use crate::route::{Question, Route};
 use crate::signals::{EndSignal, Signals};
+use crate::walls::Standing;
 
 /// One run, from what was typed to how it ended.
 struct Walk<'a> {
@@ -28,6 +29,19 @@ struct Walk<'a> {
     report: &'a mut Report,
     /// Listened for from the start, so that no signal falls between two steps.
     signals: Signals,
+}
+
+/// What a plan inside the walls is made of.
+#[derive(Clone, Copy)]
+struct Inside<'a> {
+    standing: &'a Standing,
+    policy: &'a SandboxPolicy,
+}
+
+impl Inside<'_> {
+    fn plan(self, command: &Command) -> Result<Plan, PlanError> {
+        self.standing.plan(self.policy, command)
+    }
 }
 
 /// Runs `args`; the answer is the exit status.
@@ -99,9 +113,8 @@ impl Walk<'_> {
         let program = self
             .prepared
             .program(self.environment, &self.request.argv)?;
-        let policy = self.prepared.policy.clone();
-        self.run(program, Stdin::Inherit, |command| {
-            Ok(Plan::confined(&policy, command)?)
+        self.run(program, Stdin::Inherit, |inside, command| {
+            Ok(inside.plan(command)?)
         })
         .await
     }
@@ -125,7 +138,7 @@ impl Walk<'_> {
             JournalEvent::FullAccess,
         )?;
         let permitted = PermittedAction::by_full_access(name, action);
-        self.run(program, Stdin::Inherit, |command| {
+        self.run(program, Stdin::Inherit, |_, command| {
             Ok(Plan::full_access(permitted, command)?)
         })
         .await
@@ -179,7 +192,6 @@ impl Walk<'_> {
         };
 
         files.confirm(&program).map_err(hold_failure)?;
-        let policy = self.prepared.policy.clone();
         let stdin = match stdin {
             Some(bytes) => Stdin::Bytes(bytes),
             // What was not reviewed reaches nobody who has no walls.
@@ -187,8 +199,8 @@ impl Walk<'_> {
             None => Stdin::Null,
         };
         let sealed = files.sealed;
-        self.run_sealed(program, stdin, sealed, |command| {
-            plan(&policy, permitted, command)
+        self.run_sealed(program, stdin, sealed, |inside, command| {
+            plan(inside, permitted, command)
         })
         .await
     }
@@ -197,7 +209,7 @@ impl Walk<'_> {
         self,
         program: Program,
         stdin: Stdin,
-        plan: impl FnOnce(&Command) -> Result<Plan, Failure>,
+        plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
     ) -> Result<u8, Failure> {
         self.run_sealed(program, stdin, Vec::new(), plan).await
     }
@@ -208,7 +220,7 @@ impl Walk<'_> {
         program: Program,
         stdin: Stdin,
         sealed: Vec<sandbox::Sealed>,
-        plan: impl FnOnce(&Command) -> Result<Plan, Failure>,
+        plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
     ) -> Result<u8, Failure> {
         let env = self
             .prepared
@@ -218,7 +230,12 @@ impl Walk<'_> {
             .with_environment(env.pairs().iter().cloned())?
             .with_stdin(stdin);
         let command = sealed.into_iter().fold(command, Command::with_sealed);
-        let plan = plan(&command)?;
+        let inside = Inside {
+            standing: &self.prepared.standing,
+            policy: &self.prepared.policy,
+        };
+        let plan = plan(inside, &command)?;
+        self.report.add_notes(plan.notes());
         if let Some(signal) = self.signals.pending().await {
             return Err(called_off(signal));
         }
@@ -268,11 +285,11 @@ fn called_off(signal: EndSignal) -> Failure {
 
 /// The plan that `permitted` leads to. Leave to run inside the walls moves none of them.
 fn plan(
-    policy: &SandboxPolicy,
+    inside: Inside<'_>,
     permitted: PermittedAction,
     command: &Command,
 ) -> Result<Plan, Failure> {
-    let inside = match permitted.action() {
+    let stays = match permitted.action() {
         Action::Command(action) => action.sandbox_permissions == SandboxPermissions::UseDefault,
         Action::FileChange(_)
         | Action::NetworkAccess(_)
@@ -281,13 +298,11 @@ fn plan(
     };
     Ok(match permitted.source() {
         PermitSource::FullAccess => Plan::full_access(permitted, command)?,
-        PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_)
-            if inside =>
-        {
-            Plan::confined(policy, command)?
+        PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_) if stays => {
+            inside.plan(command)?
         }
         PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_) => {
-            Plan::permitted(policy, permitted, command)?
+            Plan::permitted(inside.policy, permitted, command)?
         }
     })
 }

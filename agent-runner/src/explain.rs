@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use protocol::{Printable, SandboxPermissions};
-use sandbox::{Command, Plan};
+use sandbox::Command;
 use serde::Serialize;
 
 use crate::cli;
@@ -145,7 +145,7 @@ impl Explanation {
             let env = prepared.env(environment, request.permissions);
             let command = Command::new(request.argv.iter().cloned(), program, prepared.directory)?
                 .with_environment(env.pairs().iter().cloned())?;
-            let plan = Plan::confined(&prepared.policy, &command)?;
+            let plan = prepared.standing.plan(&prepared.policy, &command)?;
             explanation.plan = serde_json::to_value(&plan).ok();
             explanation.plan_text = Some(plan.to_string());
         }

@@ -19,7 +19,7 @@ use crate::passed_env::PassedEnv;
 use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::Route;
 use crate::state::State;
-use crate::walls;
+use crate::walls::{self, Standing};
 
 /// A command and where it would run, before anybody decides.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct Prepared {
     pub(crate) state: State,
     /// The walls without anybody's leave.
     pub(crate) policy: SandboxPolicy,
+    /// How much of the walls can stand.
+    pub(crate) standing: Standing,
     /// The folders that commands may write.
     pub(crate) writable_roots: Vec<PathBuf>,
     /// The working directory, held.
@@ -58,7 +60,8 @@ impl Prepared {
             &writable_roots,
         )?;
         let never_touch = walls::never_touch(&settings, environment, state.dir());
-        let policy = walls::policy(&settings, environment, cwd, &never_touch)?;
+        let standing = Standing::here(overrides.effort)?;
+        let policy = walls::policy(&settings, environment, cwd, &never_touch, &standing)?;
         settings.notes.extend(policy.notes());
         let words: Vec<String> = argv
             .iter()
@@ -75,6 +78,7 @@ impl Prepared {
             settings,
             state,
             policy,
+            standing,
             writable_roots,
         })
     }
@@ -150,7 +154,11 @@ impl Prepared {
         if permissions == SandboxPermissions::UseDefault
             && self.settings.sandbox != SandboxMode::DangerFullAccess
         {
-            env.set("TMPDIR", "/tmp");
+            let tmp = match &self.standing {
+                Standing::All => Path::new("/tmp"),
+                Standing::Reduced(tmp) => tmp.path(),
+            };
+            env.set("TMPDIR", tmp);
             env.set("AUTO_REVIEW_SANDBOX", self.settings.sandbox.as_str());
             if self.policy.network() == sandbox::Network::Off {
                 // The name that tools of this field look for.

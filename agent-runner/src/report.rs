@@ -38,6 +38,17 @@ pub(crate) struct Report {
     pub(crate) message: Option<String>,
 }
 
+impl Report {
+    /// Adds what is not noted yet.
+    pub(crate) fn add_notes(&mut self, notes: &[String]) {
+        for note in notes {
+            if !self.notes.contains(note) {
+                self.notes.push(note.clone());
+            }
+        }
+    }
+}
+
 /// Where the report goes, opened before the command starts: nothing that the command does can turn it elsewhere.
 #[derive(Debug)]
 pub(crate) struct ReportFile {

@@ -7,7 +7,10 @@ use thiserror::Error;
 
 use crate::config::{Environment, SandboxMode, Settings};
 
+mod effort;
 mod profile;
+
+pub(crate) use effort::{Effort, Standing};
 
 /// Why no walls can be built around this workspace.
 #[derive(Debug, Error)]
@@ -56,6 +59,7 @@ pub(crate) fn policy(
     environment: &Environment,
     cwd: &Path,
     never_touch: &[PathBuf],
+    standing: &Standing,
 ) -> Result<SandboxPolicy, WallsError> {
     refuse_workspace(environment, cwd)?;
     let mut builder = match &settings.profile {
@@ -64,6 +68,9 @@ pub(crate) fn policy(
         }
         None => by_mode(settings, cwd),
     };
+    if let Standing::Reduced(tmp) = standing {
+        builder = builder.private_tmp(PrivateTmp::Session(tmp.path().to_owned()));
+    }
     // The runner's own folder comes first of what no command may touch.
     if let Some(state) = never_touch.first() {
         builder = builder.remember_in(state);

@@ -297,73 +297,53 @@ mod tests {
     #[test]
     fn each_host_reads_as_what_it_is() {
         let trial = || refused(Wall::Landlock, "off");
-        let cases: [(Probe, &str, Standing); 8] = [
+        let of = |change: fn(&mut Probe)| {
+            let mut host = host();
+            change(&mut host);
+            host
+        };
+        let folder = || ControlGroups::Delegated {
+            folder: "/sys/fs/cgroup/x".into(),
+        };
+        let mut delegated = host();
+        delegated.control_groups = folder();
+        let cases = [
             (
-                Probe {
-                    landlock_abi: None,
-                    ..host()
-                },
+                of(|host| host.landlock_abi = None),
                 "landlock",
                 Standing::Missing,
             ),
             (
-                Probe {
-                    landlock_abi: Some(1),
-                    ..host()
-                },
+                of(|host| host.landlock_abi = Some(1)),
                 "landlock",
                 Standing::Missing,
             ),
             (
-                Probe {
-                    seccomp: false,
-                    ..host()
-                },
+                of(|host| host.seccomp = false),
                 "seccomp",
                 Standing::Missing,
             ),
             (
-                Probe {
-                    windows_subsystem: Some(WindowsSubsystem::One),
-                    ..host()
-                },
+                of(|host| host.windows_subsystem = Some(WindowsSubsystem::One)),
                 "platform",
                 Standing::Missing,
             ),
             (
-                Probe {
-                    windows_subsystem: Some(WindowsSubsystem::Two),
-                    ..host()
-                },
+                of(|host| host.windows_subsystem = Some(WindowsSubsystem::Two)),
                 "platform",
                 Standing::Stands,
             ),
             (
-                Probe {
-                    proc_masked: true,
-                    ..host()
-                },
+                of(|host| host.proc_masked = true),
                 "proc",
                 Standing::Reduced,
             ),
             (
-                Probe {
-                    control_groups: ControlGroups::Missing,
-                    ..host()
-                },
+                of(|host| host.control_groups = ControlGroups::Missing),
                 "limits",
                 Standing::Reduced,
             ),
-            (
-                Probe {
-                    control_groups: ControlGroups::Delegated {
-                        folder: "/sys/fs/cgroup/x".into(),
-                    },
-                    ..host()
-                },
-                "limits",
-                Standing::Stands,
-            ),
+            (delegated, "limits", Standing::Stands),
         ];
         for (host, of, standing) in cases {
             let found = finding(&diagnose(&host, &trial()), of);

@@ -14,5 +14,6 @@ mod nothing_left_behind;
 mod one_escalation;
 mod profiles;
 mod records;
+mod reduced;
 mod transparency;
 mod twenty_runners;

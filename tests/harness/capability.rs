@@ -77,6 +77,12 @@ pub fn mount_namespace() -> Option<Vec<OsString>> {
     works(words).then(|| words.iter().map(OsString::from).collect())
 }
 
+/// Whether `words` start a program: `true` is tried.
+#[must_use]
+pub fn launches(words: &[&str]) -> bool {
+    works(words)
+}
+
 /// Whether `words` start `true`.
 pub(crate) fn works(words: &[&str]) -> bool {
     let (first, rest) = words.split_first().unwrap_or((&"true", &[]));

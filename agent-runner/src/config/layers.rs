@@ -17,6 +17,7 @@ use super::runner::{RawRunner, RunnerSettings};
 use super::{
     ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, ShellEnvironment, WorkspaceWrite,
 };
+use crate::walls::Effort;
 
 /// What the command line says, strongest of the user's own.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct Overrides {
     pub(crate) sandbox: Option<SandboxMode>,
     /// `--ask-for-approval`.
     pub(crate) approval: Option<ApprovalPolicy>,
+    /// `--best-effort`.
+    pub(crate) effort: Effort,
     /// `--permissions-profile`.
     pub(crate) permissions_profile: Option<String>,
     /// `-c key=value`, in order.

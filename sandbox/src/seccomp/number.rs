@@ -54,10 +54,20 @@ pub(super) fn syscall(name: &str) -> Option<Syscall> {
         fanotify_init = libc::SYS_fanotify_init, name_to_handle_at = libc::SYS_name_to_handle_at,
         lookup_dcookie = libc::SYS_lookup_dcookie, vhangup = libc::SYS_vhangup, nfsservctl = libc::SYS_nfsservctl,
         settimeofday = libc::SYS_settimeofday, clock_settime = libc::SYS_clock_settime,
-        clock_adjtime = libc::SYS_clock_adjtime, socket = libc::SYS_socket, socketpair = libc::SYS_socketpair;
+        clock_adjtime = libc::SYS_clock_adjtime, socket = libc::SYS_socket, socketpair = libc::SYS_socketpair,
+        shmget = libc::SYS_shmget, shmat = libc::SYS_shmat, shmctl = libc::SYS_shmctl, msgget = libc::SYS_msgget,
+        msgctl = libc::SYS_msgctl, msgsnd = libc::SYS_msgsnd, msgrcv = libc::SYS_msgrcv, semget = libc::SYS_semget,
+        semctl = libc::SYS_semctl, semop = libc::SYS_semop, semtimedop = libc::SYS_semtimedop, mq_open =
+        libc::SYS_mq_open, mq_unlink = libc::SYS_mq_unlink, fchmod = libc::SYS_fchmod, fchmodat =
+        libc::SYS_fchmodat, fchmodat2 = 452, fchown = libc::SYS_fchown, fchownat = libc::SYS_fchownat, utimensat =
+        libc::SYS_utimensat, setxattr = libc::SYS_setxattr, lsetxattr = libc::SYS_lsetxattr, fsetxattr =
+        libc::SYS_fsetxattr, setxattrat = 463, removexattr = libc::SYS_removexattr, lremovexattr =
+        libc::SYS_lremovexattr, fremovexattr = libc::SYS_fremovexattr, removexattrat = 466, setpriority =
+        libc::SYS_setpriority, process_madvise = libc::SYS_process_madvise;
         x86_64
         iopl = libc::SYS_iopl, ioperm = libc::SYS_ioperm, modify_ldt = libc::SYS_modify_ldt, uselib = libc::SYS_uselib,
-        create_module = 174, _sysctl = libc::SYS__sysctl)
+        create_module = 174, _sysctl = libc::SYS__sysctl,
+        chmod = libc::SYS_chmod, chown = libc::SYS_chown, lchown = libc::SYS_lchown, utime = libc::SYS_utime, utimes = libc::SYS_utimes, futimesat = libc::SYS_futimesat)
 }
 
 /// The number behind an errno's name.
