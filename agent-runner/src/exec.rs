@@ -4,7 +4,7 @@
 //! [`Walk::full_access`] hold; every error path ends in a refusal.
 
 use protocol::{Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions};
-use sandbox::{Command, Plan, PlanError, Program, SandboxPolicy, Stdin};
+use sandbox::{Command, Observing, Plan, PlanError, Program, SandboxPolicy, Stdin};
 
 use crate::answer::ask;
 use crate::cli;
@@ -35,12 +35,14 @@ struct Walk<'a> {
 #[derive(Clone, Copy)]
 struct Inside<'a> {
     standing: &'a Standing,
+    observing: Observing,
     policy: &'a SandboxPolicy,
 }
 
 impl Inside<'_> {
     fn plan(self, command: &Command) -> Result<Plan, PlanError> {
-        self.standing.plan(self.policy, command)
+        let plan = self.standing.plan(self.policy, command)?;
+        Ok(plan.observing(self.observing))
     }
 }
 
@@ -232,6 +234,7 @@ impl Walk<'_> {
         let command = sealed.into_iter().fold(command, Command::with_sealed);
         let inside = Inside {
             standing: &self.prepared.standing,
+            observing: self.prepared.observing,
             policy: &self.prepared.policy,
         };
         let plan = plan(inside, &command)?;
@@ -241,7 +244,8 @@ impl Walk<'_> {
         }
         let ending = launch(&plan, command, Screen::of(&self.request), &mut self.signals).await?;
         self.report.confinement = serde_json::to_value(&ending.run.confinement).ok();
-        self.report.denials = serde_json::to_value(&ending.run.denials).ok();
+        self.report.denials.clone_from(&ending.run.denials);
+        self.report.unlisted_denials = ending.run.unlisted_denials;
         self.report.signal = ending.signal();
         Ok(ending.exit_code())
     }

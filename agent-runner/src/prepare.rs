@@ -10,7 +10,7 @@ use protocol::{
     AbsolutePath, Action, CommandAction, ContentIdentity, EnvironmentDescription,
     SandboxPermissions, SubmitReview, TriggerKind,
 };
-use sandbox::{Program, SandboxPolicy, WorkingDirectory};
+use sandbox::{Observing, Program, SandboxPolicy, WorkingDirectory};
 
 use crate::config::{Environment, Overrides, SandboxMode, Settings};
 use crate::failure::{Failure, NOT_FOUND, NOT_PERMITTED};
@@ -32,6 +32,8 @@ pub(crate) struct Prepared {
     pub(crate) policy: SandboxPolicy,
     /// How much of the walls can stand.
     pub(crate) standing: Standing,
+    /// How much of what the command does is observed.
+    pub(crate) observing: Observing,
     /// The folders that commands may write.
     pub(crate) writable_roots: Vec<PathBuf>,
     /// The working directory, held.
@@ -77,6 +79,7 @@ impl Prepared {
             ),
             settings,
             state,
+            observing: observing(&policy),
             policy,
             standing,
             writable_roots,
@@ -173,6 +176,18 @@ impl Prepared {
             }
         }
         env
+    }
+}
+
+/// Reads are observed where some are denied: each costs some microseconds, and elsewhere none is refused.
+fn observing(policy: &SandboxPolicy) -> Observing {
+    let all_may_be_read = policy.reads() == sandbox::Reads::Everything
+        && policy.denied_reads().is_empty()
+        && policy.denied_patterns().is_empty();
+    if all_may_be_read {
+        Observing::Changes
+    } else {
+        Observing::Everything
     }
 }
 

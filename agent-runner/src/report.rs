@@ -28,8 +28,10 @@ pub(crate) struct Report {
     pub(crate) notes: Vec<String>,
     /// Which walls stood, where the command ran.
     pub(crate) confinement: Option<serde_json::Value>,
-    /// The refusals that the walls saw.
-    pub(crate) denials: Option<serde_json::Value>,
+    /// The refusals that the walls saw; `None` where nothing was observed.
+    pub(crate) denials: Option<Vec<sandbox::SandboxDenial>>,
+    /// How many more there were.
+    pub(crate) unlisted_denials: u64,
     /// The runner's exit status.
     pub(crate) exit_code: u8,
     /// The signal that ended the command.

@@ -6,6 +6,7 @@
 use std::io::Write as _;
 
 use protocol::{SandboxPermissions, SessionReference, Transcript};
+use sandbox::Observing;
 
 use crate::cli::{self, Platform};
 use crate::config::{Environment, SandboxMode};
@@ -31,11 +32,14 @@ pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> R
         transcript: Transcript::default(),
         terminal: TerminalWish::Inherit,
     };
-    let prepared = Prepared::new(&args.overrides(), environment, &request.argv, &request.cwd)?;
+    let mut prepared = Prepared::new(&args.overrides(), environment, &request.argv, &request.cwd)?;
     if prepared.settings.sandbox == SandboxMode::DangerFullAccess {
         return Err(Failure::because(
             "`danger-full-access` has no walls to show\nhint: name another mode with --sandbox",
         ));
+    }
+    if args.log_denials {
+        prepared.observing = Observing::Everything;
     }
     let mut report = Report {
         version: 1,

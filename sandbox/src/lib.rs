@@ -39,6 +39,7 @@ mod sys;
 mod terminal;
 mod user_namespace;
 mod walk;
+mod watch;
 
 pub use cause::Cause;
 pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
@@ -54,5 +55,5 @@ pub use policy::{
     Reason, Rule, Ruling, SandboxPolicy,
 };
 pub use probe::{BUBBLEWRAP, Container, ControlGroups, Probe, WindowsSubsystem, probe};
-pub use seccomp::{Filter, FilterError};
+pub use seccomp::{Filter, FilterError, Observing};
 pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage};

@@ -16,7 +16,7 @@ use crate::command::{self, Command, Stdin, Terminal};
 use crate::landlock::{Domain, Readable};
 use crate::mounts::{self, Operation};
 use crate::policy::{Access, InvalidPolicy, Network, Reads, SandboxPolicy};
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Observing};
 use crate::surroundings::{Protected, Surroundings, UNPRIVILEGED};
 
 mod reduced;
@@ -142,8 +142,12 @@ pub struct Plan {
     placeholders: Vec<PathBuf>,
     landlock: Option<Domain>,
     filters: Vec<Filter>,
+    observed: Observing,
     unlocated_host_sockets: usize,
     notes: Vec<String>,
+    /// For saying which rule a refusal came from.
+    #[serde(skip)]
+    policy: Option<SandboxPolicy>,
 }
 
 impl Plan {
@@ -213,6 +217,16 @@ impl Plan {
         &self.notes
     }
 
+    /// How much of what the command does is observed, so that a refusal is reported; for plans that confine. Every call that
+    /// is observed costs some microseconds. Where another program observes this one already, nothing is.
+    #[must_use]
+    pub fn observing(mut self, observing: Observing) -> Self {
+        if matches!(self.walls, Walls::Confined | Walls::Widened) {
+            self.observed = observing;
+        }
+        self
+    }
+
     fn within(policy: &SandboxPolicy, command: &Command, walls: Walls) -> Result<Self, PlanError> {
         let program = command.program.path();
         if policy.access(program).access == Access::Deny {
@@ -266,6 +280,8 @@ impl Plan {
             placeholders: missing.collect(),
             landlock: Some(landlock),
             filters,
+            observed: Observing::default(),
+            policy: Some(policy.clone()),
             unlocated_host_sockets: around.sockets.unlocated,
             notes: [policy.notes(), around.notes].concat(),
             ..Self::bare(walls, command)
@@ -312,6 +328,8 @@ impl Plan {
             filters: Vec::new(),
             unlocated_host_sockets: 0,
             notes: Vec::new(),
+            observed: Observing::Nothing,
+            policy: None,
         }
     }
 
@@ -348,6 +366,14 @@ impl Plan {
 
     pub(crate) fn filters(&self) -> &[Filter] {
         &self.filters
+    }
+
+    pub(crate) fn observed(&self) -> Observing {
+        self.observed
+    }
+
+    pub(crate) fn policy(&self) -> Option<&SandboxPolicy> {
+        self.policy.as_ref()
     }
 
     pub(crate) fn unlocated_host_sockets(&self) -> usize {

@@ -20,6 +20,7 @@ use steps::{Steps, c_path, descriptor_error};
 use crate::command::{Command, Stdin, Terminal};
 use crate::error::SandboxError;
 use crate::plan::{Identity, Namespace, Plan, Walls};
+use crate::seccomp::Observing;
 use crate::sys::child::{Ruleset, Words};
 use crate::{image, probe, seccomp};
 
@@ -56,6 +57,8 @@ pub(crate) struct Ends {
     pub(crate) control: OwnedFd,
     pub(crate) orders: OwnedFd,
     pub(crate) go: OwnedFd,
+    /// Where the listener of the filters goes, where somebody watches.
+    pub(crate) watcher: Option<OwnedFd>,
 }
 
 /// Prepares the start of `command` by `plan`.
@@ -70,7 +73,7 @@ pub(crate) fn prepare(
     walls(&mut steps, plan)?;
     place_of_work(&mut steps, &command);
     let program = program(&mut steps, &command, by)?;
-    filters(&mut steps, plan)?;
+    filters(&mut steps, plan, ends.watcher)?;
     let arguments = arguments(&command, by, plan)?;
     let environment = environment(command.environment)?;
     let terminal = match command.terminal {
@@ -253,15 +256,24 @@ fn program(
     }
 }
 
-fn filters(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
-    if !plan.filters().is_empty() {
-        probe::seccomp()?;
-        let filter = Confine::Filter(seccomp::compile(plan.filters())?);
-        steps.add(
-            "filter the system calls of",
-            Path::new("the command"),
-            Act::Confine(filter),
-        );
+fn filters(steps: &mut Steps, plan: &Plan, watcher: Option<OwnedFd>) -> Result<(), SandboxError> {
+    if plan.filters().is_empty() {
+        return Ok(());
     }
+    probe::seccomp()?;
+    let (alone, _) = seccomp::compile(plan.filters(), Observing::Nothing)?;
+    let filter = match watcher {
+        None => Confine::Filter(alone),
+        Some(channel) => Confine::WatchedFilter {
+            program: seccomp::compile(plan.filters(), plan.observed())?.0,
+            channel: steps.held.keep(channel)?,
+            alone,
+        },
+    };
+    steps.add(
+        "filter the system calls of",
+        Path::new("the command"),
+        Act::Confine(filter),
+    );
     Ok(())
 }

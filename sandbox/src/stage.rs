@@ -19,6 +19,7 @@ use crate::prepare::{Act, Confine, Make, Mount, Prepared, READ_ONLY, Reach, Slot
 use crate::record;
 use crate::sys::clone::Ended;
 use crate::sys::{self, MountAttributes, child};
+use crate::watch;
 
 /// Where the init expects its descriptors (`init/main.rs`).
 const CONTROL: RawFd = 3;
@@ -239,6 +240,15 @@ fn confine(act: &Confine) -> Result<(), Errno> {
         }
         Confine::Landlock { ruleset, rules } => landlock(ruleset, rules),
         Confine::Filter(program) => child::seccomp_install(program),
+        Confine::WatchedFilter {
+            program,
+            channel,
+            alone,
+        } => match child::seccomp_install_watched(program) {
+            Ok(listener) => watch::hand_over(listener, *channel),
+            Err(Errno::BUSY) => child::seccomp_install(alone),
+            Err(error) => Err(error),
+        },
     }
 }
 

@@ -22,6 +22,7 @@ use crate::prepare::{self, Act, Ends, Prepared};
 use crate::record::{self, Record, Started};
 use crate::sys::clone::Sharing;
 use crate::terminal::SavedTerminals;
+use crate::watch::Watcher;
 use crate::{probe, stage, sys, user_namespace};
 
 /// Starts commands.
@@ -36,6 +37,7 @@ pub struct Running {
     control: File,
     orders: Arc<PipeWriter>,
     keeper: Option<Keeper>,
+    watcher: Option<Watcher>,
     confinement: Confinement,
     terminals: SavedTerminals,
     state: State,
@@ -79,8 +81,11 @@ pub struct Run {
     pub ending: Ending,
     /// Which walls stood.
     pub confinement: Confinement,
-    /// Refusals seen. What the kernel tells nobody is not in it: an empty list says nothing.
-    pub denials: Vec<SandboxDenial>,
+    /// Refusals seen, each once; which calls are observed is [`crate::Plan::observing`]'s to say. `None` where nothing was
+    /// observed.
+    pub denials: Option<Vec<SandboxDenial>>,
+    /// How many more there were that are not listed.
+    pub unlisted_denials: u64,
     /// What it used.
     pub usage: Usage,
 }
@@ -95,14 +100,16 @@ impl Sandbox {
             return Err(SandboxError::OtherCommand);
         }
         let terminals = SavedTerminals::save();
+        let (watcher, listener) = Watcher::start(plan)?.unzip();
         let mut keeper = Keeper::start(plan.placeholders())?;
-        let result = launch(plan, command, keeper.as_mut());
+        let result = launch(plan, command, listener, keeper.as_mut());
         match result {
             Ok((pidfd, ours)) => Ok(Running {
                 pidfd,
                 control: File::from(OwnedFd::from(ours.control)),
                 orders: Arc::new(ours.orders),
                 keeper,
+                watcher,
                 confinement: Confinement::of(plan),
                 terminals,
                 state: State::Running,
@@ -124,7 +131,7 @@ struct Ours {
     go: PipeWriter,
 }
 
-fn pipes() -> io::Result<(Ours, Ends)> {
+fn pipes(watcher: Option<OwnedFd>) -> io::Result<(Ours, Ends)> {
     let (control, control_end) = io::pipe()?;
     let (orders_end, orders) = io::pipe()?;
     let (go_end, go) = io::pipe()?;
@@ -132,6 +139,7 @@ fn pipes() -> io::Result<(Ours, Ends)> {
         control: control_end.into(),
         orders: orders_end.into(),
         go: go_end.into(),
+        watcher,
     };
     Ok((
         Ours {
@@ -149,6 +157,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 fn launch(
     plan: &Plan,
     command: Command,
+    listener: Option<OwnedFd>,
     keeper: Option<&mut Keeper>,
 ) -> Result<(OwnedFd, Ours), SandboxError> {
     let set_up = |step, source| SandboxError::SetUp {
@@ -157,7 +166,7 @@ fn launch(
         source,
     };
     let program = command.program.path().to_path_buf();
-    let (mut ours, ends) = pipes().map_err(|source| set_up("make pipes for", source))?;
+    let (mut ours, ends) = pipes(listener).map_err(|source| set_up("make pipes for", source))?;
     let (prepared, held) = prepare::prepare(plan, command, ends)?;
     let as_another = matches!(plan.identity(), Identity::Unprivileged { .. });
     let _turn = as_another.then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
@@ -341,11 +350,17 @@ impl Running {
                     .unwrap_or(libc::SIGKILL),
             ),
         };
+        let seen = self.watcher.take().and_then(Watcher::finish);
+        if seen.is_none() {
+            self.confinement.unobserved();
+        }
+        let (denials, unlisted_denials) = seen.map(|seen| (seen.listed, seen.unlisted)).unzip();
         let counted = waited.map(|waited| waited.counted).unwrap_or_default();
         Ok(Run {
             ending,
             confinement: self.confinement.clone(),
-            denials: Vec::new(),
+            denials,
+            unlisted_denials: unlisted_denials.unwrap_or_default(),
             usage: Usage {
                 user: Duration::from_micros(counted.user_micros),
                 system: Duration::from_micros(counted.system_micros),

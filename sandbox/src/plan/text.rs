@@ -226,12 +226,14 @@ mod tests {
 
     use super::*;
     use crate::command;
+    use crate::seccomp::Observing;
+
+    const NOWHERE: command::Identity = command::Identity {
+        device: 0,
+        inode: 0,
+    };
 
     fn plan() -> Plan {
-        let nowhere = command::Identity {
-            device: 0,
-            inode: 0,
-        };
         let path = PathBuf::from;
         let attach = Operation::Attach {
             from: path("/srv/app"),
@@ -249,7 +251,7 @@ mod tests {
             words: vec!["make".into()],
             directory: path("/srv/app"),
             program: path("/usr/bin/make"),
-            held: [nowhere, nowhere],
+            held: [NOWHERE; 2],
             identity: Identity::Unprivileged { user: 7, group: 8 },
             namespaces: vec![Namespace::User, Namespace::Network],
             network: Network::Off,
@@ -286,6 +288,8 @@ mod tests {
             filters: vec![Filter::Terminal, Filter::Mounts],
             unlocated_host_sockets: 0,
             notes: Vec::new(),
+            observed: Observing::Nothing,
+            policy: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! place.
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
@@ -118,6 +119,12 @@ pub(crate) enum Confine {
         rules: Vec<(CString, u64)>,
     },
     Filter(seccomp::Program),
+    /// The same with a watcher, who gets the listener over the channel; where one watches already, `alone` stands.
+    WatchedFilter {
+        program: seccomp::Program,
+        channel: RawFd,
+        alone: seccomp::Program,
+    },
 }
 
 /// How far attributes reach.
@@ -134,7 +141,7 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
     match act {
         Act::Mount(_) => Some(Wall::Mounts),
         Act::Confine(Confine::Landlock { .. }) => Some(Wall::Landlock),
-        Act::Confine(Confine::Filter(_)) => Some(Wall::Seccomp),
+        Act::Confine(Confine::Filter(_) | Confine::WatchedFilter { .. }) => Some(Wall::Seccomp),
         Act::Confine(Confine::User { .. }) => Some(Wall::UserMapping),
         Act::Confine(
             Confine::NewKeyring

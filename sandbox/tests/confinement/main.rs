@@ -3,6 +3,7 @@
 //! Runs as root and as an ordinary user. A host without a wall fails here, since every wall is required (P7).
 
 #[cfg(test)]
+mod denials;
 mod escalated;
 #[cfg(test)]
 mod files;
