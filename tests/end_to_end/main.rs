@@ -13,6 +13,7 @@ mod fails_closed;
 mod nothing_left_behind;
 mod one_escalation;
 mod profiles;
+mod real_tools;
 mod records;
 mod reduced;
 mod transparency;

@@ -296,3 +296,43 @@ fn doctor_tries_every_wall_and_says_what_stands() {
         "{told}"
     );
 }
+
+#[test]
+fn what_the_walls_refused_is_told_with_its_path_and_rule() {
+    let stage = stage(
+        "default_permissions = \"p\"\n[permissions.p]\nextends = \":workspace\"\n\
+         [permissions.p.filesystem.\":workspace_roots\"]\n\"**/*.env\" = \"deny\"\n",
+    );
+    let script = format!(
+        "echo x > '{}'; echo x >> .git/config; cat secret.env; perl -e 'use Socket; socket(S, PF_INET, SOCK_STREAM, 0); connect(S, sockaddr_in(80, inet_aton(\"192.0.2.1\")))'; unshare --user true; true",
+        stage.outside("made").display()
+    );
+    let told = stage
+        .runner()
+        .args(["sandbox", "--log-denials", "--", "sh", "-c", &script])
+        .ran();
+    assert_eq!(told.code(), 0, "{}", told.stderr);
+    let outside = format!("refused: write {}", stage.outside("made").display());
+    for line in [
+        outside.as_str(),
+        ".git decides what runs later",
+        "the pattern **/*.env",
+        "refused: connect 192.0.2.1:80",
+        "refused: system call unshare",
+    ] {
+        assert!(
+            told.stderr.contains(line),
+            "`{line}` is not in: {}",
+            told.stderr
+        );
+    }
+    let plain = sh(&stage, &script);
+    let denials = plain.report["denials"].as_array().expect("a list").clone();
+    let kinds: Vec<_> = denials
+        .iter()
+        .filter_map(|denial| denial["refused"].as_str())
+        .collect();
+    for kind in ["write", "read", "connect", "system_call"] {
+        assert!(kinds.contains(&kind), "{kind} is not in {denials:?}");
+    }
+}

@@ -18,8 +18,17 @@ const STEPS: [Step; 5] = [
 ];
 
 /// What the tests run inside the walls and beside them, with Debian's package of it.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 15] = [
     ("git", "git"),
+    ("make", "make"),
+    ("cc", "gcc"),
+    ("python3", "python3"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("bwrap", "bubblewrap"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
     ("bash", "bash"),
     ("perl", "perl-base"),
     ("ps", "procps"),
