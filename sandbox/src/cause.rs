@@ -75,10 +75,7 @@ pub(crate) fn of_namespace(host: &Probe, errno: Option<i32>) -> Cause {
         return Cause::new("the first Windows subsystem has no namespaces", "use WSL2");
     }
     if !host.proc {
-        return Cause::new(
-            "`/proc` is not mounted",
-            "mount it: mount -t proc proc /proc",
-        );
+        return no_proc();
     }
     match errno {
         Some(libc::ENOSPC) => match host.max_user_namespaces {
@@ -117,8 +114,16 @@ pub(crate) fn of_namespace(host: &Probe, errno: Option<i32>) -> Cause {
     }
 }
 
+fn no_proc() -> Cause {
+    let cure = "mount it: mount -t proc proc /proc";
+    Cause::new("`/proc` is not mounted", cure)
+}
+
 /// What refuses a user map.
 pub(crate) fn of_user_map(host: &Probe) -> (Wall, Cause) {
+    if !host.proc {
+        return (Wall::Namespaces, no_proc());
+    }
     if host.apparmor_restricts_userns == Some(1) && !host.root {
         return (Wall::Namespaces, of_apparmor(host));
     }

@@ -7,6 +7,7 @@
 
 mod attacks;
 mod bad_input;
+mod bad_walls;
 mod before_and_after;
 mod demo;
 mod fails_closed;
