@@ -11,6 +11,7 @@ mod bad_walls;
 mod before_and_after;
 mod demo;
 mod fails_closed;
+mod firewall;
 mod nothing_left_behind;
 mod one_escalation;
 mod profiles;

@@ -18,7 +18,7 @@ const STEPS: [Step; 5] = [
 ];
 
 /// What the tests run inside the walls and beside them, with Debian's package of it.
-const NEEDED: [(&str, &str); 15] = [
+const NEEDED: [(&str, &str); 17] = [
     ("git", "git"),
     ("make", "make"),
     ("cc", "gcc"),
@@ -27,6 +27,8 @@ const NEEDED: [(&str, &str); 15] = [
     ("npm", "npm"),
     ("bwrap", "bubblewrap"),
     ("nft", "nftables"),
+    ("dig", "bind9-dnsutils"),
+    ("ip", "iproute2"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("bash", "bash"),
@@ -163,10 +165,12 @@ fn test() -> Result<(), String> {
 
 /// Installs a system package where this may (root, Debian's packages), and otherwise says the one command.
 fn needs(program: &str, package: &str) -> Result<(), String> {
-    let there = Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
+    // Not every program knows `--version`, and some lie where only root looks.
+    let look = format!("PATH=$PATH:/usr/sbin:/sbin command -v {program} >/dev/null");
+    let there = Command::new("sh")
+        .args(["-c", &look])
+        .status()
+        .is_ok_and(|status| status.success());
     if there {
         return Ok(());
     }
