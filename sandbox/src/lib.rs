@@ -25,6 +25,7 @@ mod guarded;
 mod image;
 mod keeper;
 mod landlock;
+mod limits;
 mod mounts;
 mod plan;
 mod policy;
@@ -49,6 +50,7 @@ pub use doctor::{Finding, Standing, Trial, diagnose};
 pub use error::{SandboxError, Wall};
 pub use glob::DeniedPattern;
 pub use landlock::OLDEST_LANDLOCK_ABI;
+pub use limits::LimitReached;
 pub use plan::{Plan, PlanError, Walls};
 pub use policy::{
     Access, InvalidPolicy, Limits, Network, PROTECTED_NAMES, PolicyBuilder, PrivateTmp, Reads,

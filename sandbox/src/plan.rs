@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::command::{self, Command, Stdin, Terminal};
 use crate::landlock::{Domain, Readable};
 use crate::mounts::{self, Operation};
-use crate::policy::{Access, InvalidPolicy, Network, Reads, SandboxPolicy};
+use crate::policy::{Access, InvalidPolicy, Limits, Network, Reads, SandboxPolicy};
 use crate::seccomp::{Filter, Observing};
 use crate::surroundings::{Protected, Surroundings, UNPRIVILEGED};
 
@@ -143,6 +143,7 @@ pub struct Plan {
     landlock: Option<Domain>,
     filters: Vec<Filter>,
     observed: Observing,
+    limits: Limits,
     unlocated_host_sockets: usize,
     notes: Vec<String>,
     /// For saying which rule a refusal came from.
@@ -281,6 +282,7 @@ impl Plan {
             landlock: Some(landlock),
             filters,
             observed: Observing::default(),
+            limits: *policy.limits(),
             policy: Some(policy.clone()),
             unlocated_host_sockets: around.sockets.unlocated,
             notes: [policy.notes(), around.notes].concat(),
@@ -329,6 +331,7 @@ impl Plan {
             unlocated_host_sockets: 0,
             notes: Vec::new(),
             observed: Observing::Nothing,
+            limits: Limits::none(),
             policy: None,
         }
     }
@@ -366,6 +369,10 @@ impl Plan {
 
     pub(crate) fn filters(&self) -> &[Filter] {
         &self.filters
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(crate) fn observed(&self) -> Observing {

@@ -22,7 +22,7 @@ use crate::error::SandboxError;
 use crate::plan::{Identity, Namespace, Plan, Walls};
 use crate::seccomp::Observing;
 use crate::sys::child::{Ruleset, Words};
-use crate::{image, probe, seccomp};
+use crate::{image, limits, probe, seccomp};
 
 pub(crate) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 const NO_SET_USER_ID: u64 = libc::MOUNT_ATTR_NOSUID;
@@ -179,7 +179,9 @@ fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
     let command = Path::new("the command");
     let mut confine = |what, confine| steps.add(what, command, Act::Confine(confine));
     confine("leave the keyring of", Confine::NewKeyring);
-    confine("forbid core files of", Confine::NoCoreFiles);
+    for (resource, limit) in limits::of_the_kernel(plan.limits()) {
+        confine("limit", Confine::Limit { resource, limit });
+    }
     if plan.namespaces().contains(&Namespace::Network) {
         confine("bring up loopback for", Confine::LoopbackUp);
     }

@@ -11,7 +11,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
-use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 use crate::command::Identity;
@@ -203,13 +202,7 @@ fn confine(act: &Confine) -> Result<(), Errno> {
     match act {
         Confine::NewKeyring => child::new_keyring(),
         Confine::LoopbackUp => child::loopback_up(),
-        Confine::NoCoreFiles => {
-            let none = Rlimit {
-                current: Some(0),
-                maximum: Some(0),
-            };
-            rustix::process::setrlimit(Resource::Core, none)
-        }
+        Confine::Limit { resource, limit } => rustix::process::setrlimit(*resource, *limit),
         Confine::NoPrivilegesByExec => rustix::thread::set_no_new_privs(true),
         Confine::User { user, group } => {
             rustix::thread::set_thread_groups(&[])?;

@@ -17,6 +17,7 @@ use crate::confinement::Confinement;
 use crate::denial::SandboxDenial;
 use crate::error::SandboxError;
 use crate::keeper::Keeper;
+use crate::limits::{LimitReached, Warden};
 use crate::plan::{Identity, Namespace, Plan};
 use crate::prepare::{self, Act, Ends, Prepared};
 use crate::record::{self, Record, Started};
@@ -38,6 +39,7 @@ pub struct Running {
     orders: Arc<PipeWriter>,
     keeper: Option<Keeper>,
     watcher: Option<Watcher>,
+    warden: Option<Warden>,
     confinement: Confinement,
     terminals: SavedTerminals,
     state: State,
@@ -79,6 +81,8 @@ pub struct Usage {
 pub struct Run {
     /// How it ended.
     pub ending: Ending,
+    /// The limit that ended it, where one did.
+    pub limit: Option<LimitReached>,
     /// Which walls stood.
     pub confinement: Confinement,
     /// Refusals seen, each once; which calls are observed is [`crate::Plan::observing`]'s to say. `None` where nothing was
@@ -104,16 +108,18 @@ impl Sandbox {
         let mut keeper = Keeper::start(plan.placeholders())?;
         let result = launch(plan, command, listener, keeper.as_mut());
         match result {
-            Ok((pidfd, ours)) => Ok(Running {
+            Ok((pidfd, ours)) => Running {
                 pidfd,
                 control: File::from(OwnedFd::from(ours.control)),
                 orders: Arc::new(ours.orders),
                 keeper,
                 watcher,
+                warden: None,
                 confinement: Confinement::of(plan),
                 terminals,
                 state: State::Running,
-            }),
+            }
+            .limited(plan),
             Err(error) => {
                 if let Some(keeper) = keeper {
                     keeper.finish();
@@ -304,6 +310,17 @@ fn restore_dumpable(before: Option<DumpableBehavior>) {
 }
 
 impl Running {
+    /// With a warden, where the plan wants one. Without it the command is ended: it would run without its limits.
+    fn limited(mut self, plan: &Plan) -> Result<Self, SandboxError> {
+        let failed = |source| SandboxError::SetUp {
+            step: "watch over the limits of",
+            object: PathBuf::from("the command"),
+            source,
+        };
+        self.warden = Warden::start(plan.limits(), self.pidfd.as_fd()).map_err(failed)?;
+        Ok(self)
+    }
+
     /// Which walls stand.
     #[must_use]
     pub fn confinement(&self) -> &Confinement {
@@ -350,6 +367,7 @@ impl Running {
                     .unwrap_or(libc::SIGKILL),
             ),
         };
+        let limit = self.warden.take().and_then(Warden::finish);
         let seen = self.watcher.take().and_then(Watcher::finish);
         if seen.is_none() {
             self.confinement.unobserved();
@@ -359,6 +377,7 @@ impl Running {
         Ok(Run {
             ending,
             confinement: self.confinement.clone(),
+            limit,
             denials,
             unlisted_denials: unlisted_denials.unwrap_or_default(),
             usage: Usage {

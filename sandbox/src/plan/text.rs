@@ -289,6 +289,7 @@ mod tests {
             unlocated_host_sockets: 0,
             notes: Vec::new(),
             observed: Observing::Nothing,
+            limits: crate::policy::Limits::default(),
             policy: None,
         }
     }

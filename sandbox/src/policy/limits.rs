@@ -28,6 +28,18 @@ pub struct Limits {
     pub wall_time: Option<Duration>,
 }
 
+impl Limits {
+    /// No limit but the size of what lies in memory.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            processes: None,
+            descriptors: None,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     /// What no build, test or tool comes near, and what keeps a machine usable.
     fn default() -> Self {

@@ -8,6 +8,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
+use rustix::process::{Resource, Rlimit};
 
 use crate::command::Identity as FileIdentity;
 use crate::error::Wall;
@@ -102,7 +103,10 @@ pub(crate) enum Make {
 pub(crate) enum Confine {
     NewKeyring,
     LoopbackUp,
-    NoCoreFiles,
+    Limit {
+        resource: Resource,
+        limit: Rlimit,
+    },
     NoPrivilegesByExec,
     /// Another user, without any further group.
     User {
@@ -146,7 +150,7 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
         Act::Confine(
             Confine::NewKeyring
             | Confine::LoopbackUp
-            | Confine::NoCoreFiles
+            | Confine::Limit { .. }
             | Confine::NoPrivilegesByExec
             | Confine::Capabilities { .. }
             | Confine::NoCapabilities,

@@ -15,13 +15,12 @@ use crate::command::Command;
 use crate::error::SandboxError;
 use crate::mounts::{Access, Operation, Owner};
 use crate::plan::{Identity, Plan};
+use crate::policy::Limits;
 use crate::surroundings::Kind;
 use crate::user_namespace;
 
 /// Where the command's own folders are made, before its `/proc` stands there.
 const STAGE: &str = "/proc";
-/// All private folders together, `/dev/shm` among them.
-const PRIVATE_MEBIBYTES: u32 = 1024;
 
 /// The devices every program expects.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -51,7 +50,7 @@ pub(super) fn build(
         steps,
         operations,
         slots: vec![None; operations.len()],
-        shared: None,
+        limits: *plan.limits(),
         owner: [user, group],
         as_another: matches!(plan.identity(), Identity::Unprivileged { .. }),
     };
@@ -87,8 +86,7 @@ struct Trees<'a> {
     operations: &'a [Operation],
     /// What each operation puts in its place.
     slots: Vec<Option<Slot>>,
-    /// The folder that becomes `/dev/shm`.
-    shared: Option<Slot>,
+    limits: Limits,
     owner: [u32; 2],
     /// Whether the command runs as another user than the caller.
     as_another: bool,
@@ -172,7 +170,7 @@ impl Trees<'_> {
     /// Makes what the command has of its own and takes each part.
     fn stage(&mut self, command: &Command) {
         let stage = Path::new(STAGE);
-        self.memory(stage, PRIVATE_MEBIBYTES, 0o755);
+        self.memory(stage, self.limits.temporary_mebibytes, 0o755);
         for (place, operation) in self.operations.iter().enumerate() {
             let mode = if let Operation::Memory { mode, .. } = operation {
                 *mode
@@ -185,11 +183,6 @@ impl Trees<'_> {
             self.steps.directory(&folder, mode);
             let slot = self.steps.take("take a folder of", &folder, 0);
             self.set(place, slot);
-            if *operation == Operation::Devices {
-                let folder = stage.join("shared");
-                self.steps.directory(&folder, 0o1777);
-                self.shared = Some(self.steps.take("take a folder of", &folder, 0));
-            }
         }
         let covers = self.make_covers(command);
         self.steps
@@ -289,9 +282,7 @@ impl Trees<'_> {
             options,
             MountFlags::NOSUID | MountFlags::NOEXEC,
         );
-        if let Some(slot) = self.shared {
-            self.steps.place("put a private folder at", slot, &shared);
-        }
+        self.memory(&shared, self.limits.shared_mebibytes, 0o1777);
     }
 
     /// Private folders that are not to be written, now that every mount point in them is made.

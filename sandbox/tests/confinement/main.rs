@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod denials;
+#[cfg(test)]
 mod escalated;
 #[cfg(test)]
 mod files;
@@ -12,11 +13,14 @@ mod harness;
 #[cfg(test)]
 mod lifetime;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
 mod permits;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod surface;
