@@ -32,6 +32,7 @@ mod policy;
 mod prepare;
 mod probe;
 mod record;
+mod seatbelt;
 mod seccomp;
 mod stage;
 mod start;
@@ -57,5 +58,6 @@ pub use policy::{
     Reason, Rule, Ruling, SandboxPolicy,
 };
 pub use probe::{BUBBLEWRAP, Container, ControlGroups, Probe, WindowsSubsystem, probe};
+pub use seatbelt::{InvalidSeatbelt, seatbelt_profile};
 pub use seccomp::{Filter, FilterError, Observing};
 pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage};
