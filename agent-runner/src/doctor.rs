@@ -111,7 +111,7 @@ impl Diagnosis {
             Some(confinement) => writeln!(out, "walls           {confinement}"),
             None => writeln!(
                 out,
-                "walls           none could be tried: no command starts on this host"
+                "walls           none could be tried: no command starts here, but with --best-effort where Landlock stands"
             ),
         }
     }

@@ -101,7 +101,7 @@ pub(crate) fn of_namespace(host: &Probe, errno: Option<i32>) -> Cause {
             "start the container with a seccomp profile that allows clone with CLONE_NEWUSER",
         ),
         Some(libc::EPERM | libc::EACCES) if host.apparmor_restricts_userns == Some(1) => {
-            of_apparmor(host)
+            of_apparmor()
         }
         Some(libc::EPERM | libc::EACCES) => Cause::new(
             "a security policy of this host refuses user namespaces",
@@ -125,7 +125,7 @@ pub(crate) fn of_user_map(host: &Probe) -> (Wall, Cause) {
         return (Wall::Namespaces, no_proc());
     }
     if host.apparmor_restricts_userns == Some(1) && !host.root {
-        return (Wall::Namespaces, of_apparmor(host));
+        return (Wall::Namespaces, of_apparmor());
     }
     let cause = if host.root {
         Cause::new(
@@ -141,14 +141,11 @@ pub(crate) fn of_user_map(host: &Probe) -> (Wall, Cause) {
     (Wall::UserMapping, cause)
 }
 
-fn of_apparmor(host: &Probe) -> Cause {
-    let cause = "AppArmor gives user namespaces no capabilities (`kernel.apparmor_restrict_unprivileged_userns` is 1)";
-    let cure = if host.bubblewrap {
-        "install an AppArmor profile for this program that grants `userns,` (docs/sandbox.md has one)"
-    } else {
-        "install an AppArmor profile for this program that grants `userns,` (docs/sandbox.md has one), or the distribution's bubblewrap, which has such a profile"
-    };
-    Cause::new(cause, cure)
+fn of_apparmor() -> Cause {
+    Cause::new(
+        "AppArmor gives user namespaces no capabilities (`kernel.apparmor_restrict_unprivileged_userns` is 1)",
+        "install an AppArmor profile for this program that grants `userns,` (docs/sandbox.md has one)",
+    )
 }
 
 /// What refuses a `step` on an object, and which wall is missing for it.
@@ -160,7 +157,7 @@ pub(crate) fn of_step(
 ) -> (Wall, Cause) {
     let refused = matches!(errno, Some(libc::EPERM | libc::EACCES));
     if refused && host.apparmor_restricts_userns == Some(1) && !host.root {
-        return (Wall::Namespaces, of_apparmor(host));
+        return (Wall::Namespaces, of_apparmor());
     }
     let cause = format!("cannot {step} `{}`", object.display());
     let cure = if refused && object == Path::new("/proc") {
@@ -194,7 +191,6 @@ pub(crate) mod tests {
             proc: true,
             proc_masked: false,
             control_groups: ControlGroups::NotDelegated,
-            bubblewrap: false,
         }
     }
 
@@ -256,20 +252,16 @@ pub(crate) mod tests {
 
     #[test]
     fn apparmor_is_cured_by_a_profile_and_never_by_turning_it_off() {
-        for bubblewrap in [false, true] {
-            let ubuntu = Probe {
-                apparmor_restricts_userns: Some(1),
-                bubblewrap,
-                ..host()
-            };
-            let (wall, cause) = of_user_map(&ubuntu);
-            assert_eq!(wall, Wall::Namespaces);
-            assert!(cause.cure.contains("userns,") && !cause.cure.contains("sysctl"));
-            assert_eq!(cause.cure.contains("bubblewrap"), !bubblewrap);
-            let step = ("mount", Path::new("/"));
-            let (wall, _) = of_step(&ubuntu, Wall::Mounts, step, Some(libc::EPERM));
-            assert_eq!(wall, Wall::Namespaces);
-        }
+        let ubuntu = Probe {
+            apparmor_restricts_userns: Some(1),
+            ..host()
+        };
+        let (wall, cause) = of_user_map(&ubuntu);
+        assert_eq!(wall, Wall::Namespaces);
+        assert!(cause.cure.contains("userns,") && !cause.cure.contains("sysctl"));
+        let step = ("mount", Path::new("/"));
+        let (wall, _) = of_step(&ubuntu, Wall::Mounts, step, Some(libc::EPERM));
+        assert_eq!(wall, Wall::Namespaces);
     }
 
     #[test]

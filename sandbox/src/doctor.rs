@@ -227,12 +227,6 @@ fn surroundings(host: &Probe) -> Vec<Finding> {
         let says = "kernel.apparmor_restrict_unprivileged_userns is 1: namespaces need a profile that grants `userns,`";
         findings.push(Finding::new("apparmor", Standing::Reduced, says));
     }
-    let bubblewrap = if host.bubblewrap {
-        "/usr/bin/bwrap is there and root's own"
-    } else {
-        "/usr/bin/bwrap is not there, or not root's own; nothing needs it where namespaces stand"
-    };
-    findings.push(Finding::new("bubblewrap", Standing::Stands, bubblewrap));
     findings
 }
 

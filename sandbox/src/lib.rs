@@ -57,7 +57,7 @@ pub use policy::{
     Access, InvalidPolicy, Limits, Network, PROTECTED_NAMES, PolicyBuilder, PrivateTmp, Reads,
     Reason, Rule, Ruling, SandboxPolicy,
 };
-pub use probe::{BUBBLEWRAP, Container, ControlGroups, Probe, WindowsSubsystem, probe};
+pub use probe::{Container, ControlGroups, Probe, WindowsSubsystem, probe};
 pub use seatbelt::{InvalidSeatbelt, seatbelt_profile};
 pub use seccomp::{Filter, FilterError, Observing};
 pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage};

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
@@ -14,9 +13,6 @@ use serde::Serialize;
 use crate::cause;
 use crate::error::{SandboxError, Wall};
 use crate::sys;
-
-/// Bubblewrap, where distributions put it and grant it what they refuse to other programs.
-pub const BUBBLEWRAP: &str = "/usr/bin/bwrap";
 
 /// What this host can do.
 #[expect(
@@ -51,8 +47,6 @@ pub struct Probe {
     pub proc_masked: bool,
     /// Whether control groups can limit a command.
     pub control_groups: ControlGroups,
-    /// `/usr/bin/bwrap`, owned by root and writable by nobody else.
-    pub bubblewrap: bool,
 }
 
 /// Who says that there is a container.
@@ -119,14 +113,7 @@ pub fn probe() -> Probe {
             |path| path.exists(),
             |path| rustix::fs::access(path, Access::WRITE_OK).is_ok(),
         ),
-        bubblewrap: bubblewrap(),
     }
-}
-
-/// Whether the one program that may stand in for us is there: nobody but root can have put it there.
-pub(crate) fn bubblewrap() -> bool {
-    fs::metadata(BUBBLEWRAP)
-        .is_ok_and(|found| found.is_file() && found.uid() == 0 && found.mode() & 0o022 == 0)
 }
 
 fn container(exists: impl Fn(&Path) -> bool) -> Option<Container> {
