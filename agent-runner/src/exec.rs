@@ -4,7 +4,7 @@
 //! [`Walk::full_access`] hold; every error path ends in a refusal.
 
 use protocol::{Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions};
-use sandbox::{Command, Observing, Plan, PlanError, Program, SandboxPolicy, Stdin};
+use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, SandboxPolicy, Stdin};
 
 use crate::answer::ask;
 use crate::cli;
@@ -29,6 +29,8 @@ struct Walk<'a> {
     report: &'a mut Report,
     /// Listened for from the start, so that no signal falls between two steps.
     signals: Signals,
+    /// Namespaces for a command that runs inside, made while the rest of this was found out.
+    ahead: Option<Ahead>,
 }
 
 /// What a plan inside the walls is made of.
@@ -55,6 +57,8 @@ pub(crate) async fn exec(
     environment: &Environment,
     report: &mut Report,
 ) -> Result<u8, Failure> {
+    let inside = args.wish.permissions() == SandboxPermissions::UseDefault;
+    let ahead = if inside { begin_ahead() } else { None };
     let signals = Signals::listen()?;
     let request = run_request(args, environment)?;
     let prepared = Prepared::new(
@@ -72,6 +76,7 @@ pub(crate) async fn exec(
         prepared,
         report,
         signals,
+        ahead,
     };
     match route {
         Route::Inside => walk.inside().await,
@@ -79,6 +84,7 @@ pub(crate) async fn exec(
         Route::Refused(refusal) => Err(walk.refused(refusal.because())),
         Route::Ask(question) => {
             let mut walk = walk;
+            walk.ahead = None;
             let stdin = if args.stdin {
                 Some(walk.read_stdin().await?)
             } else {
@@ -96,6 +102,7 @@ pub(crate) async fn exec(
 pub(crate) async fn inside(
     request: RunRequest,
     prepared: Prepared,
+    ahead: Option<Ahead>,
     environment: &Environment,
     report: &mut Report,
 ) -> Result<u8, Failure> {
@@ -105,8 +112,14 @@ pub(crate) async fn inside(
         prepared,
         report,
         signals: Signals::listen()?,
+        ahead,
     };
     walk.inside().await
+}
+
+/// Begins with what most commands need. Where it cannot be, the start itself says why.
+pub(crate) fn begin_ahead() -> Option<Ahead> {
+    Ahead::begin(Network::Off).ok()
 }
 
 impl Walk<'_> {
@@ -242,7 +255,14 @@ impl Walk<'_> {
         if let Some(signal) = self.signals.pending().await {
             return Err(called_off(signal));
         }
-        let ending = launch(&plan, command, Screen::of(&self.request), &mut self.signals).await?;
+        let ending = launch(
+            &plan,
+            self.ahead.take(),
+            command,
+            Screen::of(&self.request),
+            &mut self.signals,
+        )
+        .await?;
         self.report.confinement = serde_json::to_value(&ending.run.confinement).ok();
         self.report.denials.clone_from(&ending.run.denials);
         self.report.unlisted_denials = ending.run.unlisted_denials;

@@ -63,6 +63,7 @@ fn main() -> ExitCode {
     };
     // A question that nobody answers any more may still be waiting on a thread of its own.
     runtime.shutdown_background();
+    sandbox::settle();
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(failure) => tell(&failure),

@@ -23,6 +23,7 @@ use crate::request::{RunRequest, TerminalWish, working_directory};
 /// Nothing ran.
 pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> Result<u8, Failure> {
     right_platform(args.platform)?;
+    let ahead = exec::begin_ahead();
     let request = RunRequest {
         argv: args.command.clone(),
         cwd: working_directory(args.settings.cd.as_deref())?,
@@ -47,7 +48,7 @@ pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> R
         notes: prepared.settings.notes.clone(),
         ..Report::default()
     };
-    let code = exec::inside(request, prepared, environment, &mut report).await?;
+    let code = exec::inside(request, prepared, ahead, environment, &mut report).await?;
     report.exit_code = code;
     tell(args, &report);
     Ok(code)

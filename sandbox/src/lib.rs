@@ -14,6 +14,7 @@
 //! Invariants: a plan wider than its policy takes a [`protocol::PermittedAction`]; a wall that cannot be put up stops
 //! the command before anything of it runs; nothing outlives the command. `unsafe` is in `sys` and in `init/` alone.
 
+mod ahead;
 mod cause;
 mod command;
 mod confinement;
@@ -43,6 +44,7 @@ mod user_namespace;
 mod walk;
 mod watch;
 
+pub use ahead::Ahead;
 pub use cause::Cause;
 pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
 pub use confinement::{Confinement, RanAs};
@@ -60,4 +62,4 @@ pub use policy::{
 pub use probe::{Container, ControlGroups, Probe, WindowsSubsystem, probe};
 pub use seatbelt::{InvalidSeatbelt, seatbelt_profile};
 pub use seccomp::{Filter, FilterError, Observing};
-pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage};
+pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage, settle};

@@ -87,7 +87,6 @@ pub(crate) struct HostSockets {
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     pub(crate) user: u32,
-    pub(crate) group: u32,
     pub(crate) protected: Vec<Protected>,
     pub(crate) covered: Vec<(PathBuf, Kind)>,
     /// Of the writable roots, those that are files.
@@ -115,11 +114,9 @@ impl Surroundings {
     /// Looks everything up.
     pub(crate) fn observe(policy: &SandboxPolicy, command: &Command) -> Result<Self, PlanError> {
         let user = rustix::process::geteuid().as_raw();
-        let group = rustix::process::getegid().as_raw();
         let guarded = guarded::look(policy)?;
         let mut surroundings = Self {
             user,
-            group,
             protected: guarded.protected,
             covered: guarded.covered,
             files: policy
