@@ -226,17 +226,24 @@ fn settings(prepared: &Prepared) -> Vec<Setting> {
             .cloned()
             .unwrap_or_else(|| "default".to_owned())
     };
+    let profile = settings
+        .profile
+        .as_ref()
+        .map(|profile| profile.name.as_str());
     [
-        ("sandbox_mode", settings.sandbox.as_str()),
-        ("approval_policy", settings.approval.as_str()),
-        ("approvals_reviewer", settings.reviewer.as_str()),
+        profile.map(|name| ("default_permissions", name)),
+        Some(("sandbox_mode", settings.sandbox.as_str())),
+        Some(("approval_policy", settings.approval.as_str())),
+        Some(("approvals_reviewer", settings.reviewer.as_str())),
     ]
+    .into_iter()
+    .flatten()
     .map(|(key, value)| Setting {
         key,
         value: value.to_owned(),
         origin: origin(key, &settings.origins),
     })
-    .into()
+    .collect()
 }
 
 fn reading(prepared: &Prepared) -> Reading {

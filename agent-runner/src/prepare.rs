@@ -296,7 +296,7 @@ pub(crate) fn submission(
             workspace_roots,
             sandbox_mode: prepared.settings.sandbox.as_str().to_owned(),
             approval_policy: prepared.settings.approval.as_str().to_owned(),
-            denied_reads: Vec::new(),
+            denied_reads: denied_reads(&prepared.policy),
         },
         action_digest: action.digest(),
         action,
@@ -311,6 +311,16 @@ pub(crate) fn submission(
         deadline_ms: None,
         extra: serde_json::Map::new(),
     })
+}
+
+/// What commands may not read, as a reviewer sees it.
+fn denied_reads(policy: &SandboxPolicy) -> Vec<String> {
+    let paths = policy.denied_reads().iter().cloned();
+    let patterns = policy.denied_patterns().iter();
+    let patterns = patterns.map(|pattern| pattern.base().join(pattern.text()));
+    let all = paths.chain(patterns);
+    all.map(|path| path.to_string_lossy().into_owned())
+        .collect()
 }
 
 fn absolute(path: &Path) -> Result<AbsolutePath, Failure> {

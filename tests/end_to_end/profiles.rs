@@ -336,3 +336,42 @@ fn what_the_walls_refused_is_told_with_its_path_and_rule() {
         assert!(kinds.contains(&kind), "{kind} is not in {denials:?}");
     }
 }
+
+#[test]
+fn no_profile_opens_what_no_command_may_touch() {
+    let stage = stage("");
+    fs::write(stage.codex("auth.json"), "hunter2\n").expect("a file");
+    // The runner's own folder is made by its first run.
+    assert_eq!(sh(&stage, "true").code(), 0);
+    let (codex, state) = (stage.codex(""), stage.state(""));
+    for folder in [&codex, &state] {
+        stage.settings(&format!(
+            "default_permissions = \"p\"\n[permissions.p]\nextends = \":workspace\"\n[permissions.p.filesystem]\n\"{}\" = \"write\"\n",
+            folder.display().to_string().trim_end_matches('/')
+        ));
+        let ran = sh(&stage, "echo ran > ran");
+        assert_eq!(ran.code(), 125, "{}", ran.stderr);
+        assert!(!stage.workspace("ran").exists());
+    }
+    let profile = |entries: &str| {
+        format!(
+            "default_permissions = \"p\"\n[permissions.p]\nextends = \":workspace\"\n[permissions.p.filesystem]\n{entries}\n"
+        )
+    };
+    let (codex, state) = (codex.display(), state.display().to_string());
+    let state = state.trim_end_matches('/');
+    stage.settings(&profile(&format!(
+        "\"{codex}auth.json\" = \"read\"\n\"{state}\" = \"read\""
+    )));
+    let ran = sh(
+        &stage,
+        &format!("cat '{codex}auth.json' '{state}'/*; echo end"),
+    );
+    assert_eq!(ran.text(), "end\n", "{}", ran.stderr);
+    let settings = profile(&format!("\"{codex}config.toml\" = \"write\""));
+    stage.settings(&settings);
+    let ran = sh(&stage, &format!("echo x >> '{codex}config.toml'"));
+    assert_ne!(ran.code(), 0, "{}", ran.stderr);
+    let now = fs::read_to_string(stage.codex("config.toml")).expect("settings");
+    assert_eq!(now, settings);
+}
