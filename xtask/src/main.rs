@@ -19,15 +19,24 @@ const STEPS: [Step; 5] = [
 ];
 
 /// What the tests run inside the walls and beside them, with Debian's package of it.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 18] = [
     ("git", "git"),
+    ("make", "make"),
+    ("cc", "gcc"),
+    ("python3", "python3"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("bwrap", "bubblewrap"),
+    ("nft", "nftables"),
+    ("dig", "bind9-dnsutils"),
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
     ("bash", "bash"),
     ("perl", "perl-base"),
     ("ps", "procps"),
     ("setsid", "util-linux"),
     ("curl", "curl"),
-    ("python3", "python3"),
-    ("ip", "iproute2"),
     ("stty", "coreutils"),
 ];
 
@@ -173,11 +182,12 @@ fn yardsticks() -> Result<(), String> {
 
 /// Installs a system package where this may (root, Debian's packages), and otherwise says the one command.
 fn needs(program: &str, package: &str) -> Result<(), String> {
-    let there = Command::new(program)
-        .arg("--version")
-        .output()
-        // Not every program knows `--version`; one that starts is there.
-        .is_ok_and(|output| output.status.code().is_some_and(|code| code != 127));
+    // Not every program knows `--version`, and some lie where only root looks.
+    let look = format!("PATH=$PATH:/usr/sbin:/sbin command -v {program} >/dev/null");
+    let there = Command::new("sh")
+        .args(["-c", &look])
+        .status()
+        .is_ok_and(|status| status.success());
     if there {
         return Ok(());
     }
