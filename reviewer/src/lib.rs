@@ -7,10 +7,13 @@
 #![forbid(unsafe_code)]
 
 mod attempts;
+mod budget;
 mod builtin;
+mod cassette;
 mod error;
 mod exhibit;
 mod model;
+mod pause;
 mod policy;
 mod prompt;
 mod reply;
@@ -18,12 +21,13 @@ mod reviewer;
 mod settings;
 
 pub use builtin::{BuiltIn, RULES, Rule, Verdict};
+pub use cassette::{Cassette, CassetteError};
 pub use exhibit::{Attempt, BuiltInExhibit, Exhibit, Tokens};
 pub use policy::{InvalidPolicy, Policy, PolicyRevision, SHIPPED_SECTION, SectionMode};
 pub use prompt::{Prompt, PromptError};
 pub use reply::{InvalidReply, Reply};
-pub use reviewer::{Reviewed, Reviewer};
+pub use reviewer::{Probe, Reviewed, Reviewer};
 pub use settings::{
-    FileFault, InvalidSettings, ModelTable, PolicyTable, Provider, ReviewerSettings, ReviewerTable,
-    SettingsFault,
+    BudgetTable, FileFault, InvalidSettings, ModelTable, OutputForm, PolicyTable, Provider,
+    ReviewerSettings, ReviewerTable, SettingsFault,
 };

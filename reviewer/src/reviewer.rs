@@ -5,25 +5,39 @@
 use std::time::Duration;
 
 use protocol::{Assessment, Bounds, Decision, Escalation, Judge, Outcome};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use crate::attempts;
+use crate::attempts::Models;
 use crate::builtin::{BuiltIn, Verdict};
+use crate::cassette::Cassette;
 use crate::error::ReviewError;
 use crate::exhibit::{BuiltInExhibit, Exhibit};
-use crate::model::HttpModel;
+use crate::model::{Ask, HttpModel, Model as _, ModelError};
 use crate::policy::{Policy, PolicyRevision};
 use crate::prompt::{Prompt, PromptError};
-use crate::settings::{InvalidSettings, ReviewerSettings, SettingsFault, Valid};
+use crate::settings::{
+    InvalidSettings, OutputForm, Provider, ReviewerSettings, SettingsFault, Valid,
+};
 
 /// Judges escalations by one policy. Holds no state of a review: one serves any number at once.
 #[derive(Debug)]
 pub struct Reviewer {
     policy: Policy,
     built_in: BuiltIn,
-    models: Vec<HttpModel>,
+    models: Models<HttpModel>,
     time_limit: Duration,
     built_in_allows: bool,
+}
+
+/// What one model said to the question whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Which API.
+    pub provider: Provider,
+    /// Which model.
+    pub model: String,
+    /// What is wrong, with the way out; `None` where it answered.
+    pub problem: Option<String>,
 }
 
 /// A decision and what it was made from.
@@ -45,13 +59,25 @@ impl Reviewer {
         settings: &ReviewerSettings,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidSettings> {
+        Self::with_cassette(settings, environment, None)
+    }
+
+    /// The same with a cassette between it and its models, for evaluations.
+    ///
+    /// # Errors
+    /// As [`Reviewer::new`].
+    pub fn with_cassette(
+        settings: &ReviewerSettings,
+        environment: &dyn Fn(&str) -> Option<String>,
+        cassette: Option<&Cassette>,
+    ) -> Result<Self, InvalidSettings> {
         let valid = Valid::read(settings, environment)?;
         let mut models = Vec::new();
         let mut faults = Vec::new();
         for model in valid.models {
             let url = model.base_url.to_string();
             match HttpModel::new(model) {
-                Ok(model) => models.push(model),
+                Ok(model) => models.push(model.with_cassette(cassette.cloned())),
                 Err(cause) => faults.push(SettingsFault::Client {
                     url,
                     cause: cause.without_url().to_string(),
@@ -64,7 +90,7 @@ impl Reviewer {
         Ok(Self {
             policy: valid.policy,
             built_in: BuiltIn::new(),
-            models,
+            models: Models::new(models, valid.ceilings),
             time_limit: valid.time_limit,
             built_in_allows: valid.built_in_allows,
         })
@@ -136,6 +162,52 @@ impl Reviewer {
         Prompt::build(&self.policy, escalation)
     }
 
+    /// The exact body of the request to a model, nothing sent: to the first model of the settings, or in the form of
+    /// `provider`. Where no model is configured its name is left open.
+    ///
+    /// # Errors
+    /// As [`Reviewer::prompt`].
+    pub fn request(
+        &self,
+        escalation: &Escalation,
+        provider: Option<Provider>,
+    ) -> Result<serde_json::Value, PromptError> {
+        let prompt = self.prompt(escalation)?;
+        let first = self.models.all().next();
+        Ok(match first {
+            Some(model) => model.body(&prompt, provider.unwrap_or_else(|| model.provider())),
+            None => {
+                let ask = Ask {
+                    model: "…",
+                    effort: None,
+                    form: OutputForm::JsonSchema,
+                    stream: true,
+                    prompt: &prompt,
+                };
+                ask.body(provider.unwrap_or(Provider::OpenAiResponses))
+            }
+        })
+    }
+
+    /// Asks each model one small question, so that a wrong name, address or key is found before anybody waits for a
+    /// review. Nothing of it is a verdict.
+    pub async fn probe(&self, deadline: Instant) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        for model in self.models.all() {
+            let problem = match timeout_at(deadline, model.complete(&Prompt::probe())).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error),
+                Err(_) => Some(ModelError::TimedOut),
+            };
+            probes.push(Probe {
+                provider: model.provider(),
+                model: model.name().to_owned(),
+                problem: problem.map(|error| error.to_string()),
+            });
+        }
+        probes
+    }
+
     async fn ask(
         &self,
         escalation: &Escalation,
@@ -149,7 +221,9 @@ impl Reviewer {
         exhibit.prompt_digest = Some(prompt.digest());
         exhibit.entries_kept = prompt.entries_kept();
         exhibit.entries_omitted = prompt.entries_omitted();
-        attempts::ask(&self.models, &prompt, deadline, &mut exhibit.attempts).await
+        self.models
+            .ask(&prompt, deadline, &mut exhibit.attempts)
+            .await
     }
 
     fn exhibit(&self, verdict: &Verdict) -> Exhibit {
