@@ -220,6 +220,15 @@ impl Verdict {
         }
     }
 
+    /// A host that the team trusts.
+    pub(crate) fn trusted(host: &str) -> Self {
+        Self::Allow {
+            rule: Rule::ReachesTrusted,
+            risk: RiskLevel::Low,
+            rationale: Rule::ReachesTrusted.rationale(host),
+        }
+    }
+
     fn undecided(rule: Rule) -> Self {
         Self::Undecided {
             rule,

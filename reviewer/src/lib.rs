@@ -6,7 +6,10 @@
 //! its place in the prompt (P6).
 #![forbid(unsafe_code)]
 
+mod appeal;
 mod attempts;
+mod authorization;
+mod breaker;
 mod budget;
 mod builtin;
 mod cassette;
@@ -19,7 +22,11 @@ mod prompt;
 mod reply;
 mod reviewer;
 mod settings;
+mod team;
 
+pub use appeal::{NotLifted, PersonsLeave, Retry, Use};
+pub use authorization::AuthorizationVersion;
+pub use breaker::{CircuitBreaker, Tripped};
 pub use builtin::{BuiltIn, RULES, Rule, Verdict};
 pub use cassette::{Cassette, CassetteError};
 pub use exhibit::{Attempt, BuiltInExhibit, Exhibit, Tokens};
@@ -31,3 +38,4 @@ pub use settings::{
     BudgetTable, FileFault, InvalidSettings, ModelTable, OutputForm, PolicyTable, Provider,
     ReviewerSettings, ReviewerTable, SettingsFault,
 };
+pub use team::InvalidRule;

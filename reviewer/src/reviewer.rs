@@ -4,10 +4,14 @@
 
 use std::time::Duration;
 
-use protocol::{Assessment, Bounds, Decision, Escalation, Judge, Outcome};
+use protocol::{
+    Assessment, Bounds, Decision, Denial, Escalation, FailedStep, Judge, Outcome, ReviewFailure,
+    RuleId,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempts::Models;
+use crate::authorization::AuthorizationVersion;
 use crate::builtin::{BuiltIn, Verdict};
 use crate::cassette::Cassette;
 use crate::error::ReviewError;
@@ -18,11 +22,13 @@ use crate::prompt::{Prompt, PromptError};
 use crate::settings::{
     InvalidSettings, OutputForm, Provider, ReviewerSettings, SettingsFault, Valid,
 };
+use crate::team::TeamRules;
 
 /// Judges escalations by one policy. Holds no state of a review: one serves any number at once.
 #[derive(Debug)]
 pub struct Reviewer {
     policy: Policy,
+    team: TeamRules,
     built_in: BuiltIn,
     models: Models<HttpModel>,
     time_limit: Duration,
@@ -47,6 +53,31 @@ pub struct Reviewed {
     pub decision: Decision,
     /// What it was made from, for the record.
     pub exhibit: Exhibit,
+    /// What the user had said when it was made.
+    pub authorization: AuthorizationVersion,
+}
+
+impl Reviewed {
+    /// Held against what the user has said by now: an approval that was given under other words is stale and becomes a
+    /// failure, so that it is reviewed again and never used. Everything else stays.
+    #[must_use]
+    pub fn held_against(self, now: AuthorizationVersion) -> Self {
+        let stale = self.authorization != now && matches!(self.decision, Decision::Approved(_));
+        if !stale {
+            return self;
+        }
+        let failure = ReviewFailure {
+            step: FailedStep::Prompt,
+            code: "stale_authorization".to_owned(),
+            retryable: true,
+            message: "the user said something more while the action was judged\nhint: ask again"
+                .to_owned(),
+        };
+        Self {
+            decision: Decision::Failed(failure),
+            ..self
+        }
+    }
 }
 
 impl Reviewer {
@@ -89,6 +120,7 @@ impl Reviewer {
         }
         Ok(Self {
             policy: valid.policy,
+            team: valid.team,
             built_in: BuiltIn::new(),
             models: Models::new(models, valid.ceilings),
             time_limit: valid.time_limit,
@@ -112,7 +144,7 @@ impl Reviewer {
     ///
     /// `deadline` holds for all of it, every attempt included (design D25).
     pub async fn review(&self, escalation: &Escalation, deadline: Instant) -> Reviewed {
-        let verdict = self.built_in.judge(escalation);
+        let verdict = self.verdict(escalation);
         if let Some(reviewed) = self.bind(escalation, &verdict, deadline) {
             return reviewed;
         }
@@ -120,19 +152,32 @@ impl Reviewer {
         let decision = if Instant::now() >= deadline {
             Decision::TimedOut
         } else {
-            match self.ask(escalation, deadline, &mut exhibit).await {
-                Ok(assessment) => decide(escalation, &verdict, assessment, Judge::Model),
+            // On the heap: most reviews never get here, and a caller carries this in its own task.
+            match Box::pin(self.ask(escalation, deadline, &mut exhibit)).await {
+                Ok(assessment) => {
+                    let denied = self.team.denies(&escalation.action);
+                    decide(escalation, &verdict, denied, (assessment, Judge::Model))
+                }
                 Err(error) => failed(&error),
             }
         };
-        Reviewed { decision, exhibit }
+        Reviewed {
+            decision,
+            exhibit,
+            authorization: AuthorizationVersion::of(&escalation.transcript),
+        }
     }
 
     /// What the built-in rules decide by themselves, in no time and asking nobody; `None` where a model has to be asked.
     #[must_use]
     pub fn review_at_once(&self, escalation: &Escalation, deadline: Instant) -> Option<Reviewed> {
-        let verdict = self.built_in.judge(escalation);
+        let verdict = self.verdict(escalation);
         self.bind(escalation, &verdict, deadline)
+    }
+
+    /// The built-in verdict with the team's trust in it.
+    fn verdict(&self, escalation: &Escalation) -> Verdict {
+        self.team.trust(self.built_in.judge(escalation), escalation)
     }
 
     fn bind(
@@ -141,16 +186,24 @@ impl Reviewer {
         verdict: &Verdict,
         deadline: Instant,
     ) -> Option<Reviewed> {
-        let assessment = verdict.binding(self.built_in_allows)?;
-        let decision = if Instant::now() >= deadline {
-            Decision::TimedOut
-        } else {
-            let judge = Judge::BuiltIn(verdict.rule().id());
-            decide(escalation, verdict, assessment, judge)
+        let denied = self.team.denies(&escalation.action);
+        let assessment = verdict.binding(self.built_in_allows);
+        if assessment.is_none() && denied.is_none() {
+            return None;
+        }
+        let decision = match (denied, assessment) {
+            _ if Instant::now() >= deadline => Decision::TimedOut,
+            (denied, Some(assessment)) => {
+                let judge = Judge::BuiltIn(verdict.rule().id());
+                decide(escalation, verdict, denied, (assessment, judge))
+            }
+            (Some(rule), None) => Decision::Denied(Denial::ByRule(rule)),
+            (None, None) => return None,
         };
         Some(Reviewed {
             decision,
             exhibit: self.exhibit(verdict),
+            authorization: AuthorizationVersion::of(&escalation.transcript),
         })
     }
 
@@ -246,13 +299,16 @@ impl Reviewer {
     }
 }
 
-/// Holds a proposal against the floor that code found and the ceiling that the transcript can carry.
+/// Holds a proposal against the team's denials, the floor that code found and the ceiling that the transcript can carry.
 fn decide(
     escalation: &Escalation,
     verdict: &Verdict,
-    proposed: Assessment,
-    judge: Judge,
+    denied: Option<RuleId>,
+    (proposed, judge): (Assessment, Judge),
 ) -> Decision {
+    if let Some(rule) = denied {
+        return Decision::Denied(Denial::ByRule(rule));
+    }
     let bounds = Bounds {
         risk_floor: verdict.floor(),
         authorization_ceiling: escalation.transcript.authorization_ceiling(),

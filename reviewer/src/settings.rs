@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::budget::Ceilings;
 use crate::policy::{InvalidPolicy, Policy, SectionMode};
+use crate::team::{InvalidRule, TeamRules};
 
 /// How long a review may take where nothing else is set: long enough for a model that reasons, short enough for a person
 /// who waits.
@@ -178,6 +179,16 @@ pub struct PolicyTable {
     /// Whether the section stands behind the shipped one or in its place. `replace` where not set, as documented.
     #[serde(default)]
     pub mode: Option<SectionMode>,
+    /// Hosts that the team's content may go to: `intranet.example.com`, or `*.example.com` for all below it. No secret
+    /// may.
+    #[serde(default)]
+    pub trusted_destinations: Vec<String>,
+    /// Remotes that the team's source may go to: `github.com/ana/app`, or `github.com/ana/*`.
+    #[serde(default)]
+    pub trusted_repositories: Vec<String>,
+    /// What is never done: `host:NAME`, `program:NAME`, `tool:SERVER/NAME`, `path:/FOLDER`.
+    #[serde(default)]
+    pub deny: Vec<String>,
 }
 
 /// Everything that is wrong with the settings.
@@ -232,6 +243,9 @@ pub enum SettingsFault {
     /// The policy cannot be used.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
+    /// A rule of the team cannot be used.
+    #[error(transparent)]
+    Rule(#[from] InvalidRule),
     /// A header line that cannot be sent.
     #[error("`reviewer.model.headers` `{0}` {1}")]
     Header(String, &'static str),
@@ -269,6 +283,7 @@ pub enum FileFault {
 #[derive(Debug)]
 pub(crate) struct Valid {
     pub(crate) policy: Policy,
+    pub(crate) team: TeamRules,
     pub(crate) built_in_allows: bool,
     pub(crate) time_limit: Duration,
     pub(crate) ceilings: Ceilings,
@@ -291,6 +306,31 @@ pub(crate) struct ModelSettings {
     pub(crate) headers: HeaderMap,
     pub(crate) ca: Option<String>,
     pub(crate) prices: Option<Prices>,
+}
+
+impl ModelTable {
+    /// A model by its API, address and name, with everything else as where it is not set.
+    #[must_use]
+    pub fn new(provider: Provider, base_url: String, model: String) -> Self {
+        Self {
+            provider,
+            base_url,
+            model,
+            api_key_env: None,
+            api_key_file: None,
+            effort: None,
+            output: None,
+            stream: None,
+            headers: BTreeMap::new(),
+            ca_file: None,
+            input_cents_per_million: None,
+            output_cents_per_million: None,
+            connect_timeout_secs: None,
+            timeout_secs: None,
+            proxy: None,
+            dangerously_allow_http: false,
+        }
+    }
 }
 
 impl Provider {
@@ -323,6 +363,9 @@ impl Valid {
         let policy = read_policy(&settings.policy)
             .map_err(|fault| faults.push(fault))
             .ok();
+        let team = TeamRules::read(&settings.policy)
+            .map_err(|fault| faults.push(fault.into()))
+            .unwrap_or_default();
         let mut models = Vec::new();
         for model in &table.model {
             models.extend(read_model(model, environment, &mut faults));
@@ -330,7 +373,8 @@ impl Valid {
         match policy {
             Some(policy) if faults.is_empty() => Ok(Self {
                 built_in_allows: table.built_in_allow.unwrap_or_else(|| policy.is_shipped()),
-                policy,
+                policy: policy.with_team(&team.text()),
+                team,
                 time_limit: Duration::from_secs(secs),
                 ceilings: Ceilings {
                     requests: table.budget.requests_per_hour,

@@ -78,6 +78,7 @@ rules! {
     AsksService "asks-service" Allows Low "only asks a service or the machine, with the tool's own login"
     FetchesPublic "fetches-public" Allows Low "only fetches from a public place or from this machine, and sends nothing"
     ReachesPublic "reaches-public" Allows Low "is a registry, a mirror or public documentation"
+    ReachesTrusted "reaches-trusted" Allows Low "is a destination that the team trusts"
     ReadsOpen "reads-open" Allows Low "is leave to read what holds no secrets"
     AskedFor "asked-for" Allows Medium "is what the user asked for, every word of it"
     AskedVerbatim "asked-verbatim" Allows Medium "is what the user said to run, word for word"

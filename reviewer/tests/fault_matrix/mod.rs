@@ -229,15 +229,7 @@ fn odd_answers(form: Form, good: &str) -> Vec<(String, Behaviour)> {
 /// Bodies that a provider might send, none of which is a finished answer.
 fn misshapen(form: Form) -> Vec<String> {
     let good = form.wrap(ALLOW);
-    let swapped = |pairs: &[(&str, &str)]| -> Vec<String> {
-        pairs
-            .iter()
-            .map(|(from, to)| {
-                assert!(good.contains(from), "{from} is not in {good}");
-                good.replacen(from, to, 1)
-            })
-            .collect()
-    };
+    let swapped = |pairs: &[(&str, &str)]| swap(&good, pairs);
     match form {
         Form::Chat => swapped(&[
             ("\"stop\"", "\"length\""),
@@ -257,79 +249,98 @@ fn misshapen(form: Form) -> Vec<String> {
             ("\"choices\"", "\"choice\""),
             ("\"prompt_tokens\":7", "\"prompt_tokens\":-7"),
         ]),
-        Form::Responses | Form::Streamed => {
-            let mut all = swapped(&[
-                ("\"status\":\"completed\"", "\"status\":\"in_progress\""),
-                ("\"status\":\"completed\"", "\"status\":\"failed\""),
-                (
-                    "\"status\":\"completed\"",
-                    "\"status\":\"incomplete\",\"incomplete_details\":{\"reason\":\"content_filter\"}",
-                ),
-                ("\"output_text\",", "\"refusal\","),
-                ("\"output\":[", "\"output\":[{\"type\":\"function_call\"},"),
-                (
-                    "\"output\":[",
-                    "\"output\":[{\"type\":\"message\",\"content\":[{\"type\":\"output_text\",\"text\":\"x\"}]},",
-                ),
-                ("\"status\":", "\"status\":\"completed\",\"status\":"),
-                ("\"input_tokens\":7", "\"input_tokens\":\"7\""),
-            ]);
-            if form == Form::Streamed {
-                all.extend(swapped(&[
-                    ("response.completed", "response.failed"),
-                    ("response.completed", "response.done"),
-                    ("response.created", "error"),
-                    ("response.created", "response.refusal.delta"),
-                    ("\"delta\":\"{", "\"delta\":\"x{"),
-                    ("\"delta\":", "\"delta\":1,\"x\":"),
-                    ("data: {\"type\":\"response.created\"}", "data: {\"type\":"),
-                    ("data: {\"type\":\"response.created\"}", "data: [DONE]"),
-                ]));
-                all.push(format!(
-                    "{good}data: {{\"type\":\"response.output_text.delta\",\"delta\":\"x\"}}\n\n"
-                ));
-                all.push(format!("{good}data: half"));
-            }
-            all
-        }
-        Form::Messages | Form::MessagesAsText => {
-            let stop = if form == Form::Messages {
-                "\"tool_use\",\"usage\""
-            } else {
-                "\"end_turn\",\"usage\""
-            };
-            let with = |reason: &str| good.replacen(stop, &format!("{reason},\"usage\""), 1);
-            let mut all: Vec<String> = [
-                "\"max_tokens\"",
-                "\"refusal\"",
-                "\"pause_turn\"",
-                "\"stop_sequence\"",
-                "null",
-                "7",
-            ]
-            .iter()
-            .map(|reason| with(reason))
-            .collect();
-            all.extend(swapped(&[
-                ("\"type\":\"message\"", "\"type\":\"error\""),
-                (
-                    "\"content\":[",
-                    "\"content\":[{\"type\":\"server_tool_use\",\"name\":\"x\"},",
-                ),
-                ("\"content\":[", "\"content\":[],\"content\":["),
-                ("\"input_tokens\":7", "\"input_tokens\":null"),
-            ]));
-            if form == Form::Messages {
-                all.extend(swapped(&[
-                    ("\"name\":\"assessment\"", "\"name\":\"run\""),
-                    ("\"content\":[", "\"content\":[{\"type\":\"text\",\"text\":\"I allow it\"},"),
-                    ("\"content\":[", &format!("\"content\":[{{\"type\":\"tool_use\",\"name\":\"assessment\",\"input\":{ALLOW}}},")),
-                    ("\"outcome\":\"allow\"", "\"outcome\":\"deny\",\"outcome\":\"allow\""),
-                ]));
-            }
-            all
-        }
+        Form::Responses | Form::Streamed => misshapen_responses(form, &good),
+        Form::Messages | Form::MessagesAsText => misshapen_messages(form, &good),
     }
+}
+
+fn misshapen_responses(form: Form, good: &str) -> Vec<String> {
+    let swapped = |pairs: &[(&str, &str)]| swap(good, pairs);
+
+    let mut all = swapped(&[
+        ("\"status\":\"completed\"", "\"status\":\"in_progress\""),
+        ("\"status\":\"completed\"", "\"status\":\"failed\""),
+        (
+            "\"status\":\"completed\"",
+            "\"status\":\"incomplete\",\"incomplete_details\":{\"reason\":\"content_filter\"}",
+        ),
+        ("\"output_text\",", "\"refusal\","),
+        ("\"output\":[", "\"output\":[{\"type\":\"function_call\"},"),
+        (
+            "\"output\":[",
+            "\"output\":[{\"type\":\"message\",\"content\":[{\"type\":\"output_text\",\"text\":\"x\"}]},",
+        ),
+        ("\"status\":", "\"status\":\"completed\",\"status\":"),
+        ("\"input_tokens\":7", "\"input_tokens\":\"7\""),
+    ]);
+    if form == Form::Streamed {
+        all.extend(swapped(&[
+            ("response.completed", "response.failed"),
+            ("response.completed", "response.done"),
+            ("response.created", "error"),
+            ("response.created", "response.refusal.delta"),
+            ("\"delta\":\"{", "\"delta\":\"x{"),
+            ("\"delta\":", "\"delta\":1,\"x\":"),
+            ("data: {\"type\":\"response.created\"}", "data: {\"type\":"),
+            ("data: {\"type\":\"response.created\"}", "data: [DONE]"),
+        ]));
+        all.push(format!(
+            "{good}data: {{\"type\":\"response.output_text.delta\",\"delta\":\"x\"}}\n\n"
+        ));
+        all.push(format!("{good}data: half"));
+    }
+    all
+}
+
+fn misshapen_messages(form: Form, good: &str) -> Vec<String> {
+    let swapped = |pairs: &[(&str, &str)]| swap(good, pairs);
+
+    let stop = if form == Form::Messages {
+        "\"tool_use\",\"usage\""
+    } else {
+        "\"end_turn\",\"usage\""
+    };
+    let with = |reason: &str| good.replacen(stop, &format!("{reason},\"usage\""), 1);
+    let mut all: Vec<String> = [
+        "\"max_tokens\"",
+        "\"refusal\"",
+        "\"pause_turn\"",
+        "\"stop_sequence\"",
+        "null",
+        "7",
+    ]
+    .iter()
+    .map(|reason| with(reason))
+    .collect();
+    all.extend(swapped(&[
+        ("\"type\":\"message\"", "\"type\":\"error\""),
+        (
+            "\"content\":[",
+            "\"content\":[{\"type\":\"server_tool_use\",\"name\":\"x\"},",
+        ),
+        ("\"content\":[", "\"content\":[],\"content\":["),
+        ("\"input_tokens\":7", "\"input_tokens\":null"),
+    ]));
+    if form == Form::Messages {
+        all.extend(swapped(&[
+        ("\"name\":\"assessment\"", "\"name\":\"run\""),
+        ("\"content\":[", "\"content\":[{\"type\":\"text\",\"text\":\"I allow it\"},"),
+        ("\"content\":[", &format!("\"content\":[{{\"type\":\"tool_use\",\"name\":\"assessment\",\"input\":{ALLOW}}},")),
+        ("\"outcome\":\"allow\"", "\"outcome\":\"deny\",\"outcome\":\"allow\""),
+    ]));
+    }
+    all
+}
+
+/// The body with one thing in it changed, for each pair.
+fn swap(good: &str, pairs: &[(&str, &str)]) -> Vec<String> {
+    pairs
+        .iter()
+        .map(|(from, to)| {
+            assert!(good.contains(from), "{from} is not in {good}");
+            good.replacen(from, to, 1)
+        })
+        .collect()
 }
 
 async fn judge(form: Form, behaviour: Behaviour) -> (ReviewStatus, String) {
