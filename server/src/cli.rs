@@ -18,9 +18,11 @@ use thiserror::Error;
 use crate::auth::{AuthError, make_token};
 use crate::config::{Config, InvalidConfig, environment, key_file, log_filter};
 use crate::desk::now;
+use crate::eval::{EvalArguments, EvalError};
 use crate::key::{KeyError, SigningKey};
 use crate::serve::{ServeError, serve};
 use crate::service::{OpenError, ServiceSettings};
+use crate::show_prompt::PromptArguments;
 use crate::store::StoreError;
 use crate::store::sqlite::{OpenStoreError, SqliteStore};
 
@@ -66,6 +68,10 @@ enum Command {
     /// Shows the key that runners pin.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Judges labelled actions and prints how often it is right. Records nothing.
+    Eval(EvalArguments),
+    /// Prints the exact model request for one escalation. Sends nothing.
+    Prompt(PromptArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +124,12 @@ pub(crate) enum CommandError {
     Store(String),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    #[error("`{}` is no request: {problem}", path.display())]
+    Request { path: PathBuf, problem: String },
+    #[error("the action cannot be shown to a model")]
+    Prompt(#[source] reviewer::PromptError),
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
 }
@@ -135,6 +147,8 @@ impl CommandError {
             | Self::Reviewer(_)
             | Self::NoToken
             | Self::UnknownToken(_)
+            | Self::Eval(_)
+            | Self::Request { .. }
             | Self::TokenName => ExitCode::from(2),
             Self::Key(_)
             | Self::Open(_)
@@ -143,6 +157,7 @@ impl CommandError {
             | Self::Serve(_)
             | Self::Store(_)
             | Self::Runtime(_)
+            | Self::Prompt(_)
             | Self::Output(_) => ExitCode::from(1),
         }
     }
@@ -177,7 +192,7 @@ pub fn run() -> ExitCode {
 async fn execute(arguments: Arguments) -> Result<(), CommandError> {
     let listen = match &arguments.command {
         Command::Serve { listen } => *listen,
-        Command::Token(_) | Command::Key(_) => None,
+        Command::Token(_) | Command::Key(_) | Command::Eval(_) | Command::Prompt(_) => None,
     };
     let config = Config::read(arguments.config.as_deref(), listen)?;
     match arguments.command {
@@ -186,6 +201,20 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Key(KeyCommand::Show) => {
             let key = SigningKey::load_or_make(&key_file(&config.database))?;
             print_line(&key.server_key().to_string())
+        }
+        Command::Eval(arguments) => {
+            let reviewer = |cassette: Option<&reviewer::Cassette>| {
+                Ok(Reviewer::with_cassette(
+                    &config.reviewer,
+                    &environment,
+                    cassette,
+                )?)
+            };
+            print_line(&crate::eval::run(&arguments, reviewer).await?)
+        }
+        Command::Prompt(arguments) => {
+            let reviewer = Reviewer::new(&config.reviewer, &environment)?;
+            print_line(&crate::show_prompt::show(&arguments, &reviewer)?)
         }
     }
 }

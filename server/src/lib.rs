@@ -11,6 +11,7 @@ mod cli;
 mod config;
 mod desk;
 mod error;
+mod eval;
 mod flight;
 mod intake;
 mod key;
@@ -20,6 +21,7 @@ mod resource;
 mod router;
 mod serve;
 mod service;
+mod show_prompt;
 mod store;
 #[cfg(test)]
 mod test_folder;
