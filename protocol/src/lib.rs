@@ -42,5 +42,5 @@ pub use signing::{
     Expected, ForgedAnswer, InvalidServerKey, Nonce, Receipt, ServerKey, Statement, StatementKind,
 };
 pub use strict_json::{InvalidJson, parse_strict};
-pub use tenant::{CallerId, TenantId};
+pub use tenant::{CallerId, InvalidTenantId, TenantId};
 pub use transcript::{Author, Entry, Transcript, Trust};

@@ -35,6 +35,7 @@ mod command;
 mod read;
 mod rows;
 mod sql;
+mod tip;
 pub(crate) mod tokens;
 mod writer;
 

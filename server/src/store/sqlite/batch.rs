@@ -111,8 +111,9 @@ impl<'a> Fold<'a> {
         }
     }
 
-    pub(super) fn into_rows(self) -> Rows<'a> {
-        self.rows
+    /// The rows to write, and what is known once they are written.
+    pub(super) fn finish(self) -> (Rows<'a>, State) {
+        (self.rows, self.state)
     }
 
     /// Adds one command.

@@ -3,7 +3,7 @@
 //! Apart from the rules, which need no channel. Invariant: each command is answered once, and only with what came of
 //! itself; an answer that does not fit is an error, never an `Ok`.
 
-use protocol::ReviewId;
+use protocol::{ReviewId, TenantId};
 use tokio::sync::oneshot;
 
 use super::super::{
@@ -64,6 +64,13 @@ impl Command {
             | Self::AddToken(..)
             | Self::RevokeToken(..) => None,
         }
+    }
+
+    /// Whose chain grows by it.
+    pub(super) fn tenant(&self) -> Option<&TenantId> {
+        self.opening()
+            .map(|opening| &opening.scope.tenant)
+            .or_else(|| self.touches().map(|(scope, _)| &scope.tenant))
     }
 
     /// The review that must be read for it.

@@ -16,9 +16,9 @@ const MOST: usize = 128;
 
 type Bound<'q> = Separated<'q, Sqlite, &'static str>;
 
-/// Writes `rows` and commits.
-pub(super) fn write(rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("");
+/// Writes `rows` and commits, in the transaction that `before` opens or that is open already.
+pub(super) fn write(before: &str, rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(before);
     push_opened(&mut sql, rows);
     push_ended(&mut sql, rows);
     let exhibits = "review_exhibits (review_no, exhibit)";

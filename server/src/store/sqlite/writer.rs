@@ -8,15 +8,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use protocol::TenantId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::super::StoreError;
-use super::batch::Fold;
+use super::batch::{Fold, State};
 use super::command::{Command, Outcome};
+use super::tip::Tip;
 use super::{beside, checkpoint, rows, sql};
 
 /// The most changes in one transaction: enough to share a sync, few enough to answer soon.
@@ -34,7 +34,7 @@ pub(super) struct Writer {
     /// Told when the log has grown long.
     long: Arc<Notify>,
     changes: usize,
-    tenant: TenantId,
+    tip: Tip,
 }
 
 /// Which files the database was when it was first written: device and inode of file and log.
@@ -55,7 +55,7 @@ impl Writer {
             files: None,
             long,
             changes: 0,
-            tenant: TenantId::default(),
+            tip: Tip::default(),
         };
         writer.files = writer.identity();
         writer
@@ -146,7 +146,16 @@ impl Writer {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
-        let written = transact_on(&mut connection, batch, &self.tenant).await;
+        let written = match self.tip.take_for(batch) {
+            None => read_and_write(&mut connection, batch).await,
+            Some(known) => match write_on(&mut connection, batch, known, sql::BEGIN).await {
+                // Another process wrote in between, or a nonce is asked again: nothing of it was written.
+                Err(error) if is_constraint(&error) => {
+                    read_and_write(&mut connection, batch).await
+                }
+                written => written.map_err(StoreError::from),
+            },
+        };
         // Whatever went wrong, the next batch starts clean: on this connection, or on a new one.
         let clean = match &written {
             Ok(_) => true,
@@ -157,7 +166,9 @@ impl Writer {
         } else {
             drop(connection);
         }
-        written
+        let (outcomes, known) = written?;
+        self.tip = Tip::after(known);
+        Ok(outcomes)
     }
 
     fn still_the_database(&mut self) -> Result<(), StoreError> {
@@ -190,26 +201,50 @@ async fn close(connection: SqliteConnection) {
     }
 }
 
-async fn transact_on(
+/// What came of each command, and what is known after them.
+type Written = (Vec<Result<Outcome, StoreError>>, State);
+
+async fn read_and_write(
     connection: &mut SqliteConnection,
     batch: &[Command],
-    tenant: &TenantId,
-) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
-    // Statements come in few shapes and are kept prepared; only what recovery closes may be of any size.
-    let keep = batch.iter().all(|command| command.closes().is_none());
-    let mut begin = sql::begin(batch, tenant);
+) -> Result<Written, StoreError> {
+    let mut begin = sql::begin(batch);
     let read = begin
         .build()
-        .persistent(keep)
+        .persistent(is_kept(batch))
         .fetch_all(&mut *connection)
         .await;
-    let state = sql::state(&read?, tenant)?;
-    let mut fold = Fold::new(state);
+    let known = sql::state(&read?)?;
+    Ok(write_on(connection, batch, known, "").await?)
+}
+
+/// Writes what follows from `known`, in the transaction that `before` opens or that is open already.
+async fn write_on(
+    connection: &mut SqliteConnection,
+    batch: &[Command],
+    known: State,
+    before: &str,
+) -> Result<Written, sqlx::Error> {
+    let mut fold = Fold::new(known);
     let outcomes = batch.iter().map(|command| fold.add(command)).collect();
-    let mut write = rows::write(&fold.into_rows());
-    let written = write.build().persistent(keep).execute(connection).await;
+    let (rows, known) = fold.finish();
+    let mut write = rows::write(before, &rows);
+    let written = write
+        .build()
+        .persistent(is_kept(batch))
+        .execute(connection)
+        .await;
     written?;
-    Ok(outcomes)
+    Ok((outcomes, known))
+}
+
+/// Statements come in few shapes and are kept prepared; only what recovery closes may be of any size.
+fn is_kept(batch: &[Command]) -> bool {
+    batch.iter().all(|command| command.closes().is_none())
+}
+
+fn is_constraint(error: &sqlx::Error) -> bool {
+    result_code(error) == Some(19)
 }
 
 /// Whether the connection holds no transaction any more. SQLite may have ended it itself; then there is none to end.
