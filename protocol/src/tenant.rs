@@ -12,7 +12,9 @@ pub struct TenantId(String);
 
 /// Why a text names no tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a tenant's name has 1 to 64 of `a` to `z`, `0` to `9` and `-`, and does not begin with `-`")]
+#[error(
+    "a tenant's name has 1 to 64 of `a` to `z`, `0` to `9` and `-`, and does not begin with `-`"
+)]
 pub struct InvalidTenantId;
 
 impl TryFrom<String> for TenantId {

@@ -274,9 +274,9 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
-        // `checkpoint.rs` carries the log over beside the writer. At 32 MiB the writer does what is left, so that the log
-        // starts anew; a page that is written often is carried over seldom.
-        .pragma("wal_autocheckpoint", "8192")
+        // `checkpoint.rs` carries the log over beside the writer. At 8 MiB the writer does what is left, so that the log
+        // starts anew.
+        .pragma("wal_autocheckpoint", "2048")
         .pragma("cache_size", "-16384")
         // The shapes of `rows.rs`; each one prepared takes some 100 KiB at most.
         .statement_cache_capacity(48)

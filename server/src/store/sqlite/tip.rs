@@ -39,10 +39,6 @@ impl Tip {
             let opens = command.opening();
             opens.is_some_and(|opening| known.heads.contains_key(&opening.scope.tenant))
         });
-        if enough {
-            Some(known)
-        } else {
-            None
-        }
+        if enough { Some(known) } else { None }
     }
 }

@@ -34,6 +34,7 @@ pub(super) struct Writer {
     /// Told when the log has grown long.
     long: Arc<Notify>,
     changes: usize,
+    commits: usize,
     tip: Tip,
 }
 
@@ -55,6 +56,7 @@ impl Writer {
             files: None,
             long,
             changes: 0,
+            commits: 0,
             tip: Tip::default(),
         };
         writer.files = writer.identity();
@@ -131,8 +133,9 @@ impl Writer {
         // Frames synced into a file that has no name any more are on no disk that a restart would read.
         self.still_the_database()?;
         self.changes += batch.len();
-        if self.changes >= checkpoint::EVERY {
-            self.changes = 0;
+        self.commits += 1;
+        if self.changes >= checkpoint::EVERY || self.commits >= checkpoint::EVERY_COMMITS {
+            (self.changes, self.commits) = (0, 0);
             self.long.notify_one();
         }
         Ok(outcomes)
@@ -150,9 +153,7 @@ impl Writer {
             None => read_and_write(&mut connection, batch).await,
             Some(known) => match write_on(&mut connection, batch, known, sql::BEGIN).await {
                 // Another process wrote in between, or a nonce is asked again: nothing of it was written.
-                Err(error) if is_constraint(&error) => {
-                    read_and_write(&mut connection, batch).await
-                }
+                Err(error) if is_constraint(&error) => read_and_write(&mut connection, batch).await,
                 written => written.map_err(StoreError::from),
             },
         };
