@@ -26,8 +26,9 @@ pub use action::{
     Sha256Hex, ToolCall,
 };
 pub use api::{
-    Answer, ClientDescription, EnvironmentDescription, HistoryEntry, PersonsAnswer, Problem,
-    RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource, SessionReference, SubmitReview,
+    Answer, ClientDescription, CreateToken, CreatedToken, EnvironmentDescription, HistoryEntry,
+    PersonsAnswer, Problem, RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource,
+    SessionReference, SubmitReview, TokenList, TokenResource,
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
 pub use canonical::Canonical;

@@ -4,5 +4,8 @@ pub(crate) mod body;
 pub(crate) mod health;
 mod parameters;
 pub(crate) mod reviews;
+pub(crate) mod tokens;
+mod who;
 
 pub(crate) use health::Readiness;
+pub(crate) use tokens::is_name;

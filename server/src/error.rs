@@ -14,6 +14,8 @@ use crate::store::{RedeemRefusal, StoreError};
 pub(crate) enum ApiError {
     /// No token, or one that is not known.
     Unauthorized,
+    /// The token has no role that may do this.
+    Forbidden,
     /// Nothing here for this caller.
     NotFound,
     /// The resource has no such verb.
@@ -61,6 +63,7 @@ impl ApiError {
     fn class(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "role_missing"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::UnsupportedMediaType => {
@@ -94,6 +97,9 @@ impl ApiError {
             Self::InvalidEscalation(error) => return error.to_string(),
             Self::Unauthorized => {
                 "A valid token is wanted: `Authorization: Bearer TOKEN`. `auto-review-server token create` makes one."
+            }
+            Self::Forbidden => {
+                "The token has no role that may do this. An admin can make one that has."
             }
             Self::NotFound => "There is nothing here for this caller.",
             Self::MethodNotAllowed => "This resource does not know that method.",

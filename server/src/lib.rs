@@ -17,6 +17,7 @@ mod key;
 mod owner;
 mod private_files;
 mod resource;
+mod role;
 mod router;
 mod serve;
 mod service;

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
-use protocol::TenantId;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CommandError, print_line};
+use crate::desk::now;
 use crate::service::{OpenError, Service, ServiceSettings};
 
 /// How long calls that are under way may take to finish after a signal.
@@ -58,8 +58,8 @@ async fn serve_on(
     address: SocketAddr,
     signals: &mut Signals,
 ) -> Result<(), CommandError> {
-    let tokens = service.desk().store.tokens(&TenantId::default()).await?;
-    if tokens.iter().all(|token| token.revoked_at.is_some()) {
+    let tokens = service.desk().store.tokens().await?;
+    if !tokens.iter().any(|token| token.counts_at(now())) {
         return Err(CommandError::NoToken);
     }
     if !address.ip().is_loopback() {

@@ -124,7 +124,8 @@ async fn service(folder: &Path) -> Outcome<Service> {
     let reviewer = Reviewer::new(&ReviewerSettings::default(), &|_| None)?;
     Ok(Service::open(ServiceSettings {
         database: folder.join("reviews.sqlite"),
-        signing_key: SigningKey::ephemeral()?,
+        tenants: std::collections::BTreeMap::new(),
+            signing_key: SigningKey::ephemeral()?,
         reviewer: Arc::new(reviewer),
         speaks_for_user: BTreeSet::new(),
         limits: Limits::default(),

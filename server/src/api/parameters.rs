@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::desk::Caller;
 use crate::error::ApiError;
 use crate::store::Page;
 
@@ -30,19 +29,6 @@ impl<S: Send + Sync> FromRequestParts<S> for ReviewPath {
         let id = Path::<String>::from_request_parts(parts, state).await;
         let Path(text) = id.map_err(|_| ApiError::NotFound)?;
         text.parse().map(Self).map_err(|_| ApiError::NotFound)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        // Put there by the router's outermost layer; without it nobody is known and nothing is answered.
-        parts
-            .extensions
-            .get()
-            .cloned()
-            .ok_or(ApiError::Unauthorized)
     }
 }
 

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::body::{StrictJson, answer as answer_json};
 use super::parameters::{ReviewPath, nonce, page_of_query, wait_of_preference, wait_of_query};
-use crate::desk::{Caller, Desk, now};
+use super::who::{Asking, Looking};
+use crate::desk::{Desk, now};
 use crate::error::ApiError;
 use crate::resource::{receipt, resource};
 use crate::store::{Page, Redemption};
@@ -21,7 +22,7 @@ use crate::store::{Page, Redemption};
 /// `POST /v1/reviews`: 202 at once, or 200 where it ended within `Prefer: wait=N`.
 pub(crate) async fn submit(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Asking(caller): Asking,
     headers: HeaderMap,
     StrictJson(body): StrictJson<SubmitReview>,
 ) -> Result<Response, ApiError> {
@@ -42,19 +43,19 @@ pub(crate) async fn submit(
 /// `GET /v1/reviews/{id}?wait=N`.
 pub(crate) async fn show(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Looking(sight): Looking,
     ReviewPath(review_id): ReviewPath,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let until = Instant::now() + wait_of_query(&uri)?;
-    let recorded = desk.wait(&caller.scope, review_id, until).await?;
+    let recorded = desk.wait(&sight, review_id, until).await?;
     answer_json(StatusCode::OK, &resource(&recorded, &desk.key))
 }
 
 /// `GET /v1/reviews?status=&before=&limit=`: newest first.
 pub(crate) async fn list(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Looking(sight): Looking,
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let page = page_of_query(&uri)?;
@@ -63,7 +64,7 @@ pub(crate) async fn list(
         limit: page.limit + 1,
         ..page
     };
-    let mut lines = desk.page(&caller.scope, &one_more).await?;
+    let mut lines = desk.page(&sight, &one_more).await?;
     let shown = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let more = lines.len() > shown;
     lines.truncate(shown);
@@ -85,7 +86,7 @@ pub(crate) async fn list(
 /// `POST /v1/reviews/{id}/abort`.
 pub(crate) async fn abort(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Asking(caller): Asking,
     ReviewPath(review_id): ReviewPath,
 ) -> Result<Response, ApiError> {
     let recorded = desk.abort(&caller.scope, review_id).await?;
@@ -95,7 +96,7 @@ pub(crate) async fn abort(
 /// `POST /v1/reviews/{id}/redeem`: 200 once, then 409.
 pub(crate) async fn redeem(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Asking(caller): Asking,
     ReviewPath(review_id): ReviewPath,
     StrictJson(body): StrictJson<RedeemRequest>,
 ) -> Result<Response, ApiError> {
@@ -113,7 +114,7 @@ pub(crate) async fn redeem(
 /// `POST /v1/reviews/{id}/answer`: a person at this terminal. In the embedded router alone.
 pub(crate) async fn answer(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Asking(caller): Asking,
     ReviewPath(review_id): ReviewPath,
     StrictJson(body): StrictJson<Answer>,
 ) -> Result<Response, ApiError> {

@@ -24,17 +24,19 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Closing, Ended, Ending, HistoryLine, Opened, Opening, Page, Recorded, Redeemed, Redemption,
-    ReviewStore, Scope, StoreError, bodies,
+    ReviewStore, Sight, StoreError, bodies,
 };
 use crate::owner::OwnerId;
 use crate::private_files::{NotPrivate, check_private_file, private_file, private_folder};
 
+mod aside;
 mod batch;
 mod checkpoint;
 mod command;
 mod read;
 mod rows;
 mod sql;
+pub(crate) mod tenants;
 mod tip;
 pub(crate) mod tokens;
 mod writer;
@@ -52,11 +54,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many changes wait at most; who comes later waits to be let in.
 const QUEUE: usize = 4_096;
+/// How many pieces of other work wait at most.
+const WORKS: usize = 64;
 
 /// The record in one SQLite file.
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
     changes: mpsc::Sender<Command>,
+    works: mpsc::Sender<Box<dyn aside::Work>>,
     readers: SqlitePool,
     closing: CancellationToken,
     writer: TaskTracker,
@@ -106,6 +111,7 @@ impl SqliteStore {
         let connection = connect(&options, &path).await?;
         drop(lock);
         let (changes, queue) = mpsc::channel(QUEUE);
+        let (works, asked) = mpsc::channel(WORKS);
         let closing = CancellationToken::new();
         let writer = TaskTracker::new();
         let readers = SqlitePoolOptions::new()
@@ -116,11 +122,12 @@ impl SqliteStore {
             .connect_lazy_with(options.clone().pragma("query_only", "1"));
         let long = Arc::new(Notify::new());
         let task = Writer::new(connection, options, path, Arc::clone(&long));
-        drop(writer.spawn(task.run(queue, closing.clone())));
+        drop(writer.spawn(task.run(queue, asked, closing.clone())));
         drop(writer.spawn(checkpoint::run(readers.clone(), long, closing.clone())));
         writer.close();
         Ok(Self {
             changes,
+            works,
             readers,
             closing,
             writer,
@@ -201,14 +208,14 @@ impl ReviewStore for SqliteStore {
 
     async fn review(
         &self,
-        scope: &Scope,
+        sight: &Sight,
         review_id: ReviewId,
     ) -> Result<Option<Recorded>, StoreError> {
-        read::review(&self.readers, scope, review_id).await
+        read::review(&self.readers, sight, review_id).await
     }
 
-    async fn page(&self, scope: &Scope, page: &Page) -> Result<Vec<HistoryLine>, StoreError> {
-        read::page(&self.readers, scope, page).await
+    async fn page(&self, sight: &Sight, page: &Page) -> Result<Vec<HistoryLine>, StoreError> {
+        read::page(&self.readers, sight, page).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -81,6 +81,7 @@ pub(crate) async fn with_limits(folder: &Folder, settings: &str, limits: Limits)
     let reviewer = Reviewer::new(&settings, &|_| None).expect("a reviewer");
     Service::open(ServiceSettings {
         database: folder.database(),
+        tenants: std::collections::BTreeMap::new(),
         signing_key: SigningKey::ephemeral().expect("a key"),
         reviewer: Arc::new(reviewer),
         speaks_for_user: BTreeSet::from(["adapter".to_owned()]),

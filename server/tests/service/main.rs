@@ -7,6 +7,8 @@ mod harness;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod roles;
+#[cfg(test)]
 mod store_failures;
 #[cfg(test)]
 mod tcp;

@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 use super::super::{
     Closing, Ended, Ending, Opened, Opening, Redeemed, Redemption, Scope, StoreError,
 };
-use super::tokens::{NewToken, TokenId};
 use crate::owner::OwnerId;
 
 /// A change and the body of the event it makes.
@@ -37,8 +36,6 @@ pub(super) enum Command {
     Redeem(Box<Change<Redemption>>, Reply<Redeemed>),
     EndAllOf(OwnerId, Box<Closing>, Reply<usize>),
     Probe(i64, Reply<()>),
-    AddToken(Box<NewToken>, Reply<()>),
-    RevokeToken(TokenId, i64, Reply<()>),
 }
 
 /// What came of a command, told once the batch is durable.
@@ -57,12 +54,7 @@ impl Command {
         match self {
             Self::Open(change, _) => Some(&change.what),
             Self::Record(both, _) => Some(&both.opening.what),
-            Self::End(..)
-            | Self::Redeem(..)
-            | Self::EndAllOf(..)
-            | Self::Probe(..)
-            | Self::AddToken(..)
-            | Self::RevokeToken(..) => None,
+            Self::End(..) | Self::Redeem(..) | Self::EndAllOf(..) | Self::Probe(..) => None,
         }
     }
 
@@ -78,12 +70,7 @@ impl Command {
         match self {
             Self::End(change, _) => Some((&change.what.scope, change.what.review_id)),
             Self::Redeem(change, _) => Some((&change.what.scope, change.what.review_id)),
-            Self::Open(..)
-            | Self::Record(..)
-            | Self::EndAllOf(..)
-            | Self::Probe(..)
-            | Self::AddToken(..)
-            | Self::RevokeToken(..) => None,
+            Self::Open(..) | Self::Record(..) | Self::EndAllOf(..) | Self::Probe(..) => None,
         }
     }
 
@@ -95,9 +82,7 @@ impl Command {
             | Self::Record(..)
             | Self::End(..)
             | Self::Redeem(..)
-            | Self::Probe(..)
-            | Self::AddToken(..)
-            | Self::RevokeToken(..) => None,
+            | Self::Probe(..) => None,
         }
     }
 
@@ -114,10 +99,7 @@ impl Command {
             (Self::EndAllOf(_, _, reply), Ok(Outcome::EndedAll(count))) => {
                 reply.send(Ok(count)).is_err()
             }
-            (
-                Self::Probe(_, reply) | Self::AddToken(_, reply) | Self::RevokeToken(_, _, reply),
-                Ok(Outcome::Done),
-            ) => reply.send(Ok(())).is_err(),
+            (Self::Probe(_, reply), Ok(Outcome::Done)) => reply.send(Ok(())).is_err(),
             (command, Ok(_mismatch)) => {
                 command.refuse(StoreError::Corrupt("a change has another change's outcome"))
             }
@@ -134,9 +116,7 @@ impl Command {
             Self::End(_, reply) => reply.send(Err(error)).is_err(),
             Self::Redeem(_, reply) => reply.send(Err(error)).is_err(),
             Self::EndAllOf(_, _, reply) => reply.send(Err(error)).is_err(),
-            Self::Probe(_, reply) | Self::AddToken(_, reply) | Self::RevokeToken(_, _, reply) => {
-                reply.send(Err(error)).is_err()
-            }
+            Self::Probe(_, reply) => reply.send(Err(error)).is_err(),
         }
     }
 }

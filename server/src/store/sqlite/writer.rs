@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::super::StoreError;
+use super::aside::Work;
 use super::batch::{Fold, State};
 use super::command::{Command, Outcome};
 use super::tip::Tip;
@@ -63,28 +64,60 @@ impl Writer {
         writer
     }
 
-    /// Works until the queue is closed, by dropping its senders or by `closing`, and empty.
+    /// Works until the queue of changes is closed, by dropping its senders or by `closing`, and empty. Between two
+    /// batches there is time for one piece of other work.
     pub(super) async fn run(
         mut self,
         mut queue: mpsc::Receiver<Command>,
+        mut works: mpsc::Receiver<Box<dyn Work>>,
         closing: CancellationToken,
     ) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
                 biased;
-                () = closing.cancelled(), if !queue.is_closed() => queue.close(),
+                () = closing.cancelled(), if !queue.is_closed() => {
+                    works.close();
+                    queue.close();
+                }
                 taken = queue.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
                         break;
                     }
                     self.settle(std::mem::take(&mut batch)).await;
                     batch.reserve(BATCH);
+                    if let Ok(work) = works.try_recv() {
+                        self.work(work).await;
+                    }
                 }
+                Some(work) = works.recv() => self.work(work).await,
             }
+        }
+        while let Ok(work) = works.try_recv() {
+            self.work(work).await;
         }
         if let Some(connection) = self.connection.take() {
             close(connection).await;
+        }
+    }
+
+    async fn work(&mut self, work: Box<dyn Work>) {
+        if let Err(error) = self.still_the_database() {
+            return work.refuse(error);
+        }
+        let connection = match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.options.connect().await,
+        };
+        match connection {
+            Ok(mut connection) => {
+                let sound = match work.run(&mut connection).await {
+                    Ok(()) => true,
+                    Err(_told) => rolled_back(&mut connection).await,
+                };
+                self.connection = sound.then_some(connection);
+            }
+            Err(error) => work.refuse(error.into()),
         }
     }
 
