@@ -8,6 +8,7 @@
 mod action;
 mod api;
 mod assessment;
+mod audit;
 mod canonical;
 mod decision;
 mod escalation;
@@ -31,6 +32,9 @@ pub use api::{
     SessionReference, SubmitReview, TokenList, TokenResource,
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
+pub use audit::{
+    ModelCost, ReviewDetail, RunReport, Stats, TimelineEntry, VerifyAnswer, WithCount,
+};
 pub use canonical::Canonical;
 pub use decision::{
     Bounds, DecidedBy, Decision, Denial, FailedStep, Judge, Judgement, ReviewFailure, RuleId,

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use protocol::{InvalidTenantId, TenantId};
+use protocol::{InvalidTenantId, ReviewId, TenantId};
 use reviewer::{InvalidSettings, Reviewer};
 use thiserror::Error;
 
@@ -24,9 +24,11 @@ use crate::service::{OpenError, ServiceSettings};
 use crate::store::StoreError;
 use crate::store::sqlite::OpenStoreError;
 
+mod audit;
 mod tenant;
 mod token;
 
+use audit::{Shape, Shown, Which};
 use tenant::{TenantCommand, tenant};
 use token::{TokenCommand, token};
 
@@ -76,6 +78,52 @@ enum Command {
     /// Shows the key that runners pin.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Lists reviews, newest first.
+    History {
+        #[command(flatten)]
+        which: Which,
+        /// How many at most, 1 to 10,000.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows everything on record about one review, as JSON.
+    Show {
+        /// Its id.
+        id: ReviewId,
+        /// Whose it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+    /// Writes reviews to standard output, newest first, for other programs.
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// The shape of a line.
+        #[arg(long, value_enum, default_value_t = Shape::Jsonl)]
+        format: Shape,
+    },
+    /// Sums up the reviews that ended, by whole hours.
+    Stats {
+        #[command(flatten)]
+        which: Which,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Holds the record against itself: every hash, every end, every payload that is still there.
+    Verify {
+        /// As JSON, a line for each tenant.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copies the database to a new file while it is used, and verifies the copy.
+    Backup {
+        /// The file; it must not exist, and its folder must be private.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,6 +161,16 @@ pub(crate) enum CommandError {
     Token(#[from] AuthError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error("sums are kept by hours: only --since and --until narrow them")]
+    OnlyTimes,
+    #[error("there is no review `{0}`")]
+    UnknownReview(ReviewId),
+    #[error("the record of `{}` does not hold: line {seq}: {what}", .tenant.as_str())]
+    Broken {
+        tenant: TenantId,
+        seq: i64,
+        what: String,
+    },
     #[error("the store failed: {0}")]
     Store(String),
     #[error("cannot start the runtime")]
@@ -137,12 +195,15 @@ impl CommandError {
             | Self::UnknownTenant(_)
             | Self::KnownTenant(_)
             | Self::Tenant(_)
+            | Self::OnlyTimes
             | Self::Name(_) => ExitCode::from(2),
             Self::Key(_)
             | Self::Open(_)
             | Self::OpenStore(_)
             | Self::Token(_)
             | Self::Serve(_)
+            | Self::UnknownReview(_)
+            | Self::Broken { .. }
             | Self::Store(_)
             | Self::Runtime(_)
             | Self::Output(_) => ExitCode::from(1),
@@ -179,7 +240,15 @@ pub fn run() -> ExitCode {
 async fn execute(arguments: Arguments) -> Result<(), CommandError> {
     let listen = match &arguments.command {
         Command::Serve { listen } => *listen,
-        Command::Token(_) | Command::Tenant(_) | Command::Key(_) => None,
+        Command::Token(_)
+        | Command::Tenant(_)
+        | Command::Key(_)
+        | Command::History { .. }
+        | Command::Show { .. }
+        | Command::Export { .. }
+        | Command::Stats { .. }
+        | Command::Verify { .. }
+        | Command::Backup { .. } => None,
     };
     let config = Config::read(arguments.config.as_deref(), listen)?;
     match arguments.command {
@@ -190,6 +259,14 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
             let key = SigningKey::load_or_make(&key_file(&config.database))?;
             print_line(&key.server_key().to_string())
         }
+        Command::History { which, limit, json } => {
+            audit::history(&config, which, limit, Shown::of(json)).await
+        }
+        Command::Show { id, tenant } => audit::show(&config, &tenant, id).await,
+        Command::Export { which, format } => audit::export(&config, which, format).await,
+        Command::Stats { which, json } => audit::stats(&config, which, Shown::of(json)).await,
+        Command::Verify { json } => audit::verify(&config, Shown::of(json)).await,
+        Command::Backup { file } => audit::backup(&config, file).await,
     }
 }
 

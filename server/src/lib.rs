@@ -12,6 +12,7 @@ mod config;
 mod desk;
 mod error;
 mod flight;
+mod history;
 mod intake;
 mod key;
 mod owner;

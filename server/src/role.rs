@@ -52,6 +52,7 @@ impl Role {
             Right::Ask => self == Self::Runner,
             Right::SeeOwn => true,
             Right::SeeTenant => self != Self::Runner,
+            Right::Audit => matches!(self, Self::Auditor | Self::Admin),
             Right::HandOutTokens => self == Self::Admin,
         }
     }
@@ -66,6 +67,8 @@ pub(crate) enum Right {
     SeeOwn,
     /// See every review of the tenant.
     SeeTenant,
+    /// Export, count and verify the tenant's record.
+    Audit,
     /// Make and revoke tokens.
     HandOutTokens,
 }
@@ -73,10 +76,11 @@ pub(crate) enum Right {
 impl Right {
     /// Every right.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Ask,
         Self::SeeOwn,
         Self::SeeTenant,
+        Self::Audit,
         Self::HandOutTokens,
     ];
 }
@@ -139,10 +143,10 @@ mod tests {
             .collect();
         insta::assert_snapshot!(table, @r"
         runner: Ask SeeOwn
-        auditor: SeeOwn SeeTenant
+        auditor: SeeOwn SeeTenant Audit
         policy-author: SeeOwn SeeTenant
         approver: SeeOwn SeeTenant
-        admin: SeeOwn SeeTenant HandOutTokens
+        admin: SeeOwn SeeTenant Audit HandOutTokens
         ");
     }
 

@@ -6,7 +6,7 @@ use axum::middleware;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 
-use crate::api::{Readiness, health, reviews, tokens};
+use crate::api::{Readiness, audit, health, reviews, tokens};
 use crate::auth::{Auth, authenticated};
 use crate::desk::{Caller, Desk};
 use crate::error::ApiError;
@@ -35,6 +35,10 @@ fn reviews(desk: &Arc<Desk>) -> Router {
         .route("/v1/reviews/{id}", get(reviews::show))
         .route("/v1/reviews/{id}/abort", post(reviews::abort))
         .route("/v1/reviews/{id}/redeem", post(reviews::redeem))
+        .route("/v1/reviews/{id}/ran", post(reviews::ran))
+        .route("/v1/stats", get(audit::stats))
+        .route("/v1/export", get(audit::export))
+        .route("/v1/verify", get(audit::verify))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(desk))

@@ -72,6 +72,7 @@ async fn serve_on(
         // Answers are small and waited for; a connection that refuses this works all the same.
         connection.set_nodelay(true).unwrap_or_default();
     });
+    service.keep_indexing();
     let stop = CancellationToken::new();
     let serving = axum::serve(listener, service.router())
         .with_graceful_shutdown(stop.clone().cancelled_owned());

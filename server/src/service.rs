@@ -62,6 +62,9 @@ impl Default for Limits {
     }
 }
 
+/// How often the index is brought up to the record. Who looks something up brings it up first.
+const INDEX_PAUSE: Duration = Duration::from_millis(500);
+
 impl Limits {
     /// The longest life of an approval (D19).
     const LONGEST_LIFETIME: Duration = Duration::from_secs(60);
@@ -171,6 +174,29 @@ impl Service {
     /// a person.
     pub fn router(&self) -> Router {
         router::public(&self.desk, &self.readiness, Arc::clone(&self.auth))
+    }
+
+    /// Keeps what admins look things up by close behind the record, until the service goes down. A service that nobody
+    /// asks for more than its own caller's history need not.
+    pub(crate) fn keep_indexing(&self) {
+        let desk = Arc::clone(&self.desk);
+        drop(self.desk.tasks.spawn(async move {
+            loop {
+                let pause = match desk.store.index_step().await {
+                    Ok(0) => INDEX_PAUSE,
+                    // Behind: the next step soon, and time for reviews in between.
+                    Ok(_left) => INDEX_PAUSE / 50,
+                    Err(error) => {
+                        tracing::warn!(%error, "the history's index could not be written");
+                        INDEX_PAUSE * 4
+                    }
+                };
+                tokio::select! {
+                    () = desk.stopping.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }));
     }
 
     /// Takes nothing on any more and ends what is open as `failed` (step `drain`). [`Service::close`] waits for it.

@@ -16,6 +16,7 @@ mod bodies;
 mod chain;
 #[cfg(test)]
 mod contract;
+pub(crate) mod search;
 pub(crate) mod sqlite;
 
 pub(crate) use sqlite::SqliteStore;
@@ -196,6 +197,32 @@ pub(crate) enum RedeemRefusal {
     OtherSession,
     /// Its time is over, or the clock was set back to before it was given.
     Expired,
+}
+
+/// How a run ended, about to be recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct RanReport {
+    pub(crate) review_id: ReviewId,
+    pub(crate) scope: Scope,
+    pub(crate) action_digest: ActionDigest,
+    pub(crate) at: Timestamp,
+    /// The report as JSON, as it stands in the chain.
+    pub(crate) body: String,
+}
+
+/// What became of a [`RanReport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reported {
+    /// It is on record, from now or from before.
+    Recorded,
+    /// Another one is on record.
+    Before,
+    /// The review is no approval that was spent.
+    NotSpent,
+    /// The approval covers another action.
+    OtherAction,
+    /// This caller has no such review.
+    Unknown,
 }
 
 /// One review as it is recorded.

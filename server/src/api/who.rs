@@ -6,6 +6,8 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
+use protocol::TenantId;
+
 use crate::desk::Caller;
 use crate::error::ApiError;
 use crate::role::Right;
@@ -16,6 +18,9 @@ pub(crate) struct Asking(pub(crate) Caller);
 
 /// Somebody who looks at reviews, and how far.
 pub(crate) struct Looking(pub(crate) Sight);
+
+/// Somebody who exports, counts and verifies.
+pub(crate) struct Auditing(pub(crate) TenantId);
 
 /// Somebody who hands out tokens.
 pub(crate) struct Administering(pub(crate) Scope);
@@ -44,6 +49,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Looking {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         caller(parts)?.sight().map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Auditing {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = caller(parts)?;
+        caller.may(Right::Audit)?;
+        Ok(Self(caller.scope.tenant))
     }
 }
 

@@ -33,6 +33,7 @@ mod aside;
 mod batch;
 mod checkpoint;
 mod command;
+pub(crate) mod history;
 mod read;
 mod rows;
 mod sql;
@@ -63,6 +64,7 @@ pub(crate) struct SqliteStore {
     changes: mpsc::Sender<Command>,
     works: mpsc::Sender<Box<dyn aside::Work>>,
     readers: SqlitePool,
+    options: SqliteConnectOptions,
     closing: CancellationToken,
     writer: TaskTracker,
 }
@@ -121,7 +123,7 @@ impl SqliteStore {
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(options.clone().pragma("query_only", "1"));
         let long = Arc::new(Notify::new());
-        let task = Writer::new(connection, options, path, Arc::clone(&long));
+        let task = Writer::new(connection, options.clone(), path, Arc::clone(&long));
         drop(writer.spawn(task.run(queue, asked, closing.clone())));
         drop(writer.spawn(checkpoint::run(readers.clone(), long, closing.clone())));
         writer.close();
@@ -129,6 +131,7 @@ impl SqliteStore {
             changes,
             works,
             readers,
+            options,
             closing,
             writer,
         })

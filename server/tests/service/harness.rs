@@ -146,6 +146,7 @@ pub(crate) struct Answered {
     pub(crate) location: Option<String>,
     pub(crate) content_type: String,
     pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 impl Answered {
@@ -208,6 +209,7 @@ pub(crate) async fn call(router: &Router, request: Request<Body>) -> Answered {
         location: header("location"),
         content_type: header("content-type").unwrap_or_default(),
         body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        text: String::from_utf8_lossy(&bytes).into_owned(),
     }
 }
 
@@ -371,6 +373,7 @@ fn read_answer(text: &str) -> Answered {
         location: header("location"),
         content_type: header("content-type").unwrap_or_default(),
         body: serde_json::from_str(body).unwrap_or_default(),
+        text: body.to_owned(),
     }
 }
 

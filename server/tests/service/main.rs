@@ -5,6 +5,8 @@ mod api;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod roles;

@@ -11,13 +11,17 @@ use crate::harness::{
 };
 
 /// Every call of the API; `{id}` is another caller's approved review.
-const CALLS: [(&str, &str); 10] = [
+const CALLS: [(&str, &str); 14] = [
     ("POST", "/v1/reviews"),
     ("GET", "/v1/reviews"),
     ("GET", "/v1/reviews/{id}"),
     ("POST", "/v1/reviews/{id}/abort"),
     ("POST", "/v1/reviews/{id}/redeem"),
+    ("POST", "/v1/reviews/{id}/ran"),
     ("POST", "/v1/reviews/{id}/answer"),
+    ("GET", "/v1/stats"),
+    ("GET", "/v1/export"),
+    ("GET", "/v1/verify"),
     ("GET", "/v1/tokens"),
     ("POST", "/v1/tokens"),
     ("DELETE", "/v1/tokens/none"),
@@ -26,27 +30,27 @@ const CALLS: [(&str, &str); 10] = [
 
 const ROLES: [&str; 5] = ["runner", "auditor", "policy-author", "approver", "admin"];
 
-struct Stage {
-    _folder: Folder,
-    program: Program,
-    service: Service,
+pub(crate) struct Stage {
+    pub(crate) folder: Folder,
+    pub(crate) program: Program,
+    pub(crate) service: Service,
     router: Router,
 }
 
 impl Stage {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let folder = Folder::new();
         let program = Program::new(&folder, "");
         let service = embedded(&folder, "").await;
         Self {
             router: service.router(),
-            _folder: folder,
+            folder,
             program,
             service,
         }
     }
 
-    fn token(&self, arguments: &[&str]) -> String {
+    pub(crate) fn token(&self, arguments: &[&str]) -> String {
         let (code, out, err) = self
             .program
             .output(&[&["token", "create"], arguments].concat());
@@ -54,7 +58,13 @@ impl Stage {
         out.trim().to_owned()
     }
 
-    async fn call(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Answered {
+    pub(crate) async fn call(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answered {
         let mut request = Request::builder()
             .method(method.parse::<Method>().expect("a method"))
             .uri(path)
@@ -88,6 +98,9 @@ fn body_of(method: &str, path: &str) -> Option<Value> {
             &json!({"session": {"session_id": uuid::Uuid::new_v4().to_string()}}),
         )),
         "/v1/reviews/{id}/redeem" => Some(redeem_body(harmless().digest(), Some("s-1"))),
+        "/v1/reviews/{id}/ran" => {
+            Some(json!({"action_digest": harmless().digest(), "exit_code": 0}))
+        }
         "/v1/reviews/{id}/answer" => Some(json!({"answer": "allow", "reason": "because"})),
         "/v1/tokens" if method == "POST" => Some(json!({"roles": ["runner"], "name": "n"})),
         _ => None,
@@ -122,7 +135,11 @@ async fn every_endpoint_answers_every_role_as_this_table_says() {
     GET /v1/reviews/{id}: runner 404 auditor 200 policy-author 200 approver 200 admin 200 nobody 401
     POST /v1/reviews/{id}/abort: runner 404 auditor 403 policy-author 403 approver 403 admin 403 nobody 401
     POST /v1/reviews/{id}/redeem: runner 404 auditor 403 policy-author 403 approver 403 admin 403 nobody 401
+    POST /v1/reviews/{id}/ran: runner 404 auditor 403 policy-author 403 approver 403 admin 403 nobody 401
     POST /v1/reviews/{id}/answer: runner 404 auditor 404 policy-author 404 approver 404 admin 404 nobody 401
+    GET /v1/stats: runner 403 auditor 200 policy-author 403 approver 403 admin 200 nobody 401
+    GET /v1/export: runner 403 auditor 200 policy-author 403 approver 403 admin 200 nobody 401
+    GET /v1/verify: runner 403 auditor 200 policy-author 403 approver 403 admin 200 nobody 401
     GET /v1/tokens: runner 403 auditor 403 policy-author 403 approver 403 admin 200 nobody 401
     POST /v1/tokens: runner 403 auditor 403 policy-author 403 approver 403 admin 201 nobody 401
     DELETE /v1/tokens/none: runner 403 auditor 403 policy-author 403 approver 403 admin 404 nobody 401

@@ -13,9 +13,9 @@ use super::super::{
 use super::sql;
 use crate::owner::OwnerId;
 
-const COLUMNS: &str = "SELECT r.review_id, r.caller, r.nonce, r.session_id, r.action_digest, r.policy_revision, r.status, \
+pub(super) const COLUMNS: &str = "SELECT r.review_id, r.caller, r.nonce, r.session_id, r.action_digest, r.policy_revision, r.status, \
                        r.created_at, r.completed_at, r.expires_at, r.redeemed_at, e.kind, e.body";
-const ENDED_BY: &str = " LEFT JOIN review_events e ON e.tenant_id = r.tenant_id AND e.seq = r.ended_seq \
+pub(super) const ENDED_BY: &str = " LEFT JOIN review_events e ON e.tenant_id = r.tenant_id AND e.seq = r.ended_seq \
                         AND e.review_id = r.review_id";
 
 pub(super) async fn review(
@@ -124,7 +124,7 @@ pub(super) async fn owners_of_open(pool: &SqlitePool) -> Result<Vec<OwnerId>, St
         .collect()
 }
 
-fn history_line(row: &SqliteRow, tenant: &TenantId) -> Result<HistoryLine, StoreError> {
+pub(super) fn history_line(row: &SqliteRow, tenant: &TenantId) -> Result<HistoryLine, StoreError> {
     let question: &str = row.try_get(13)?;
     let question: Question = serde_json::from_str(question)
         .map_err(|_| StoreError::Corrupt("a question cannot be read"))?;
@@ -134,7 +134,7 @@ fn history_line(row: &SqliteRow, tenant: &TenantId) -> Result<HistoryLine, Store
     })
 }
 
-fn recorded(row: &SqliteRow, tenant: &TenantId) -> Result<Recorded, StoreError> {
+pub(super) fn recorded(row: &SqliteRow, tenant: &TenantId) -> Result<Recorded, StoreError> {
     let columns = || -> Result<_, sqlx::Error> {
         let recorded = Recorded {
             review_id: sql::review_id(row.try_get(0)?)?,
