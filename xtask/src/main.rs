@@ -1,4 +1,5 @@
-//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | arrows | doc | test | ci`.
+//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | arrows | doc | test | ci`; and `soak`, the long
+//! forms of some tests.
 //!
 //! Needs a Rust toolchain and a C compiler. `git` and a POSIX shell are used by the tests and looked for first.
 #![forbid(unsafe_code)]
@@ -18,13 +19,14 @@ const STEPS: [Step; 5] = [
 ];
 
 /// What the tests run inside the walls and beside them, with Debian's package of it.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 7] = [
     ("git", "git"),
     ("bash", "bash"),
     ("perl", "perl-base"),
     ("ps", "procps"),
     ("setsid", "util-linux"),
     ("stty", "coreutils"),
+    ("strace", "strace"),
 ];
 
 /// Which crate alone may depend on what: the map in ARCHITECTURE.md, enforced.
@@ -54,13 +56,14 @@ fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let steps: Vec<Step> = match wanted.as_str() {
         "ci" => STEPS.to_vec(),
+        "soak" => vec![("soak", soak as fn() -> Result<(), String>)],
         name => STEPS
             .into_iter()
             .filter(|(step, _)| *step == name)
             .collect(),
     };
     if steps.is_empty() {
-        eprintln!("usage: cargo xtask fmt|lint|arrows|doc|test|ci");
+        eprintln!("usage: cargo xtask fmt|lint|arrows|doc|test|ci|soak");
         return ExitCode::from(2);
     }
     for (name, step) in steps {
@@ -150,6 +153,12 @@ fn test() -> Result<(), String> {
     }
     cargo(&["build", "--workspace", "--bins", "--examples"], &[])?;
     cargo(&["test", "--workspace"], &[])
+}
+
+/// The long forms of tests that `test` runs short: minutes each, and no part of `ci`.
+fn soak() -> Result<(), String> {
+    cargo(&["build", "--workspace", "--bins", "--examples"], &[])?;
+    cargo(&["test", "--workspace", "--", "--ignored"], &[])
 }
 
 /// Installs a system package where this may (root, Debian's packages), and otherwise says the one command.
