@@ -1,5 +1,5 @@
-//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | arrows | doc | test | ci`; and
-//! `cargo xtask yardsticks`, which installs the programs that benchmarks compare with.
+//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | arrows | doc | test | ci`; `soak`, the long forms
+//! of some tests; and `yardsticks`, which installs the programs that benchmarks compare with.
 //!
 //! Needs a Rust toolchain and a C compiler. `git` and a POSIX shell are used by the tests and looked for first.
 #![forbid(unsafe_code)]
@@ -19,7 +19,7 @@ const STEPS: [Step; 5] = [
 ];
 
 /// What the tests run inside the walls and beside them, with Debian's package of it.
-const NEEDED: [(&str, &str); 18] = [
+const NEEDED: [(&str, &str); 19] = [
     ("git", "git"),
     ("make", "make"),
     ("cc", "gcc"),
@@ -38,6 +38,7 @@ const NEEDED: [(&str, &str); 18] = [
     ("setsid", "util-linux"),
     ("curl", "curl"),
     ("stty", "coreutils"),
+    ("strace", "strace"),
 ];
 
 /// What benchmarks compare with, with Debian's package of it.
@@ -74,13 +75,14 @@ fn main() -> ExitCode {
     let steps: Vec<Step> = match wanted.as_str() {
         "ci" => STEPS.to_vec(),
         "yardsticks" => vec![("yardsticks", yardsticks)],
+        "soak" => vec![("soak", soak as fn() -> Result<(), String>)],
         name => STEPS
             .into_iter()
             .filter(|(step, _)| *step == name)
             .collect(),
     };
     if steps.is_empty() {
-        eprintln!("usage: cargo xtask fmt|lint|arrows|doc|test|ci|yardsticks");
+        eprintln!("usage: cargo xtask fmt|lint|arrows|doc|test|ci|soak|yardsticks");
         return ExitCode::from(2);
     }
     for (name, step) in steps {
@@ -178,6 +180,12 @@ fn yardsticks() -> Result<(), String> {
         needs(program, package)?;
     }
     Ok(())
+}
+
+/// The long forms of tests that `test` runs short: minutes each, and no part of `ci`.
+fn soak() -> Result<(), String> {
+    cargo(&["build", "--workspace", "--bins", "--examples"], &[])?;
+    cargo(&["test", "--workspace", "--", "--ignored"], &[])
 }
 
 /// Installs a system package where this may (root, Debian's packages), and otherwise says the one command.
