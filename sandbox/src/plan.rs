@@ -21,6 +21,7 @@ use crate::surroundings::{Protected, Surroundings, UNPRIVILEGED};
 
 #[cfg(test)]
 mod alone;
+mod reduced;
 mod text;
 
 /// Why there is no plan.
@@ -62,6 +63,11 @@ pub enum PlanError {
     /// The policy does not let the command read its own program.
     #[error("`{}` may not be read under this policy, so that it cannot be run", .0.display())]
     ProgramDenied(PathBuf),
+    /// The policy asks for what Landlock and filters alone cannot keep.
+    #[error(
+        "this cannot be kept without namespaces: {0}\nhint: `agent-runner doctor` says what is in their way"
+    )]
+    NeedsNamespaces(&'static str),
     /// The permitted action is no command.
     #[error("the permitted action is not a command")]
     NotACommand,
@@ -91,6 +97,8 @@ pub enum Walls {
     Escalated,
     /// None.
     Unconfined,
+    /// As the policy says, by Landlock and filters alone: no namespaces, chosen by name.
+    Reduced,
 }
 
 /// Whom the command runs as.
