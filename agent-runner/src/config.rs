@@ -8,11 +8,19 @@ mod codex;
 mod environment;
 mod error;
 mod layers;
+mod profile;
 mod requirements;
+mod rules;
 mod runner;
 mod shared_file;
+mod show;
+mod trust;
 
-pub(crate) use codex::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, WorkspaceWrite};
+#[cfg(test)]
+pub(crate) use codex::Granular;
+pub(crate) use codex::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, WebSearch, WorkspaceWrite};
 pub(crate) use environment::Environment;
 pub(crate) use layers::{Overrides, Settings};
-pub(crate) use runner::RemoteServer;
+pub(crate) use runner::{Fallback, OnEnd, RemoteServer};
+pub(crate) use show::ShownSetting;
+pub(crate) use trust::{Trust, project_root, with_trust};

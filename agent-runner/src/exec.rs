@@ -54,7 +54,11 @@ pub(crate) async fn exec(
     match route {
         Route::Inside => walk.inside().await,
         Route::FullAccess(name) => walk.full_access(name).await,
-        Route::Refused(refusal) => Err(walk.refused(refusal.because())),
+        Route::ByRule => walk.by_rule().await,
+        Route::Refused(_) => {
+            let because = route.because(&walk.prepared.ruled);
+            Err(walk.refused(&because))
+        }
         Route::Ask(question) => {
             let mut walk = walk;
             let stdin = if args.stdin {
@@ -62,7 +66,7 @@ pub(crate) async fn exec(
             } else {
                 None
             };
-            walk.asked(question, stdin).await
+            Box::pin(walk.asked(question, stdin)).await
         }
     }
 }
@@ -76,6 +80,7 @@ pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> R
         argv: args.command.clone(),
         cwd: crate::request::working_directory(args.settings.cd.as_deref())?,
         permissions: SandboxPermissions::UseDefault,
+        additional: None,
         justification: None,
         session: protocol::SessionReference::default(),
         transcript: protocol::Transcript::default(),
@@ -132,6 +137,31 @@ impl Walk<'_> {
         let permitted = PermittedAction::by_full_access(name, action);
         self.run(program, Stdin::Inherit, |command| {
             Ok(Plan::full_access(permitted, command)?)
+        })
+        .await
+    }
+
+    /// Outside the walls, by an allow rule: as far as an approved escalation. The crossing is on record before it happens.
+    async fn by_rule(mut self) -> Result<u8, Failure> {
+        self.request.permissions = SandboxPermissions::RequireEscalated;
+        self.request.additional = None;
+        let (prepared, request) = (&self.prepared, &self.request);
+        let program = prepared.trusted_program(self.environment, &request.argv)?;
+        let files = self.hold(&program)?;
+        let action = action(prepared, self.environment, request, &files, None)?;
+        let rule = prepared.ruled.rule_id();
+        record(
+            prepared,
+            request,
+            &action,
+            JournalEvent::AllowRule { rule: rule.clone() },
+        )?;
+        let permitted = PermittedAction::by_allow_rule(rule, action);
+        files.confirm(&program).map_err(hold_failure)?;
+        let policy = self.prepared.policy.clone();
+        let sealed = files.sealed;
+        self.run_sealed(program, Stdin::Null, sealed, |command| {
+            plan(&policy, permitted, command)
         })
         .await
     }

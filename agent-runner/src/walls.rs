@@ -106,7 +106,7 @@ fn refuse_workspace(environment: &Environment, cwd: &Path) -> Result<(), WallsEr
 fn never_change(environment: &Environment) -> impl Iterator<Item = PathBuf> {
     let program = std::env::current_exe().ok();
     let settings =
-        ["config.toml", "agent-runner.toml"].map(|name| environment.codex_home.join(name));
+        ["config.toml", "agent-runner.toml", "rules"].map(|name| environment.codex_home.join(name));
     program
         .into_iter()
         .chain(settings)

@@ -6,6 +6,7 @@
 use crate::safe;
 use crate::shell::Redirect;
 use crate::word::Word;
+use crate::wrapper::is_shell;
 
 /// One command found in an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,5 +105,26 @@ impl Command {
         } else {
             Class::Unknown
         }
+    }
+
+    /// Whether it is known safe and no redirect of it writes a file.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.class() == Class::KnownSafe && self.redirects.iter().all(harmless)
+    }
+
+    /// Whether it is a shell that runs a script: what counts is what stands in the script.
+    pub(crate) fn is_shell(&self) -> bool {
+        self.role == Role::Wrapper && self.program().is_some_and(is_shell)
+    }
+}
+
+/// A redirect that writes no file.
+fn harmless(redirect: &Redirect) -> bool {
+    match redirect {
+        Redirect::Duplicate | Redirect::Document(_) => true,
+        Redirect::Write(target) => target.literal() == Some("/dev/null"),
+        Redirect::Read(source) => source
+            .literal()
+            .is_some_and(|path| !path.starts_with("/dev/")),
     }
 }

@@ -9,8 +9,11 @@ mod effect;
 mod location;
 mod options;
 mod reading;
+mod rule;
+mod ruleset;
 mod safe;
 mod shell;
+mod starlark;
 mod steering;
 mod word;
 mod wrapper;
@@ -20,9 +23,15 @@ pub use effect::{Effect, Extent};
 pub use location::{Location, Rest, Surroundings};
 pub use options::Options;
 pub use reading::Reading;
+pub use rule::{
+    HostExecutable, InvalidRule, LetterCase, NetworkRule, Origin, PrefixRule, RawPrefixRule,
+    RuleProtocol, Verdict,
+};
+pub use ruleset::{Coverage, Hit, HitCertainty, RuleSet, Ruling};
 pub use shell::{
     MAX_COMMANDS, MAX_DEPTH, MAX_SCRIPT_BYTES, Redirect, Script, Shape, SimpleCommand, Unread,
     read_script,
 };
+pub use starlark::{MAX_RULES_BYTES, RulesError, load_rules};
 pub use steering::steers;
 pub use word::{Piece, Word};
