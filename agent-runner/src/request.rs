@@ -91,7 +91,7 @@ pub(crate) fn additional_permissions(
     let absolute = |path: PathBuf| {
         let path = cwd.join(path).into_os_string().into_string();
         let path = path.map_err(|_| invalid("a path is not UTF-8".to_owned()))?;
-        AbsolutePath::try_from(path).map_err(|error| invalid(error.to_string()))
+        AbsolutePath::try_from(path).map_err(invalid)
     };
     let all = |paths: Vec<PathBuf>| -> Result<Vec<_>, _> {
         let paths = paths.into_iter();
