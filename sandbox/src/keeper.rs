@@ -27,7 +27,7 @@ use rustix::net::{
 
 use crate::error::SandboxError;
 use crate::sys::child;
-use crate::sys::clone::{Ended, Sharing};
+use crate::sys::clone::{Descriptors, Ended, Sharing};
 
 /// The mark: nothing may be made inside, and the sticky bit on a directory that nobody can write.
 pub(crate) const MARK: u32 = 0o1555;
@@ -89,7 +89,7 @@ impl Keeper {
                 channel: theirs.as_raw_fd(),
                 names: known,
             };
-            let process = Sharing::start(0, Box::new(task), keep)?;
+            let process = Sharing::start(0, Descriptors::Copied, Box::new(task), keep)?;
             Ok(Self {
                 channel: ours,
                 process,

@@ -7,6 +7,7 @@
 //! Invariants: a plan wider than its policy takes a [`protocol::PermittedAction`]; a wall that cannot be put up stops
 //! the command before anything of it runs; nothing outlives the command. `unsafe` is in `sys` and in `init/` alone.
 
+mod ahead;
 mod command;
 mod confinement;
 mod denial;
@@ -28,6 +29,7 @@ mod sys;
 mod terminal;
 mod user_namespace;
 
+pub use ahead::Ahead;
 pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
 pub use confinement::{Confinement, RanAs};
 pub use denial::SandboxDenial;

@@ -82,6 +82,22 @@ pub(crate) enum Identity {
     ConfinedRoot,
 }
 
+impl Identity {
+    /// Whom a confined command of this process runs as.
+    pub(crate) fn of_a_confined_command() -> Self {
+        let user = rustix::process::geteuid().as_raw();
+        let group = rustix::process::getegid().as_raw();
+        if user == 0 {
+            Self::Unprivileged {
+                user: UNPRIVILEGED,
+                group: UNPRIVILEGED,
+            }
+        } else {
+            Self::Caller { user, group }
+        }
+    }
+}
+
 /// A kind of namespace of the command's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -179,14 +195,7 @@ impl Plan {
     fn within(policy: &SandboxPolicy, command: &Command, walls: Walls) -> Result<Self, PlanError> {
         let around = Surroundings::observe(policy, command)?;
         let operations = mounts::confined(policy, command, &around);
-        let mut namespaces = vec![
-            Namespace::User,
-            Namespace::Mount,
-            Namespace::Process,
-            Namespace::Ipc,
-            Namespace::HostName,
-            Namespace::Cgroup,
-        ];
+        let namespaces = confined_namespaces(policy.network());
         let mut filters = vec![
             Filter::Terminal,
             Filter::Mounts,
@@ -194,9 +203,6 @@ impl Plan {
             Filter::Surface,
             Filter::Sockets,
         ];
-        if policy.network() == Network::Off {
-            namespaces.push(Namespace::Network);
-        }
         if around.sockets.unlocated > 0 {
             filters.push(Filter::UnixSockets);
         }
@@ -213,7 +219,7 @@ impl Plan {
                 Protected::Present(_) => None,
             });
         Ok(Self {
-            identity: identity(&around),
+            identity: Identity::of_a_confined_command(),
             namespaces,
             network: policy.network(),
             operations,
@@ -230,7 +236,7 @@ impl Plan {
         let identity = if around.started_as_root() {
             Identity::ConfinedRoot
         } else {
-            identity(&around)
+            Identity::of_a_confined_command()
         };
         Ok(Self {
             identity,
@@ -307,18 +313,20 @@ impl Plan {
     }
 }
 
-fn identity(around: &Surroundings) -> Identity {
-    if around.started_as_root() {
-        Identity::Unprivileged {
-            user: UNPRIVILEGED,
-            group: UNPRIVILEGED,
-        }
-    } else {
-        Identity::Caller {
-            user: around.user,
-            group: around.group,
-        }
+/// What a confined command has of its own.
+pub(crate) fn confined_namespaces(network: Network) -> Vec<Namespace> {
+    let mut namespaces = vec![
+        Namespace::User,
+        Namespace::Mount,
+        Namespace::Process,
+        Namespace::Ipc,
+        Namespace::HostName,
+        Namespace::Cgroup,
+    ];
+    if network == Network::Off {
+        namespaces.push(Namespace::Network);
     }
+    namespaces
 }
 
 /// The permitted command, where `command` is exactly that: words, directory, program, terminal and whether it reads

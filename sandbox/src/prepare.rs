@@ -3,6 +3,8 @@
 //! What comes after runs on shared memory, where nothing may allocate or lock, so this is where strings get their NUL,
 //! trees of another owner are taken, images are opened and filters compiled. Steps keep the plan's order.
 
+pub(crate) mod early;
+mod failure;
 mod step;
 mod steps;
 mod trees;
@@ -13,13 +15,14 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
-pub(crate) use step::{Act, Confine, Make, Mount, Reach, Slot, Step, wall};
+pub(crate) use failure::{exec_failed, step_failed};
+pub(crate) use step::{Act, Confine, Make, Mount, Reach, Slot, Step};
 pub(crate) use steps::Held;
 use steps::{Steps, c_path, descriptor_error};
 
 use crate::command::{Command, Stdin, Terminal};
 use crate::error::SandboxError;
-use crate::plan::{Identity, Namespace, Plan, Walls};
+use crate::plan::{Identity, Plan, Walls};
 use crate::sys::child::{Ruleset, Words};
 use crate::{image, probe, seccomp};
 
@@ -32,8 +35,8 @@ const NO_DEVICES: u64 = libc::MOUNT_ATTR_NODEV;
 /// `AUDIT_WRITE`, `SETFCAP`. Nothing that moves a mount, a network or the kernel.
 const KEPT_BY_CONFINED_ROOT: [u32; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 10, 18, 29, 31];
 
-/// Everything the new process needs. Descriptors are numbers: they are valid in the new process, which got a copy of
-/// the table, while the parent closes its own ([`Held`]) so that a pipe ends when the new process does.
+/// Everything the new process needs. Descriptors are numbers: they are valid in the new process, which shares the table
+/// until it has this and then copies it; the parent keeps its own ([`Held`]) until the command is executed.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) steps: Vec<Step>,
@@ -43,7 +46,8 @@ pub(crate) struct Prepared {
     pub(crate) image: RawFd,
     pub(crate) control: RawFd,
     pub(crate) orders: RawFd,
-    pub(crate) go: RawFd,
+    /// The ends by which the parent says to go on and by which its end shows.
+    pub(crate) told_by: [RawFd; 2],
     pub(crate) stdin: Option<RawFd>,
     pub(crate) terminal: Option<RawFd>,
     pub(crate) arguments: Words,
@@ -55,7 +59,7 @@ pub(crate) struct Prepared {
 pub(crate) struct Ends {
     pub(crate) control: OwnedFd,
     pub(crate) orders: OwnedFd,
-    pub(crate) go: OwnedFd,
+    pub(crate) told_by: [RawFd; 2],
 }
 
 /// Prepares the start of `command` by `plan`.
@@ -98,7 +102,7 @@ pub(crate) fn prepare(
         image: held.keep(image::init().map_err(descriptor_error)?)?,
         control: held.keep(ends.control)?,
         orders: held.keep(ends.orders)?,
-        go: held.keep(ends.go)?,
+        told_by: ends.told_by,
         stdin: stdin.map(|stdin| held.keep(stdin)).transpose()?,
         terminal: terminal.map(|terminal| held.keep(terminal)).transpose()?,
         arguments,
@@ -177,9 +181,6 @@ fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
     let mut confine = |what, confine| steps.add(what, command, Act::Confine(confine));
     confine("leave the keyring of", Confine::NewKeyring);
     confine("forbid core files of", Confine::NoCoreFiles);
-    if plan.namespaces().contains(&Namespace::Network) {
-        confine("bring up loopback for", Confine::LoopbackUp);
-    }
     let mut kept = 0;
     match plan.identity() {
         Identity::Caller { .. } => {}

@@ -5,24 +5,25 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal};
 
+use crate::ahead::Ahead;
 use crate::command::Command;
 use crate::confinement::Confinement;
 use crate::denial::SandboxDenial;
 use crate::error::SandboxError;
 use crate::keeper::Keeper;
-use crate::plan::{Identity, Namespace, Plan};
-use crate::prepare::{self, Act, Ends, Prepared};
+use crate::plan::{Identity, Plan};
+use crate::prepare::{self, Ends};
 use crate::record::{self, Record, Started};
-use crate::sys::clone::Sharing;
 use crate::terminal::SavedTerminals;
-use crate::{probe, stage, sys, user_namespace};
+use crate::{sys, user_namespace};
 
 /// Starts commands.
 #[derive(Debug)]
@@ -91,12 +92,26 @@ impl Sandbox {
     /// # Errors
     /// See [`SandboxError`]: whichever it is, nothing of the command has run and nothing is left behind.
     pub fn start(plan: &Plan, command: Command) -> Result<Running, SandboxError> {
+        let ahead = Ahead::of(plan)?;
+        Self::start_in(ahead, plan, command)
+    }
+
+    /// The same in a process that was begun before the plan was made, where it is what the plan needs.
+    ///
+    /// # Errors
+    /// As for [`Sandbox::start`].
+    pub fn start_in(ahead: Ahead, plan: &Plan, command: Command) -> Result<Running, SandboxError> {
         if !plan.is_for(&command) {
             return Err(SandboxError::OtherCommand);
         }
+        let ahead = if ahead.serves(plan) {
+            ahead
+        } else {
+            Ahead::of(plan)?
+        };
         let terminals = SavedTerminals::save();
         let mut keeper = Keeper::start(plan.placeholders())?;
-        let result = launch(plan, command, keeper.as_mut());
+        let result = launch(ahead, plan, command, keeper.as_mut());
         match result {
             Ok((pidfd, ours)) => Ok(Running {
                 pidfd,
@@ -111,6 +126,7 @@ impl Sandbox {
                 if let Some(keeper) = keeper {
                     keeper.finish();
                 }
+                user_namespace::reap();
                 Err(error)
             }
         }
@@ -121,168 +137,113 @@ impl Sandbox {
 struct Ours {
     control: PipeReader,
     orders: PipeWriter,
-    go: PipeWriter,
 }
 
-fn pipes() -> io::Result<(Ours, Ends)> {
+fn pipes(told_by: [RawFd; 2]) -> io::Result<(Ours, Ends)> {
     let (control, control_end) = io::pipe()?;
     let (orders_end, orders) = io::pipe()?;
-    let (go_end, go) = io::pipe()?;
     let ends = Ends {
         control: control_end.into(),
         orders: orders_end.into(),
-        go: go_end.into(),
+        told_by,
     };
-    Ok((
-        Ours {
-            control,
-            orders,
-            go,
-        },
-        ends,
-    ))
+    Ok((Ours { control, orders }, ends))
 }
 
-/// Where root starts commands, one at a time between clone and exec: see [`restore_dumpable`].
+/// Where root starts commands, one at a time between its first step and exec: see [`restore_dumpable`].
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn launch(
+    mut ahead: Ahead,
     plan: &Plan,
     command: Command,
     keeper: Option<&mut Keeper>,
 ) -> Result<(OwnedFd, Ours), SandboxError> {
-    let set_up = |step, source| SandboxError::SetUp {
-        step,
-        object: PathBuf::from("the command"),
-        source,
-    };
     let program = command.program.path().to_path_buf();
-    let (mut ours, ends) = pipes().map_err(|source| set_up("make pipes for", source))?;
+    let (mut ours, ends) =
+        pipes(ahead.told_by()).map_err(|source| for_the_command("make pipes for", source))?;
     let (prepared, held) = prepare::prepare(plan, command, ends)?;
     let as_another = matches!(plan.identity(), Identity::Unprivileged { .. });
     let _turn = as_another.then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
     let dumpable = rustix::process::dumpable_behavior()
         .ok()
         .filter(|_| as_another);
-    let process = Sharing::start(namespaces(plan), Box::new(prepared), stage::run)
-        .map_err(probe::no_namespace)?;
-    drop(held);
-    let outcome = admit(plan, &process, &mut ours, keeper).and_then(|()| {
-        let failure = |step: usize, errno| {
-            let Some(step) = process.task().steps.get(step) else {
-                return set_up_error(Kind::Other, "execute the init of", program.clone(), errno);
-            };
-            set_up_error(kind(&step.act), step.what, step.object.clone(), errno)
-        };
-        started(&mut ours, &program, failure)
-    });
+    let outcome = ahead
+        .give(prepared)
+        .and_then(|()| admit(&mut ahead, keeper))
+        .and_then(|()| started(&ahead, &mut ours, &program));
     let finished = match outcome {
-        Ok(proof) => process.executed(proof).ok_or(SandboxError::Lost),
+        Ok(proof) => ahead.executed(proof).ok_or(SandboxError::Lost),
         Err(error) => {
-            drop(process);
-            Err(error)
+            let cause = ahead.failure();
+            drop(ahead);
+            Err(cause.unwrap_or(error))
         }
     };
+    // Until here the new process may not have had a table of its own.
+    drop(held);
     restore_dumpable(dumpable);
     finished.map(|pidfd| (pidfd, ours))
 }
 
-fn namespaces(plan: &Plan) -> libc::c_int {
-    let flag = |namespace: &Namespace| match namespace {
-        Namespace::User => libc::CLONE_NEWUSER,
-        Namespace::Mount => libc::CLONE_NEWNS,
-        Namespace::Process => libc::CLONE_NEWPID,
-        Namespace::Ipc => libc::CLONE_NEWIPC,
-        Namespace::Network => libc::CLONE_NEWNET,
-        Namespace::HostName => libc::CLONE_NEWUTS,
-        Namespace::Cgroup => libc::CLONE_NEWCGROUP,
-    };
-    plan.namespaces()
-        .iter()
-        .map(flag)
-        .fold(0, |flags, flag| flags | flag)
-}
-
-/// Tells the new process who it is and the keeper whom to watch, then lets it go on.
-fn admit(
-    plan: &Plan,
-    process: &Sharing<Prepared>,
-    ours: &mut Ours,
-    keeper: Option<&mut Keeper>,
-) -> Result<(), SandboxError> {
-    let pid = process.pid();
-    if plan.namespaces().contains(&Namespace::User) {
-        user_namespace::write_maps(pid, plan.identity()).map_err(probe::no_user_map)?;
-    }
-    let set_up = |step, source| SandboxError::SetUp {
+fn for_the_command(step: &'static str, source: io::Error) -> SandboxError {
+    SandboxError::SetUp {
         step,
         object: PathBuf::from("the command"),
         source,
-    };
+    }
+}
+
+/// Tells the keeper whom to watch, then lets the new process go on.
+fn admit(ahead: &mut Ahead, keeper: Option<&mut Keeper>) -> Result<(), SandboxError> {
+    let process = ahead.process()?;
     if let Some(keeper) = keeper {
         keeper.ready()?;
         let watched = process.descriptor().ok_or(SandboxError::Lost)?;
         keeper
             .watch(watched)
-            .map_err(|source| set_up("keep the protected names from", source))?;
+            .map_err(|source| for_the_command("keep the protected names from", source))?;
     }
-    // A process that has already failed has closed its end; what it has to say is read next.
-    match ours.go.write_all(&[1]) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(set_up("let go on", error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    ahead.go()
 }
 
 /// Reads what the set-up and the init have to say until the command is executed.
-fn started(
-    ours: &mut Ours,
-    program: &std::path::Path,
-    failure: impl Fn(usize, i32) -> SandboxError,
-) -> Result<Started, SandboxError> {
+fn started(ahead: &Ahead, ours: &mut Ours, program: &Path) -> Result<Started, SandboxError> {
+    let process = ahead.process()?;
+    let ended = process.descriptor().ok_or(SandboxError::Lost)?;
+    // This process, too, holds the end that is written to, so the pipe does not end with the other one.
+    let mut watched = [
+        PollFd::new(&ours.control, PollFlags::IN),
+        PollFd::from_borrowed_fd(ended, PollFlags::IN),
+    ];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, None))
+        .map_err(|error| for_the_command("wait for", error.into()))?;
+    let [said, _] = watched.map(|watched| watched.revents().contains(PollFlags::IN));
+    if !said && !has_said(&ours.control) {
+        return Err(SandboxError::Lost);
+    }
     match record::read(&mut ours.control) {
         Some(Record::Started(proof)) => Ok(proof),
-        Some(Record::ExecFailed(errno)) => Err(exec_error(program.to_path_buf(), errno)),
-        Some(Record::SetUpFailed { step, errno }) => Err(failure(step, errno)),
+        Some(Record::ExecFailed(errno)) => Err(prepare::exec_failed(program.to_path_buf(), errno)),
+        Some(Record::SetUpFailed { step, errno }) => {
+            let steps = ahead.prepared().map(|prepared| &prepared.steps);
+            Err(match steps.and_then(|steps| steps.get(step)) {
+                Some(step) => prepare::step_failed(step, errno),
+                None => {
+                    let source = io::Error::from_raw_os_error(errno);
+                    for_the_command("execute the init of", source)
+                }
+            })
+        }
         Some(Record::Ended(_)) | None => Err(SandboxError::Lost),
     }
 }
 
-fn exec_error(program: PathBuf, errno: i32) -> SandboxError {
-    let source = io::Error::from_raw_os_error(errno);
-    match errno {
-        libc::ENOENT | libc::ENOTDIR => SandboxError::NotFound { program, source },
-        _ => SandboxError::NotExecutable { program, source },
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Program,
-    Wall(crate::Wall),
-    Other,
-}
-
-fn kind(act: &Act) -> Kind {
-    if matches!(act, Act::OpenProgram { .. }) {
-        return Kind::Program;
-    }
-    prepare::wall(act).map_or(Kind::Other, Kind::Wall)
-}
-
-fn set_up_error(kind: Kind, step: &'static str, object: PathBuf, errno: i32) -> SandboxError {
-    let source = io::Error::from_raw_os_error(errno);
-    match (kind, errno) {
-        (_, libc::ESTALE) => SandboxError::Replaced(object),
-        (Kind::Program, _) => exec_error(object, errno),
-        (Kind::Wall(wall), libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EOPNOTSUPP) => {
-            probe::no_wall(wall, step, &object, source)
-        }
-        _ => SandboxError::SetUp {
-            step,
-            object,
-            source,
-        },
-    }
+/// Whether something is in the pipe that was not there a moment ago: its writer has ended since.
+fn has_said(control: &PipeReader) -> bool {
+    let mut watched = [PollFd::new(control, PollFlags::IN)];
+    let now = Timespec::default();
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, Some(&now))) == Ok(1)
 }
 
 /// A change of user makes the kernel mark the memory as nobody's to look into, and the new process shared ours. While it
@@ -328,8 +289,9 @@ impl Running {
     /// # Errors
     /// The system cannot say how it ended.
     pub fn wait(mut self) -> io::Result<Run> {
-        let last = record::read(&mut self.control);
+        // The last word is in the pipe before the init ends, so one wait is enough.
         let waited = self.reap();
+        let last = record::read(&mut self.control);
         let ending = match last {
             Some(Record::Ended(status)) => ending(status),
             // The init was ended from outside, and with it the command.
@@ -360,6 +322,7 @@ impl Running {
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
+        user_namespace::reap();
         self.terminals.restore();
         waited
     }

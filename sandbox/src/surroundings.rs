@@ -87,7 +87,6 @@ pub(crate) struct HostSockets {
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     pub(crate) user: u32,
-    pub(crate) group: u32,
     pub(crate) protected: Vec<Protected>,
     pub(crate) covered: Vec<(PathBuf, Kind)>,
     pub(crate) sockets: HostSockets,
@@ -109,10 +108,8 @@ impl Surroundings {
     /// Looks everything up.
     pub(crate) fn observe(policy: &SandboxPolicy, command: &Command) -> Result<Self, PlanError> {
         let user = rustix::process::geteuid().as_raw();
-        let group = rustix::process::getegid().as_raw();
         let mut surroundings = Self {
             user,
-            group,
             protected: protected_paths(policy.roots())?,
             covered: policy
                 .hidden()

@@ -7,7 +7,6 @@ use crate::surroundings::HostSockets;
 fn around(user: u32) -> Surroundings {
     Surroundings {
         user,
-        group: user,
         protected: Vec::new(),
         covered: Vec::new(),
         sockets: HostSockets::default(),

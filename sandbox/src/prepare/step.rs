@@ -58,10 +58,13 @@ pub(crate) enum Mount {
     Cover { slot: Slot, at: CString },
     /// Takes what is at a path and puts it there again, read-only.
     Guard { path: CString },
-    /// Sets attributes of a tree in place and makes it this namespace's own.
+    /// Puts what is at one path at another, without a descriptor in between.
+    Bind { from: CString, at: CString },
+    /// Sets and clears attributes of a tree in place and makes it this namespace's own.
     Attributes {
         path: CString,
         set: u64,
+        clear: u64,
         reach: Reach,
     },
     /// A new file system; source and kind have the same name.
@@ -100,7 +103,6 @@ pub(crate) enum Make {
 #[derive(Debug)]
 pub(crate) enum Confine {
     NewKeyring,
-    LoopbackUp,
     NoCoreFiles,
     NoPrivilegesByExec,
     /// Another user, without any further group.
@@ -136,7 +138,6 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
         Act::Confine(Confine::User { .. }) => Some(Wall::UserMapping),
         Act::Confine(
             Confine::NewKeyring
-            | Confine::LoopbackUp
             | Confine::NoCoreFiles
             | Confine::NoPrivilegesByExec
             | Confine::Capabilities { .. },

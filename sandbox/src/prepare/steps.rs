@@ -121,8 +121,29 @@ impl Steps {
             Act::Mount(Mount::Attributes {
                 path: c_path(path),
                 set,
+                clear: 0,
                 reach,
             }),
+        );
+    }
+
+    /// Takes attributes back that were set on this namespace's own mounts.
+    pub(super) fn clear(&mut self, path: &Path, clear: u64, reach: Reach) {
+        let act = Act::Mount(Mount::Attributes {
+            path: c_path(path),
+            set: 0,
+            clear,
+            reach,
+        });
+        self.add("give back", path, act);
+    }
+
+    pub(super) fn bind(&mut self, from: &Path, at: &Path) {
+        let [from, at_path] = [from, at].map(c_path);
+        self.add(
+            "put a device at",
+            at,
+            Act::Mount(Mount::Bind { from, at: at_path }),
         );
     }
 

@@ -127,6 +127,11 @@ pub(crate) fn with_descriptors<T>(
     using(descriptors.get(..count).ok_or(Errno::INVAL)?)
 }
 
+/// Leaves what the flags (`CLONE_…`) name for its own (`unshare(2)`).
+pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
+    call(libc::SYS_unshare, [signed(flags.into()), 0, 0, 0, 0, 0]).map(drop)
+}
+
 /// Every signal back to its default: what the parent ignores or handles is not the command's business.
 pub(crate) fn reset_signals() {
     // The kernel's sigaction: handler, flags, restorer, mask; all zero is the default action.

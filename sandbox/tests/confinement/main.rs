@@ -3,6 +3,8 @@
 //! Runs as root and as an ordinary user. A host without a wall fails here, since every wall is required (P7).
 
 #[cfg(test)]
+mod ahead;
+#[cfg(test)]
 mod escalated;
 #[cfg(test)]
 mod files;
