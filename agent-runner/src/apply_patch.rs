@@ -222,7 +222,7 @@ impl Walk<'_> {
         .with_environment(env.pairs().iter().cloned())?
         .with_stdin(Stdin::Bytes(self.patch.text.into_bytes()));
         let plan = Plan::confined(&self.prepared.policy, &command)?;
-        let ending = launch(&plan, command, Screen::of(&self.request), signals).await?;
+        let ending = launch(&plan, None, command, Screen::of(&self.request), signals).await?;
         Ok(ending.exit_code())
     }
 

@@ -158,6 +158,7 @@ impl Walk<'_> {
     async fn by_rule(mut self) -> Result<u8, Failure> {
         self.request.permissions = SandboxPermissions::RequireEscalated;
         self.request.additional = None;
+        self.ahead = None;
         let (prepared, request) = (&self.prepared, &self.request);
         let program = prepared.trusted_program(self.environment, &request.argv)?;
         let files = self.hold(&program)?;

@@ -149,7 +149,9 @@ fn test() -> Result<(), String> {
     for (program, package) in NEEDED {
         needs(program, package)?;
     }
-    cargo(&["build", "--workspace", "--bins", "--examples"], &[])?;
+    // With the tests, so that every dependency is built once, with the features that the tests bring along.
+    let programs = ["build", "--workspace", "--bins", "--examples", "--tests"];
+    cargo(&programs, &[])?;
     cargo(&["test", "--workspace"], &[])
 }
 
