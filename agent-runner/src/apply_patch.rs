@@ -84,7 +84,7 @@ pub(crate) async fn apply_patch(
     if args.explain {
         return explain(&patch, route);
     }
-    let walk = Walk {
+    let mut walk = Walk {
         environment,
         request,
         prepared,
@@ -92,8 +92,14 @@ pub(crate) async fn apply_patch(
     };
     match route {
         PatchRoute::Inside => walk.inside(&mut signals).await,
-        PatchRoute::FullAccess => walk.full_access(),
-        PatchRoute::Ask(question) => walk.asked(question, &mut signals).await,
+        PatchRoute::FullAccess => {
+            walk.named();
+            walk.full_access()
+        }
+        PatchRoute::Ask(question) => {
+            walk.named();
+            walk.asked(question, &mut signals).await
+        }
         PatchRoute::Refused(refusal) => Err(walk.refused(refusal.because())),
     }
 }
@@ -224,6 +230,16 @@ impl Walk<'_> {
         let plan = Plan::confined(&self.prepared.policy, &command)?;
         let ending = launch(&plan, None, command, Screen::of(&self.request), signals).await?;
         Ok(ending.exit_code())
+    }
+
+    /// Names the request by its files, for what people read.
+    fn named(&mut self) {
+        let files = self
+            .patch
+            .files
+            .iter()
+            .map(|file| file.clone().into_os_string());
+        self.request.argv = std::iter::once("apply-patch".into()).chain(files).collect();
     }
 
     /// Without walls; the crossing is on record before it happens.

@@ -62,6 +62,10 @@ impl Prepared {
             &writable_roots,
         )?;
         let never_touch = walls::never_touch(&settings, environment, state.dir());
+        if environment.codex_home.is_dir() {
+            // What is not there cannot be kept from being made. Where it cannot be made now, no command can either.
+            std::fs::create_dir_all(environment.codex_home.join("rules")).unwrap_or_default();
+        }
         let policy = walls::policy(&settings, environment, cwd, &never_touch)?;
         let words: Vec<String> = argv
             .iter()

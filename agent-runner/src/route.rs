@@ -51,6 +51,8 @@ pub(crate) enum Refusal {
     Forbidden,
     /// `approval_policy = "never"`, and it would have to be asked.
     NobodyMayBeAsked,
+    /// A shell in it reads the files of a login, and `allow_login_shell` is off.
+    LoginShell,
     /// Its category of the granular policy is off.
     CategoryOff(Category),
 }
@@ -150,6 +152,9 @@ impl Route {
             coverage: ruled.coverage,
             class: ruled.rest,
         };
+        if ruled.logs_in && !settings.allow_login_shell {
+            return Self::Refused(Refusal::LoginShell);
+        }
         let question = |of, trigger| Self::Ask(Question { of, trigger });
         match decide(settings.approval, facts) {
             Way::Run => FullAccessByName::parse(settings.sandbox.as_str())
@@ -209,6 +214,9 @@ impl Refusal {
             Self::Forbidden => "a rule forbids it",
             Self::NobodyMayBeAsked => {
                 "it would need approval, and `approval_policy = \"never\"` asks nobody"
+            }
+            Self::LoginShell => {
+                "it starts a login shell, and `allow_login_shell` is off; use `-c` instead of `-lc`"
             }
             Self::CategoryOff(category) => category.off(),
         }

@@ -18,6 +18,8 @@ pub(crate) struct Ruled {
     pub(crate) coverage: Coverage,
     /// What the rest is.
     pub(crate) rest: Class,
+    /// Whether a shell in it reads the files of a login.
+    pub(crate) logs_in: bool,
     /// The rules that matched, as shown.
     pub(crate) hits: Vec<RuleHit>,
     deciding: Option<RuleHit>,
@@ -49,6 +51,7 @@ impl Ruled {
             verdict: ruling.verdict(),
             coverage: ruling.coverage(),
             rest: ruling.rest(),
+            logs_in: reading.logs_in(),
             hits: ruling
                 .hits()
                 .iter()

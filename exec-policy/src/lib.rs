@@ -8,6 +8,7 @@ mod command;
 mod effect;
 mod location;
 mod options;
+mod proposal;
 mod reading;
 mod rule;
 mod ruleset;
@@ -22,6 +23,7 @@ pub use command::{Class, Command, Role};
 pub use effect::{Effect, Extent};
 pub use location::{Location, Rest, Surroundings};
 pub use options::Options;
+pub use proposal::Proposal;
 pub use reading::Reading;
 pub use rule::{
     HostExecutable, InvalidRule, LetterCase, NetworkRule, Origin, PrefixRule, RawPrefixRule,

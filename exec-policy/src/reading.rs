@@ -81,6 +81,12 @@ impl Reading {
         self.is_plain() && self.leaves().next().is_some() && self.leaves().all(Command::only_looks)
     }
 
+    /// Whether a shell in it reads the files of a login (bash(1), INVOCATION), or may: where that is not certain.
+    #[must_use]
+    pub fn logs_in(&self) -> bool {
+        self.commands.iter().any(Command::logs_in)
+    }
+
     /// Adds a command and what it wraps; answers the places of all of them.
     fn add(&mut self, simple: SimpleCommand, via: &[String]) -> Vec<usize> {
         if self.commands.len() >= MAX_COMMANDS {
