@@ -295,6 +295,36 @@ pub(crate) struct RulesArgs {
 pub(crate) enum RulesCommand {
     /// Show which rules a command hits, with file and line.
     Check(RulesCheck),
+    /// Show the rules that would let a command run without asking, narrowest first.
+    Propose(RulesPropose),
+    /// Write one of these into your own rules: `rules/default.rules` in `CODEX_HOME`.
+    Allow(RulesAllow),
+}
+
+/// `agent-runner rules propose`.
+#[derive(Debug, Args)]
+pub(crate) struct RulesPropose {
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    /// As JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The command and its arguments.
+    #[arg(required = true, last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `agent-runner rules allow`.
+#[derive(Debug, Args)]
+pub(crate) struct RulesAllow {
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+    /// Which of the rules that `rules propose` shows, from 1.
+    #[arg(long, value_name = "N")]
+    pub(crate) choice: usize,
+    /// The command and its arguments.
+    #[arg(required = true, last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// `agent-runner rules check`.

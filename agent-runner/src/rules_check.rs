@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::request;
 use crate::route::Route;
 use crate::ruled::{Ruled, shown_words};
+use crate::rules_allow::{allow, propose};
 
 /// Does what `args` says.
 ///
@@ -25,7 +26,18 @@ pub(crate) fn rules(
     environment: &Environment,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
-    let RulesCommand::Check(check) = &args.command;
+    match &args.command {
+        RulesCommand::Check(args) => check(args, environment, out),
+        RulesCommand::Propose(args) => propose(args, environment, out),
+        RulesCommand::Allow(args) => allow(args, environment, out),
+    }
+}
+
+fn check(
+    check: &cli::RulesCheck,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<u8, Failure> {
     let cwd = request::working_directory(check.settings.cd.as_deref())?;
     let mut settings = Settings::load(environment, &check.settings.overrides(), &cwd)?;
     if !check.rules.is_empty() {

@@ -1,7 +1,6 @@
 //! `agent-runner trust` and `agent-runner status`: what the user says of a folder, and what stands in it because of that.
 
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use protocol::Printable;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::config::{Environment, SandboxMode, Settings, Trust, project_root, with_trust};
 use crate::failure::Failure;
+use crate::replace_file::replace_file;
 use crate::request;
 use crate::walls;
 
@@ -72,46 +72,11 @@ pub(crate) fn trust(
         "trusted"
     };
     let file = environment.codex_home.join("config.toml");
-    write_trust(&file, name, level)?;
+    replace_file(&file, |text| with_trust(text, name, level))?;
     say(
         out,
         &format!("`{}` is {level} ({})", Printable(name), file.display()),
     )
-}
-
-/// Replaces the file whole, so that nobody reads half of it.
-fn write_trust(file: &Path, folder: &str, level: &str) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::because(format!("cannot change `{}`: {error}", file.display()))
-    };
-    // A settings file that is a link is changed where it lies.
-    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let (text, mode) = match std::fs::read_to_string(&file) {
-        Ok(text) => (text, file.metadata().map_err(failed)?.permissions().mode()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (String::new(), 0o600),
-        Err(error) => return Err(failed(error)),
-    };
-    let changed = with_trust(&text, folder, level).map_err(|reason| {
-        Failure::because(format!("cannot change `{}`: {reason}", file.display()))
-    })?;
-    if let Some(parent) = file.parent() {
-        std::fs::create_dir_all(parent).map_err(failed)?;
-    }
-    let beside = file.with_extension(format!("toml.{}", uuid::Uuid::new_v4()));
-    let write = || -> std::io::Result<()> {
-        let mut new = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode & 0o777)
-            .open(&beside)?;
-        new.write_all(changed.as_bytes())?;
-        new.sync_all()?;
-        std::fs::rename(&beside, &file)
-    };
-    write().map_err(|error| {
-        std::fs::remove_file(&beside).unwrap_or_default();
-        failed(error)
-    })
 }
 
 /// Says what stands in the working directory.
