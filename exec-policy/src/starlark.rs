@@ -6,11 +6,12 @@
 mod depth;
 mod functions;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, OnceLock};
 
+use starlark::codemap::FileSpanRef;
 use starlark::environment::{Globals, GlobalsBuilder, Module};
-use starlark::eval::Evaluator;
+use starlark::eval::{BeforeStmtFunc, BeforeStmtFuncDyn, Evaluator};
 use starlark::syntax::{AstModule, Dialect};
 use thiserror::Error;
 
@@ -21,7 +22,7 @@ use crate::ruleset::RuleSet;
 pub const MAX_RULES_BYTES: usize = 1024 * 1024;
 
 /// Calls and turns of loops that a file may take.
-const MAX_STEPS: u64 = 200_000;
+const MAX_STEPS: u64 = 50_000;
 /// Memory that its values may take, in bytes.
 const MAX_HEAP_BYTES: usize = 64 * 1024 * 1024;
 /// How deep its functions may call each other.
@@ -118,6 +119,8 @@ struct Collected {
 thread_local! {
     // The three functions find their file here: what they are called by hands them nothing of ours.
     static COLLECTED: RefCell<Collected> = RefCell::default();
+    // The statement that is being taken: line and column, from 0.
+    static PLACE: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
 fn read(file: &str, text: &str, home: &str) -> Result<Collected, RulesError> {
@@ -146,8 +149,31 @@ fn evaluate(file: &str, text: &str) -> starlark::Result<()> {
             .and_then(|()| evaluator.set_max_heap_size(MAX_HEAP_BYTES))
             .and_then(|()| evaluator.set_max_callstack_size(MAX_CALLS))
             .map_err(starlark::Error::new_other)?;
+        evaluator.before_stmt_for_dap(BeforeStmtFunc::Dyn(Box::new(Watch)));
         evaluator.eval_module(syntax, language()).map(|_| ())
     })
+}
+
+/// Looks at each statement before it is taken: keeps its place, for errors that have none, and holds the memory to its
+/// limit, which is otherwise looked at once in many steps.
+#[derive(Debug)]
+struct Watch;
+
+impl BeforeStmtFuncDyn<'_> for Watch {
+    fn call<'v>(
+        &mut self,
+        span: FileSpanRef<'_>,
+        _: bool,
+        evaluator: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<()> {
+        let begin = span.resolve_span().begin;
+        PLACE.set((begin.line, begin.column));
+        if evaluator.heap().peak_allocated_bytes() > MAX_HEAP_BYTES {
+            let reason = format!("its values take more than {MAX_HEAP_BYTES} bytes");
+            return Err(starlark::Error::new_other(std::io::Error::other(reason)));
+        }
+        Ok(())
+    }
 }
 
 /// The functions there are: Starlark's own, and the three of rules.
@@ -163,21 +189,25 @@ fn language() -> &'static Globals {
 /// The language's error as ours: one line, with its place in the file.
 fn located(file: &str, error: &starlark::Error) -> RulesError {
     let reason = error.without_diagnostic().to_string();
-    let reason = reason.trim().trim_start_matches("error: ").to_owned();
-    match error.span() {
-        Some(span) => {
+    let lines: Vec<&str> = reason
+        .trim()
+        .trim_start_matches("error: ")
+        .lines()
+        .collect();
+    // One line, and the hint of ours where there is one.
+    let reason = lines.join("; ").replace("; hint: ", "\nhint: ");
+    let (line, column) = error.span().map_or_else(
+        || PLACE.get(),
+        |span| {
             let begin = span.resolve_span().begin;
-            RulesError::At {
-                file: file.to_owned(),
-                line: begin.line + 1,
-                column: begin.column + 1,
-                reason,
-            }
-        }
-        None => RulesError::Whole {
-            file: file.to_owned(),
-            reason,
+            (begin.line, begin.column)
         },
+    );
+    RulesError::At {
+        file: file.to_owned(),
+        line: line + 1,
+        column: column + 1,
+        reason,
     }
 }
 

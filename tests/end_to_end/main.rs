@@ -13,5 +13,6 @@ mod fails_closed;
 mod nothing_left_behind;
 mod one_escalation;
 mod records;
+mod rules;
 mod transparency;
 mod twenty_runners;

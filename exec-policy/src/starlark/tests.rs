@@ -152,6 +152,8 @@ fn a_file_that_is_too_long_loops_or_swells_is_an_error_soon() {
     for text in [
         "[x for x in range(1000000000)]",
         "def f():\n    for a in range(100000):\n        for b in range(100000):\n            pass\nf()",
+        "def f(s):\n    for a in range(60):\n        s = s + s\n    return s\nf(\"xx\")",
+        "def f(s):\n    for a in range(60):\n        s.extend(s)\nf([1, 2])",
         "def f():\n    r = []\n    for a in range(100000000):\n        r.append([a, a])\nf()",
         "[prefix_rule([\"a\", str(x)]) for x in range(100000000)]",
     ] {
