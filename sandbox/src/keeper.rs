@@ -16,6 +16,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -139,6 +140,9 @@ impl Keeper {
     }
 
     /// Removes the names and lets the keeper go; to be called when the watched process is gone.
+    ///
+    /// The keeper closes the removed directories last and nobody waits for that here: a file system may take its time to
+    /// free them. [`settle`] does.
     pub(crate) fn finish(self) {
         let mut left = false;
         for (name, (_, word)) in self.names.iter().zip(&self.process.task().names) {
@@ -148,13 +152,24 @@ impl Keeper {
                 None => left = true,
             }
         }
+        drop(self.names);
         if !left {
             // Where it cannot be told, it looks itself and finds nothing to do.
             send(self.channel.as_fd(), &[DONE], &[]).ok();
         }
         drop(self.channel);
-        self.process.wait();
+        let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.push(self.process);
     }
+}
+
+/// Keepers that have been told to go.
+static ENDING: Mutex<Vec<Sharing<Task>>> = Mutex::new(Vec::new());
+
+/// Waits until every keeper that was told to go is gone.
+pub(crate) fn settle() {
+    let ending = std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner));
+    ending.into_iter().for_each(Sharing::wait);
 }
 
 fn failed(path: &Path, source: io::Error) -> SandboxError {

@@ -255,6 +255,22 @@ pub(crate) fn landlock_restrict(ruleset: RawFd) -> Result<(), Errno> {
 
 /// Puts this process under a system call filter, for good.
 pub(crate) fn seccomp_install(program: &[libc::sock_filter]) -> Result<(), Errno> {
+    install(program, 0).map(drop)
+}
+
+/// The same, and answers the descriptor on which calls are told. A kernel before 5.19 lets a signal interrupt a call that
+/// waits for its answer; one that has a watcher already answers `EBUSY`.
+pub(crate) fn seccomp_install_watched(program: &[libc::sock_filter]) -> Result<RawFd, Errno> {
+    const NEW_LISTENER: usize = 1 << 3;
+    const WAIT_KILLABLE: usize = 1 << 5;
+    let listener = match install(program, NEW_LISTENER | WAIT_KILLABLE) {
+        Err(Errno::INVAL) => install(program, NEW_LISTENER),
+        other => other,
+    };
+    RawFd::try_from(listener?).map_err(|_| Errno::BADF)
+}
+
+fn install(program: &[libc::sock_filter], flags: usize) -> Result<usize, Errno> {
     const SET_MODE_FILTER: usize = 1;
     let length = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
     let description = libc::sock_fprog {
@@ -262,5 +278,5 @@ pub(crate) fn seccomp_install(program: &[libc::sock_filter]) -> Result<(), Errno
         filter: program.as_ptr().cast_mut(),
     };
     let at = &raw const description as usize;
-    call(libc::SYS_seccomp, [SET_MODE_FILTER, 0, at, 0, 0, 0]).map(drop)
+    call(libc::SYS_seccomp, [SET_MODE_FILTER, flags, at, 0, 0, 0])
 }
