@@ -16,7 +16,7 @@ use protocol::{
     AbsolutePath, Action, FileChange, FullAccessByName, PermittedAction, Printable,
     SandboxPermissions,
 };
-use sandbox::{Command, Plan, Stdin};
+use sandbox::{Command, Stdin};
 
 use self::format::{FileEdit, MAX_PATCH_BYTES, parse};
 use self::judge::{PatchRoute, Reach, decide, reach, resolve};
@@ -72,7 +72,7 @@ pub(crate) async fn apply_patch(
         transcript: request::transcript(&args.context)?,
         terminal: TerminalWish::Inherit,
     };
-    let prepared = Prepared::new(&args.settings, environment, &request.argv, &cwd)?;
+    let prepared = Prepared::new(&args.settings.overrides(), environment, &request.argv, &cwd)?;
     patch.keep_off(&prepared, environment)?;
     let outside = |path: &PathBuf| reach(path, &prepared.writable_roots) == Reach::Outside;
     let reach = if patch.files.iter().any(outside) {
@@ -227,7 +227,10 @@ impl Walk<'_> {
         )?
         .with_environment(env.pairs().iter().cloned())?
         .with_stdin(Stdin::Bytes(self.patch.text.into_bytes()));
-        let plan = Plan::confined(&self.prepared.policy, &command)?;
+        let plan = self
+            .prepared
+            .standing
+            .plan(&self.prepared.policy, &command)?;
         let ending = launch(&plan, None, command, Screen::of(&self.request), signals).await?;
         Ok(ending.exit_code())
     }

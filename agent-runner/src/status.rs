@@ -90,7 +90,7 @@ pub(crate) fn status(
 ) -> Result<u8, Failure> {
     let cwd = request::working_directory(args.settings.cd.as_deref())?;
     let settings = Settings::load(environment, &args.settings.overrides(), &cwd)?;
-    let standing = Standing::of(&settings, &cwd);
+    let standing = Standing::of(&settings, environment, &cwd);
     if args.json {
         let text = serde_json::to_string_pretty(&standing)
             .map_err(|error| Failure::because(format!("cannot print: {error}")))?;
@@ -100,13 +100,13 @@ pub(crate) fn status(
 }
 
 impl Standing {
-    fn of(settings: &Settings, cwd: &Path) -> Self {
+    fn of(settings: &Settings, environment: &Environment, cwd: &Path) -> Self {
         let origin = |key: &str| {
             let origin = settings.origins.get(key).cloned();
             origin.unwrap_or_else(|| "default".to_owned())
         };
         let root = project_root(&toml::Table::new(), cwd);
-        let writable = walls::writable_roots(settings, cwd);
+        let writable = walls::writable_roots(settings, environment, cwd);
         Self {
             folder: cwd.display().to_string(),
             recommended: recommended(root.is_some()),

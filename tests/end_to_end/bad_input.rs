@@ -174,14 +174,17 @@ fn settings_that_ask_for_what_cannot_be_enforced_are_refused() {
             "network_proxy",
         ),
         (
+            "[permissions.mine]\nextend = \":workspace\"\n".to_owned(),
+            "extend",
+        ),
+        (
             format!("{network}[features.network_proxy]\nenabled = true\n"),
             "network_proxy",
         ),
         (
-            "default_permissions = \":workspace\"\n".to_owned(),
-            "default_permissions",
+            "[shell_environment_policy]\nset = { LD_PRELOAD = \"/x\" }\n".to_owned(),
+            "LD_PRELOAD",
         ),
-        ("[permissions.mine]\n".to_owned(), "permissions"),
     ] {
         stage.settings(&format!("{base}{text}"));
         refused(&stage, &[], |run| run, says);

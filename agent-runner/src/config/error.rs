@@ -59,6 +59,9 @@ pub(crate) enum ConfigError {
     /// A rules file does not load.
     #[error(transparent)]
     Rules(#[from] exec_policy::RulesError),
+    /// A permission profile is not as it must be.
+    #[error(transparent)]
+    Permissions(#[from] super::permissions::PermissionsError),
 }
 
 pub(super) fn unsupported(file: &str, key: &str, what: &str) -> ConfigError {

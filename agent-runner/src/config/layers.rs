@@ -14,11 +14,15 @@ use toml::{Table, Value};
 use super::error::{
     ConfigError, read_project_table, read_table, read_text, read_value, syntax, unsupported,
 };
+use super::permissions::{
+    Access, BY_TRUST, PermissionTables, Places, Profile, ProfileNetwork, Reads,
+};
 use super::runner::{RawRunner, RunnerSettings};
 use super::{
-    ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, ShownSetting, Trust, WebSearch,
-    WorkspaceWrite, profile, rules, trust,
+    ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, ShellEnvironment, ShownSetting,
+    Trust, WebSearch, WorkspaceWrite, profile, rules, trust,
 };
+use crate::walls::Effort;
 
 /// Where administrators put settings that users may change.
 const SYSTEM: &str = "/etc/codex/config.toml";
@@ -38,6 +42,10 @@ pub(crate) struct Overrides {
     pub(crate) add_dirs: Vec<PathBuf>,
     /// `--search`.
     pub(crate) web_search: Option<WebSearch>,
+    /// `--best-effort`.
+    pub(crate) effort: Effort,
+    /// `--permissions-profile`.
+    pub(crate) permissions_profile: Option<String>,
     /// `-c key=value`, in order.
     pub(crate) values: Vec<String>,
     /// What the user should know about the flags.
@@ -57,6 +65,12 @@ pub(crate) struct Settings {
     pub(crate) workspace_write: WorkspaceWrite,
     /// Whether commands may start login shells.
     pub(crate) allow_login_shell: bool,
+    /// The permission profile in force; `None`: the walls are those of `sandbox`.
+    pub(crate) profile: Option<Profile>,
+    /// The profiles that are written down.
+    pub(super) permissions: PermissionTables,
+    /// Which variables commands get.
+    pub(crate) shell_environment: ShellEnvironment,
     /// The policy section for the embedded reviewer, and which layer it came from.
     pub(crate) policy_section: Option<String>,
     /// The command rules of all layers.
@@ -137,14 +151,16 @@ impl Settings {
         settings.layer(&table, "config")?;
         settings.trust = trust::trust(&user, &user_name, cwd)?;
         settings.default_by_trust();
-        let project = settings.trust.root().map(Path::to_owned);
-        if let Some(root) = &project {
-            settings.narrow_by_project(&root.join(".codex/config.toml"))?;
-        }
         for value in &overrides.values {
             settings.layer(&parse_override(value)?, "-c")?;
         }
         settings.apply_flags(overrides);
+        settings.settle_permissions(overrides.permissions_profile.as_deref())?;
+        // It lies under `-c` and the flags: what these say, it does not narrow.
+        let project = settings.trust.root().map(Path::to_owned);
+        if let Some(root) = &project {
+            settings.narrow_by_project(&root.join(".codex/config.toml"))?;
+        }
         settings.hold_requirements()?;
         settings.refuse_unenforced()?;
         settings.read_rules(environment, project.as_deref())?;
@@ -164,6 +180,9 @@ impl Settings {
             reviewer: ApprovalsReviewer::User,
             workspace_write: WorkspaceWrite::default(),
             allow_login_shell: true,
+            profile: None,
+            permissions: PermissionTables::default(),
+            shell_environment: ShellEnvironment::default(),
             policy_section: None,
             rules: Arc::default(),
             denied_reads: Vec::new(),
@@ -189,10 +208,11 @@ impl Settings {
 
     /// What holds where nothing was set: it hangs on the user's trust in the folder.
     fn default_by_trust(&mut self) {
+        let [trusted, untrusted] = BY_TRUST;
         let (mode, origin) = match &self.trust {
             Trust::Unknown => return,
-            Trust::Trusted(_) => (SandboxMode::WorkspaceWrite, "trusted folder"),
-            Trust::Untrusted(_) => (SandboxMode::WorkspaceWrite, "untrusted folder"),
+            Trust::Trusted(_) => (SandboxMode::WorkspaceWrite, trusted),
+            Trust::Untrusted(_) => (SandboxMode::WorkspaceWrite, untrusted),
         };
         if matches!(self.trust, Trust::Untrusted(_))
             && !self.origins.contains_key("approval_policy")
@@ -234,11 +254,21 @@ impl Settings {
 
     /// What was asked for and cannot stand stops everything, where it would change what a command may do.
     fn refuse_unenforced(&self) -> Result<(), ConfigError> {
-        let open = match self.sandbox {
+        let by_profile = self.profile.as_ref().map(|profile| {
+            profile
+                .grants(Places {
+                    workspace: &self.bases.cwd,
+                    added: &[],
+                    home: &self.bases.home,
+                })
+                .network
+                == ProfileNetwork::Full
+        });
+        let open = by_profile.unwrap_or_else(|| match self.sandbox {
             SandboxMode::ReadOnly => false,
             SandboxMode::WorkspaceWrite => self.workspace_write.network_access,
             SandboxMode::DangerFullAccess => true,
-        };
+        });
         match (&self.managed_network, &self.network_proxy, open) {
             (Some(file), _, true) => Err(unsupported(
                 file,
@@ -283,7 +313,22 @@ impl Settings {
 
     /// Whether some path may not be read by any command.
     pub(crate) fn denies_reads(&self) -> bool {
-        !self.denied_reads.is_empty()
+        let profile = self.profile.as_ref().map(|profile| {
+            profile.grants(Places {
+                workspace: &self.bases.cwd,
+                added: &[],
+                home: &self.bases.home,
+            })
+        });
+        let by_profile = profile.is_some_and(|grants| {
+            grants.reads != Reads::Everything
+                || !grants.globs.is_empty()
+                || grants
+                    .paths
+                    .iter()
+                    .any(|(_, access)| *access == Access::Deny)
+        });
+        by_profile || !self.denied_reads.is_empty()
     }
 
     /// Where web searches go: what was set, else live under full access and cached within walls.
@@ -323,20 +368,35 @@ impl Settings {
             return Ok(());
         };
         let file = path.display().to_string();
-        if let Some(value) = table.get("sandbox_mode") {
+        let by_hand = |settings: &Self, key: &str| {
+            settings
+                .origins
+                .get(key)
+                .is_some_and(|origin| origin.starts_with('-'))
+        };
+        if let Some(value) = table.get("sandbox_mode")
+            && !by_hand(self, "sandbox_mode")
+        {
             let mode: SandboxMode = read_value(value, &file, "sandbox_mode")?;
             if mode < self.sandbox {
                 self.set_sandbox(mode, &file);
             }
+            if let (SandboxMode::ReadOnly, Some(profile)) = (mode, &mut self.profile) {
+                profile.narrowed_to_reading();
+            }
         }
-        if let Some(value) = table.get("approval_policy") {
+        if let Some(value) = table.get("approval_policy")
+            && !by_hand(self, "approval_policy")
+        {
             let policy: ApprovalPolicy = read_value(value, &file, "approval_policy")?;
             let narrowed = self.approval.stricter(policy);
             if narrowed != self.approval {
                 self.set_approval(narrowed, &file);
             }
         }
-        if let Some(value) = table.get("approvals_reviewer") {
+        if let Some(value) = table.get("approvals_reviewer")
+            && !by_hand(self, "approvals_reviewer")
+        {
             let reviewer: ApprovalsReviewer = read_value(value, &file, "approvals_reviewer")?;
             self.reviewer = self.reviewer.min(reviewer);
         }
@@ -348,6 +408,7 @@ impl Settings {
             "default_permissions",
             "allow_login_shell",
             "web_search",
+            "shell_environment_policy",
         ]
         .into_iter()
         .filter(|key| table.contains_key(*key))

@@ -158,6 +158,10 @@ impl Settings {
             self.managed_network = network.enabled.then(|| file.to_owned());
         }
         let denied = wanted.permissions.unwrap_or_default().filesystem.deny_read;
+        if let Some(path) = denied.iter().find(|path| !is_place(path)) {
+            let reason = format!("`{path}` is neither absolute, nor below `~/`, nor a pattern");
+            return Err(invalid(file, "permissions.filesystem.deny_read", &reason));
+        }
         if !denied.is_empty() && self.sandbox == SandboxMode::DangerFullAccess {
             self.note_clamped("sandbox_mode", self.sandbox.as_str(), "read-only", file);
             self.set_sandbox(SandboxMode::ReadOnly, file);
@@ -183,6 +187,9 @@ impl Settings {
             let names: Vec<_> = modes.iter().map(|mode| mode.as_str()).collect();
             self.note_not_allowed("sandbox_mode", self.sandbox.as_str(), &names, file);
             self.set_sandbox(strictest, file);
+            if let Some(profile) = &mut self.profile {
+                profile.narrowed_to_reading();
+            }
         }
         Ok(())
     }
@@ -320,6 +327,11 @@ impl ManagedNetwork {
         }
         Ok(())
     }
+}
+
+/// Whether a path or pattern says where it begins; a pattern may begin in the workspace.
+fn is_place(path: &str) -> bool {
+    path.starts_with('/') || path.starts_with("~/") || path.contains(['*', '?', '['])
 }
 
 fn invalid(file: &str, key: &'static str, reason: &str) -> ConfigError {

@@ -28,9 +28,6 @@ const NOT_OURS: &str = "\
 
 /// Keys that ask for something that does not stand yet: skipping them would be less strict than what was asked.
 const REFUSED: &[(&str, &str)] = &[
-    ("permissions", "named permission profiles"),
-    ("default_permissions", "named permission profiles"),
-    ("shell_environment_policy", "a policy for the environment"),
     ("experimental_network", "managed networking"),
     ("hooks", "hooks"),
 ];
@@ -58,6 +55,9 @@ impl Settings {
                 }
                 "web_search" => self.set_web_search(read_value(value, file, "web_search")?, file),
                 "mcp_servers" | "apps" => merge(&mut self.tools, key, value),
+                "permissions" => self.permissions.apply(value, file)?,
+                "default_permissions" => self.permissions.apply_default(value, file)?,
+                "shell_environment_policy" => self.shell_environment.apply(value, file)?,
                 // Read before any layer is applied.
                 "projects" | "profile" => {}
                 other if NOT_OURS.split_whitespace().any(|name| name == other) => {}
