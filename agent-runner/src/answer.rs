@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use protocol::{
-    Decision, FailedStep, Grant, Receipt, ReviewFailure, ReviewId, ReviewResource, SubmitReview,
+    Decision, Denial, FailedStep, Grant, Receipt, ReviewFailure, ReviewId, ReviewResource,
+    SubmitReview,
 };
 
 use crate::ask::PersonsTerminal;
-use crate::config::{ApprovalsReviewer, Environment};
+use crate::config::{ApprovalsReviewer, Environment, Fallback, OnEnd};
 use crate::failure::Failure;
 use crate::pending::PendingLine;
 use crate::prepare::Prepared;
@@ -40,6 +41,26 @@ pub(crate) struct AskedSession {
 }
 
 impl Asked {
+    /// Whether the settings put a question that ended so to the person. A rule's no and a signal's end are final.
+    fn goes_to_person(&self, fallback: Fallback) -> bool {
+        let on_end = match &self.decision {
+            Decision::Denied(Denial::Judged(_)) => fallback.on_deny,
+            Decision::TimedOut => fallback.on_timeout,
+            Decision::Failed(_) => fallback.on_failure,
+            Decision::Approved(_)
+            | Decision::Denied(Denial::ByRule(_) | Denial::ByPerson(_))
+            | Decision::Aborted => return false,
+        };
+        on_end == OnEnd::User && self.interrupted.is_none()
+    }
+
+    /// Lets whoever was asked finish; the answer is not used.
+    async fn close(self) {
+        if let Some(session) = self.session {
+            session.close().await;
+        }
+    }
+
     fn failed(failure: ReviewFailure) -> Self {
         Self {
             decision: Decision::Failed(failure),
@@ -70,7 +91,7 @@ impl AskedSession {
     }
 }
 
-/// Puts `body` to `reviewer`.
+/// Puts `body` to `reviewer`, and to the person where the settings say so of how that ended.
 pub(crate) async fn ask(
     prepared: &Prepared,
     environment: &Environment,
@@ -79,7 +100,14 @@ pub(crate) async fn ask(
     signals: &mut Signals,
 ) -> Asked {
     match reviewer {
-        ApprovalsReviewer::AutoReview => ask_service(prepared, environment, body, signals).await,
+        ApprovalsReviewer::AutoReview => {
+            let asked = ask_service(prepared, environment, body.clone(), signals).await;
+            if !asked.goes_to_person(prepared.settings.runner.fallback) {
+                return asked;
+            }
+            asked.close().await;
+            ask_person(prepared, environment, body, signals).await
+        }
         ApprovalsReviewer::User => ask_person(prepared, environment, body, signals).await,
     }
 }

@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use protocol::{Action, CommandAction, PersonsAnswer, Printable, SandboxPermissions};
+use protocol::{Action, CommandAction, FileChange, PersonsAnswer, Printable, SandboxPermissions};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{QueueSelector, tcflush};
 
@@ -78,10 +78,8 @@ fn question(action: &Action, limit: Duration) -> String {
     let mut text = String::new();
     match action {
         Action::Command(command) => describe(&mut text, command),
-        Action::FileChange(_)
-        | Action::NetworkAccess(_)
-        | Action::ToolCall(_)
-        | Action::PermissionRequest(_) => {
+        Action::FileChange(change) => describe_patch(&mut text, change),
+        Action::NetworkAccess(_) | Action::ToolCall(_) | Action::PermissionRequest(_) => {
             text.push_str("agent-runner: the agent asks for leave\n");
         }
     }
@@ -90,6 +88,17 @@ fn question(action: &Action, limit: Duration) -> String {
         limit.as_secs()
     ));
     text
+}
+
+/// The whole patch: what is not shown is not allowed.
+fn describe_patch(text: &mut String, change: &FileChange) {
+    text.push_str("\nThe agent wants to change files OUTSIDE the workspace:\n");
+    for file in &change.files {
+        text.push_str(&format!("  {}\n", Printable(file.as_str())));
+    }
+    for line in change.patch.lines() {
+        text.push_str(&format!("  | {}\n", Printable(line)));
+    }
 }
 
 fn describe(text: &mut String, command: &CommandAction) {

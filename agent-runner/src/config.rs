@@ -9,17 +9,25 @@ mod environment;
 mod error;
 mod layers;
 mod permissions;
+mod profile;
 mod requirements;
+mod rules;
 mod runner;
 mod shared_file;
 mod shell_environment;
+mod show;
+mod trust;
 
-pub(crate) use codex::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, WorkspaceWrite};
+#[cfg(test)]
+pub(crate) use codex::Granular;
+pub(crate) use codex::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, WebSearch, WorkspaceWrite};
 pub(crate) use environment::Environment;
 pub(crate) use layers::{Overrides, Settings};
 pub(crate) use permissions::{Access, Grants, Places, Profile, ProfileNetwork, Reads, Tmp};
-pub(crate) use runner::RemoteServer;
+pub(crate) use runner::{Fallback, OnEnd, RemoteServer};
 pub(crate) use shell_environment::{Inherit, SecretNames, ShellEnvironment};
+pub(crate) use show::ShownSetting;
+pub(crate) use trust::{Trust, project_root, with_trust};
 
 /// `[shell_environment_policy]` from its text.
 #[cfg(test)]

@@ -81,16 +81,20 @@ pub(crate) async fn exec(
     match route {
         Route::Inside => walk.inside().await,
         Route::FullAccess(name) => walk.full_access(name).await,
-        Route::Refused(refusal) => Err(walk.refused(refusal.because())),
+        Route::ByRule => {
+            let mut walk = walk;
+            let stdin = walk.given_stdin(args).await?;
+            Box::pin(walk.by_rule(stdin)).await
+        }
+        Route::Refused(_) => {
+            let because = route.because(&walk.prepared.ruled);
+            Err(walk.refused(&because))
+        }
         Route::Ask(question) => {
             let mut walk = walk;
             walk.ahead = None;
-            let stdin = if args.stdin {
-                Some(walk.read_stdin().await?)
-            } else {
-                None
-            };
-            walk.asked(question, stdin).await
+            let stdin = walk.given_stdin(args).await?;
+            Box::pin(walk.asked(question, stdin)).await
         }
     }
 }
@@ -159,11 +163,46 @@ impl Walk<'_> {
         .await
     }
 
-    /// Standard input, whole; a signal calls it off.
-    async fn read_stdin(&mut self) -> Result<Vec<u8>, Failure> {
+    /// Outside the walls, by an allow rule: as far as an approved escalation. The crossing is on record before it happens.
+    async fn by_rule(mut self, stdin: Option<Vec<u8>>) -> Result<u8, Failure> {
+        self.request.permissions = SandboxPermissions::RequireEscalated;
+        self.request.additional = None;
+        self.ahead = None;
+        let (prepared, request) = (&self.prepared, &self.request);
+        let program = prepared.trusted_program(self.environment, &request.argv)?;
+        let files = self.hold(&program)?;
+        let action = action(
+            prepared,
+            self.environment,
+            request,
+            &files,
+            stdin.as_deref(),
+        )?;
+        let rule = prepared.ruled.rule_id();
+        record(
+            prepared,
+            request,
+            &action,
+            JournalEvent::AllowRule { rule: rule.clone() },
+        )?;
+        let permitted = PermittedAction::by_allow_rule(rule, action);
+        files.confirm(&program).map_err(hold_failure)?;
+        let sealed = files.sealed;
+        let stdin = stdin.map_or(Stdin::Null, Stdin::Bytes);
+        self.run_sealed(program, stdin, sealed, |inside, command| {
+            plan(inside, permitted, command)
+        })
+        .await
+    }
+
+    /// Standard input, whole, where `--stdin` says so; a signal calls it off.
+    async fn given_stdin(&mut self, args: &cli::Exec) -> Result<Option<Vec<u8>>, Failure> {
+        if !args.stdin {
+            return Ok(None);
+        }
         let reading = tokio::task::spawn_blocking(read_stdin);
         tokio::select! {
-            read = reading => Ok(read.map_err(std::io::Error::other)??),
+            read = reading => Ok(Some(read.map_err(std::io::Error::other)??)),
             signal = self.signals.next() => Err(called_off(signal)),
         }
     }

@@ -1,5 +1,8 @@
 //! `agent-runner explain`: what `exec` would do, by which rule, and in which walls. Nothing runs, nothing is asked.
 
+mod matrix;
+mod tool;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -18,6 +21,7 @@ use crate::prepare::{action, hold_failure, submission};
 use crate::report::shown_command;
 use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::{Question, Route};
+use crate::ruled::{RuleHit, shown_words};
 
 /// What would happen.
 #[derive(Debug, Serialize)]
@@ -29,7 +33,8 @@ struct Explanation {
     notes: Vec<String>,
     reading: Reading,
     route: &'static str,
-    because: &'static str,
+    because: String,
+    rules: Rules,
     asked: Option<Question>,
     reviewer: Option<String>,
     built_in: Option<serde_json::Value>,
@@ -47,9 +52,22 @@ struct Setting {
     origin: String,
 }
 
+/// What the rules say.
+#[derive(Debug, Serialize)]
+struct Rules {
+    verdict: Option<&'static str>,
+    covered: &'static str,
+    hits: Vec<RuleHit>,
+}
+
 #[derive(Debug, Serialize)]
 struct Reading {
+    /// The programs, as they are called.
     commands: Vec<String>,
+    /// Each command in words; what only a shell knows as `…`.
+    lowered: Vec<String>,
+    /// Why not all of it was read.
+    unread: Option<String>,
     read_whole: bool,
     known_safe: bool,
 }
@@ -67,9 +85,17 @@ pub(crate) async fn explain(
     environment: &Environment,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
+    if let Some(file) = &args.matrix {
+        return matrix::explain(file, args, environment, out);
+    }
+    if let Some(tool) = &args.tool {
+        return tool::explain(tool, args, environment, out);
+    }
+    let cwd = request::working_directory(args.settings.cd.as_deref())?;
     let request = RunRequest {
         argv: args.command.clone(),
-        cwd: request::working_directory(args.settings.cd.as_deref())?,
+        additional: request::additional_permissions(&args.wish, &cwd)?,
+        cwd,
         permissions: args.wish.permissions(),
         justification: None,
         session: protocol::SessionReference::default(),
@@ -110,7 +136,7 @@ impl Explanation {
         let route = prepared.route(request.permissions);
         let asked = match route {
             Route::Ask(question) => Some(question),
-            Route::Inside | Route::FullAccess(_) | Route::Refused(_) => None,
+            Route::Inside | Route::ByRule | Route::FullAccess(_) | Route::Refused(_) => None,
         };
         let mut explanation = Self {
             command: request
@@ -124,7 +150,8 @@ impl Explanation {
             notes: prepared.settings.notes.clone(),
             reading: reading(&prepared),
             route: route.name(),
-            because: route.because(),
+            because: route.because(&prepared.ruled),
+            rules: rules(&prepared),
             asked,
             reviewer: asked.map(|question| reviewer_name(&prepared, question)),
             built_in: None,
@@ -135,7 +162,7 @@ impl Explanation {
         explanation.built_in = built_in(&prepared, request, environment, asked)?;
         let inside = matches!(route, Route::Inside)
             || (asked.is_some() && request.permissions == SandboxPermissions::UseDefault);
-        let program = if asked.is_some() {
+        let program = if asked.is_some() || matches!(route, Route::ByRule) {
             prepared.trusted_program(environment, &request.argv)?
         } else {
             prepared.program(environment, &request.argv)?
@@ -186,7 +213,20 @@ impl Explanation {
             "reading    {whole}, {safe}: {}",
             Printable(&self.reading.commands.join("; "))
         )?;
-        writeln!(out, "route      {}: {}", self.route, self.because)?;
+        for hit in &self.rules.hits {
+            let doubt = if hit.certain { "" } else { "may become " };
+            let line = format!(
+                "{doubt}`{}` -> {} ({})",
+                hit.pattern, hit.decision, hit.rule
+            );
+            writeln!(out, "rule       {}", Printable(&line))?;
+        }
+        writeln!(
+            out,
+            "route      {}: {}",
+            self.route,
+            Printable(&self.because)
+        )?;
         if let Some(reviewer) = &self.reviewer {
             writeln!(out, "asked      {}", Printable(reviewer))?;
         }
@@ -202,6 +242,7 @@ impl Explanation {
     fn without_plan(&self) -> &'static str {
         match self.route {
             "full_access" => "none",
+            "allow_rule" => "the whole host as this user; what no command may touch stays covered",
             "refused" => "it does not run",
             _ if self.unconfined => "after a yes: none, and nothing stays covered",
             _ => {
@@ -252,8 +293,19 @@ fn reading(prepared: &Prepared) -> Reading {
         |command: &exec_policy::Command| command.program().unwrap_or("(not certain)").to_owned();
     Reading {
         commands: reading.commands().iter().map(shown).collect(),
+        lowered: reading.commands().iter().map(shown_words).collect(),
+        unread: reading.unread().map(|unread| unread.to_string()),
         read_whole: reading.is_complete(),
         known_safe: reading.known_safe(),
+    }
+}
+
+fn rules(prepared: &Prepared) -> Rules {
+    let ruled = &prepared.ruled;
+    Rules {
+        verdict: ruled.verdict.map(exec_policy::Verdict::as_str),
+        covered: ruled.coverage_name(),
+        hits: ruled.hits.clone(),
     }
 }
 

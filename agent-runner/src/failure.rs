@@ -104,6 +104,11 @@ pub(crate) enum RequestError {
         /// What is wrong.
         reason: String,
     },
+    /// The additional permissions are not what they must be.
+    #[error(
+        "`--additional-permissions` is not valid: {0}\nhint: {{\"file_system\":{{\"read\":[\"…\"],\"write\":[\"…\"]}},\"network\":{{\"enabled\":true}}}}"
+    )]
+    AdditionalPermissions(String),
     /// Standard input is longer than what can be reviewed.
     #[error(
         "`--stdin` takes at most {} bytes; there is more",

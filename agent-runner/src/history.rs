@@ -134,7 +134,7 @@ fn matches(entry: &JournalEntry, status: Option<ReviewStatus>) -> bool {
     match (&entry.event, status) {
         (_, None) => true,
         (JournalEvent::ReviewFailed { .. }, Some(status)) => status == ReviewStatus::Failed,
-        (JournalEvent::FullAccess, Some(_)) => false,
+        (JournalEvent::FullAccess | JournalEvent::AllowRule { .. }, Some(_)) => false,
     }
 }
 
@@ -152,6 +152,7 @@ impl Line {
             Self::Journal(entry) => match &entry.event {
                 JournalEvent::ReviewFailed { .. } => "Failed",
                 JournalEvent::FullAccess => "Full access",
+                JournalEvent::AllowRule { .. } => "Allowed by rule",
             },
         }
     }
@@ -218,6 +219,7 @@ impl Line {
                     )
                 }
                 JournalEvent::FullAccess => "danger-full-access was chosen by name".to_owned(),
+                JournalEvent::AllowRule { rule } => format!("the rule {}", rule.as_str()),
             },
         }
     }

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use protocol::{Action, ActionDigest, ReviewFailure, ReviewId, SessionReference};
+use protocol::{Action, ActionDigest, ReviewFailure, ReviewId, RuleId, SessionReference};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -40,6 +40,11 @@ pub(crate) enum JournalEvent {
     },
     /// The action runs without walls, because full access was chosen by name.
     FullAccess,
+    /// The action runs outside the walls, because a rule allows it.
+    AllowRule {
+        /// The rule.
+        rule: RuleId,
+    },
 }
 
 /// Why the journal cannot be used.

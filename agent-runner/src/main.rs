@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod apply_patch;
 mod ask;
 mod cli;
 mod config;
+mod config_command;
 #[cfg(feature = "embedded")]
 mod demo;
 mod denials;
@@ -24,13 +26,19 @@ mod pending;
 mod permit;
 mod prepare;
 mod pty;
+mod replace_file;
 mod report;
 mod request;
 mod review_client;
 mod reviewers;
 mod route;
+mod ruled;
+mod rules_allow;
+mod rules_check;
 mod signals;
 mod state;
+mod status;
+mod tool_policy;
 mod try_walls;
 mod walls;
 
@@ -87,6 +95,11 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
         Command::Explain(args) => {
             explain::explain(&args, environment, &mut std::io::stdout()).await
         }
+        Command::ApplyPatch(args) => Box::pin(apply_patch::apply_patch(&args, environment)).await,
+        Command::Trust(args) => status::trust(&args, environment, &mut std::io::stdout()),
+        Command::Status(args) => status::status(&args, environment, &mut std::io::stdout()),
+        Command::Config(args) => config_command::config(&args, environment, &mut std::io::stdout()),
+        Command::Rules(args) => rules_check::rules(&args, environment, &mut std::io::stdout()),
         Command::History(args) => {
             history::history(&args, environment, &mut std::io::stdout()).await
         }

@@ -18,6 +18,7 @@ use crate::hold::{HeldFiles, HoldError, find_program};
 use crate::passed_env::PassedEnv;
 use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::Route;
+use crate::ruled::Ruled;
 use crate::state::State;
 use crate::walls::{self, Standing};
 
@@ -40,6 +41,8 @@ pub(crate) struct Prepared {
     pub(crate) directory: WorkingDirectory,
     /// What the command is.
     pub(crate) reading: Reading,
+    /// What the rules say of it.
+    pub(crate) ruled: Ruled,
     env: PassedEnv,
 }
 
@@ -62,6 +65,10 @@ impl Prepared {
             &writable_roots,
         )?;
         let never_touch = walls::never_touch(&settings, environment, state.dir());
+        if environment.codex_home.is_dir() {
+            // What is not there cannot be kept from being made. Where it cannot be made now, no command can either.
+            std::fs::create_dir_all(environment.codex_home.join("rules")).unwrap_or_default();
+        }
         let standing = Standing::here(overrides.effort)?;
         let policy = walls::policy(&settings, environment, cwd, &never_touch, &standing)?;
         settings.notes.extend(policy.notes());
@@ -69,8 +76,10 @@ impl Prepared {
             .iter()
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
+        let reading = Reading::of_argv(&words);
         Ok(Self {
-            reading: Reading::of_argv(&words),
+            ruled: Ruled::of(&settings.rules, &reading),
+            reading,
             directory: WorkingDirectory::open(cwd)?,
             env: PassedEnv::of(
                 environment,
@@ -88,7 +97,7 @@ impl Prepared {
 
     /// Which way the command goes.
     pub(crate) fn route(&self, permissions: SandboxPermissions) -> Route {
-        Route::of(&self.settings, permissions, &self.reading)
+        Route::of(&self.settings, permissions, &self.ruled)
     }
 
     /// The folders whose files may be other ones by the time a command runs: what commands may write, and the workspace
@@ -154,9 +163,11 @@ impl Prepared {
         permissions: SandboxPermissions,
     ) -> PassedEnv {
         let mut env = self.env.clone();
-        if permissions == SandboxPermissions::UseDefault
-            && self.settings.sandbox != SandboxMode::DangerFullAccess
-        {
+        let inside = matches!(
+            permissions,
+            SandboxPermissions::UseDefault | SandboxPermissions::WithAdditionalPermissions
+        );
+        if inside && self.settings.sandbox != SandboxMode::DangerFullAccess {
             let tmp = match &self.standing {
                 Standing::All => Path::new("/tmp"),
                 Standing::Reduced(tmp) => tmp.path(),
@@ -244,7 +255,7 @@ pub(crate) fn action(
         command,
         cwd: absolute(&request.cwd)?,
         sandbox_permissions: request.permissions,
-        additional_permissions: None,
+        additional_permissions: request.additional.clone(),
         justification: request.justification.clone(),
         tty: request.terminal == TerminalWish::Own,
         program: Some(files.program.clone()),
@@ -338,9 +349,11 @@ pub(crate) fn run_request(
     args: &crate::cli::Exec,
     environment: &Environment,
 ) -> Result<RunRequest, Failure> {
+    let cwd = request::working_directory(args.settings.cd.as_deref())?;
     Ok(RunRequest {
         argv: args.command.clone(),
-        cwd: request::working_directory(args.settings.cd.as_deref())?,
+        additional: request::additional_permissions(&args.wish, &cwd)?,
+        cwd,
         permissions: args.wish.permissions(),
         justification: args.justification.clone(),
         session: request::session(&args.context, environment),

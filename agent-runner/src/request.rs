@@ -4,10 +4,13 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use protocol::{Author, Entry, SandboxPermissions, SessionReference, Transcript, Trust};
+use protocol::{
+    AbsolutePath, AdditionalPermissions, Author, Entry, SandboxPermissions, SessionReference,
+    Transcript, Trust,
+};
 use serde::Deserialize;
 
-use crate::cli::ContextArgs;
+use crate::cli::{ContextArgs, WishArgs};
 use crate::config::Environment;
 use crate::failure::RequestError;
 
@@ -26,6 +29,8 @@ pub(crate) struct RunRequest {
     pub(crate) cwd: PathBuf,
     /// Which walls it wants moved.
     pub(crate) permissions: SandboxPermissions,
+    /// What is wanted beside what the walls allow, where `permissions` says so.
+    pub(crate) additional: Option<AdditionalPermissions>,
     /// Why.
     pub(crate) justification: Option<String>,
     /// In which conversation.
@@ -67,6 +72,60 @@ pub(crate) fn working_directory(cd: Option<&Path>) -> Result<PathBuf, RequestErr
     } else {
         Err(RequestError::NotADirectory(shown(&path)))
     }
+}
+
+/// What `--additional-permissions` asks for; relative paths are the working directory's.
+///
+/// # Errors
+/// It is not the documented JSON, asks for nothing, or names a path that is not UTF-8.
+pub(crate) fn additional_permissions(
+    wish: &WishArgs,
+    cwd: &Path,
+) -> Result<Option<AdditionalPermissions>, RequestError> {
+    let Some(text) = &wish.additional_permissions else {
+        return Ok(None);
+    };
+    let invalid = RequestError::AdditionalPermissions;
+    let wanted: Wanted =
+        protocol::parse_strict(text.as_bytes()).map_err(|error| invalid(error.to_string()))?;
+    let absolute = |path: PathBuf| {
+        let path = cwd.join(path).into_os_string().into_string();
+        let path = path.map_err(|_| invalid("a path is not UTF-8".to_owned()))?;
+        AbsolutePath::try_from(path).map_err(invalid)
+    };
+    let all = |paths: Vec<PathBuf>| -> Result<Vec<_>, _> {
+        let paths = paths.into_iter();
+        paths.map(absolute).collect()
+    };
+    let permissions = AdditionalPermissions {
+        read: all(wanted.file_system.read)?,
+        write: all(wanted.file_system.write)?,
+        network: wanted.network.enabled,
+    };
+    if permissions == AdditionalPermissions::default() {
+        return Err(invalid("it asks for nothing".to_owned()));
+    }
+    Ok(Some(permissions))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Wanted {
+    file_system: WantedFiles,
+    network: WantedNetwork,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WantedFiles {
+    read: Vec<PathBuf>,
+    write: Vec<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct WantedNetwork {
+    enabled: bool,
 }
 
 /// The session that the flags or the environment name.

@@ -28,6 +28,7 @@ pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> R
         argv: args.command.clone(),
         cwd: working_directory(args.settings.cd.as_deref())?,
         permissions: SandboxPermissions::UseDefault,
+        additional: None,
         justification: None,
         session: SessionReference::default(),
         transcript: Transcript::default(),

@@ -78,10 +78,42 @@ pub(crate) fn policy(
     for path in never_touch {
         builder = builder.hide(path);
     }
+    builder = settings
+        .denied_reads
+        .iter()
+        .fold(builder, |builder, denied| {
+            deny(builder, denied, environment, cwd)
+        });
     for path in never_change(environment) {
         builder = builder.keep(path);
     }
     Ok(builder.build()?)
+}
+
+/// What the administrator lets no command read: a path, or a pattern below its first folders, below the workspace where it
+/// names none.
+fn deny(
+    builder: PolicyBuilder,
+    denied: &str,
+    environment: &Environment,
+    cwd: &Path,
+) -> PolicyBuilder {
+    let whole = cwd.join(environment.expand_home(Path::new(denied)));
+    let is_pattern = |part: &std::path::Component<'_>| {
+        part.as_os_str()
+            .to_string_lossy()
+            .contains(['*', '?', '[', '{'])
+    };
+    let base: PathBuf = whole
+        .components()
+        .take_while(|part| !is_pattern(part))
+        .collect();
+    match whole.strip_prefix(&base) {
+        Ok(pattern) if !pattern.as_os_str().is_empty() => {
+            builder.deny_matching(base, pattern.to_string_lossy())
+        }
+        Ok(_) | Err(_) => builder.deny_read(whole),
+    }
 }
 
 /// What a sandbox mode gives.
@@ -139,7 +171,7 @@ fn refuse_workspace(environment: &Environment, cwd: &Path) -> Result<(), WallsEr
 fn never_change(environment: &Environment) -> impl Iterator<Item = PathBuf> {
     let program = std::env::current_exe().ok();
     let settings =
-        ["config.toml", "agent-runner.toml"].map(|name| environment.codex_home.join(name));
+        ["config.toml", "agent-runner.toml", "rules"].map(|name| environment.codex_home.join(name));
     program
         .into_iter()
         .chain(settings)

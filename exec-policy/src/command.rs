@@ -6,6 +6,7 @@
 use crate::safe;
 use crate::shell::Redirect;
 use crate::word::Word;
+use crate::wrapper::is_shell;
 
 /// One command found in an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,5 +105,41 @@ impl Command {
         } else {
             Class::Unknown
         }
+    }
+
+    /// Whether it is known safe and no redirect of it writes a file.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.class() == Class::KnownSafe && self.redirects.iter().all(harmless)
+    }
+
+    /// Whether it is a shell with `-l` or `--login`, or with options that are not certain.
+    pub(crate) fn logs_in(&self) -> bool {
+        let is_option = |word: &&Word| {
+            word.literal()
+                .is_none_or(|text| text.starts_with(['-', '+']))
+        };
+        let login = |word: &Word| match word.literal() {
+            Some(text) if text.starts_with("--") => "--login".starts_with(text) && text.len() > 2,
+            Some(text) => text.starts_with('-') && text.contains('l'),
+            None => true,
+        };
+        self.program().is_some_and(is_shell)
+            && self.arguments().iter().take_while(is_option).any(login)
+    }
+
+    /// Whether it is a shell that runs a script: what counts is what stands in the script.
+    pub(crate) fn is_shell(&self) -> bool {
+        self.role == Role::Wrapper && self.program().is_some_and(is_shell)
+    }
+}
+
+/// A redirect that writes no file.
+fn harmless(redirect: &Redirect) -> bool {
+    match redirect {
+        Redirect::Duplicate | Redirect::Document(_) => true,
+        Redirect::Write(target) => target.literal() == Some("/dev/null"),
+        Redirect::Read(source) => source
+            .literal()
+            .is_some_and(|path| !path.starts_with("/dev/")),
     }
 }

@@ -8,9 +8,13 @@ mod command;
 mod effect;
 mod location;
 mod options;
+mod proposal;
 mod reading;
+mod rule;
+mod ruleset;
 mod safe;
 mod shell;
+mod starlark;
 mod steering;
 mod word;
 mod wrapper;
@@ -19,10 +23,17 @@ pub use command::{Class, Command, Role};
 pub use effect::{Effect, Extent};
 pub use location::{Location, Rest, Surroundings};
 pub use options::Options;
+pub use proposal::Proposal;
 pub use reading::Reading;
+pub use rule::{
+    HostExecutable, InvalidRule, LetterCase, NetworkRule, Origin, PrefixRule, RawPrefixRule,
+    RuleProtocol, Verdict,
+};
+pub use ruleset::{Coverage, Hit, HitCertainty, RuleSet, Ruling};
 pub use shell::{
     MAX_COMMANDS, MAX_DEPTH, MAX_SCRIPT_BYTES, Redirect, Script, Shape, SimpleCommand, Unread,
     read_script,
 };
+pub use starlark::{MAX_RULES_BYTES, RulesError, load_rules};
 pub use steering::steers;
 pub use word::{Piece, Word};

@@ -3,10 +3,10 @@
 //! Invariant: [`Reading::is_complete`] is true only where every script was read whole and every program's name is
 //! certain; wrapping a command never makes its reading milder.
 
-use crate::command::{Class, Command, Role};
+use crate::command::{Command, Role};
 use crate::shell::{MAX_COMMANDS, Redirect, Shape, SimpleCommand, Unread, read_script};
 use crate::word::Word;
-use crate::wrapper::{Certainty, Wrapped, unwrap};
+use crate::wrapper::{Certainty, Wrapped, evaluates, unwrap};
 
 /// How many scripts and wrappers may stand within each other.
 const MAX_NESTING: usize = 8;
@@ -78,11 +78,13 @@ impl Reading {
     /// Whether it only looks: plain, every command known safe, and no file written by a redirect.
     #[must_use]
     pub fn known_safe(&self) -> bool {
-        self.is_plain()
-            && self.leaves().next().is_some()
-            && self.leaves().all(|command| {
-                command.class() == Class::KnownSafe && command.redirects.iter().all(harmless)
-            })
+        self.is_plain() && self.leaves().next().is_some() && self.leaves().all(Command::only_looks)
+    }
+
+    /// Whether a shell in it reads the files of a login (bash(1), INVOCATION), or may: where that is not certain.
+    #[must_use]
+    pub fn logs_in(&self) -> bool {
+        self.commands.iter().any(Command::logs_in)
     }
 
     /// Adds a command and what it wraps; answers the places of all of them.
@@ -99,6 +101,9 @@ impl Reading {
             role: Role::Itself,
             via: via.to_vec(),
         };
+        if command.assignments.iter().any(evaluated) {
+            self.stop(Unread::Dynamic);
+        }
         let Some(name) = command.program().map(str::to_owned) else {
             if !command.words.is_empty() {
                 self.stop(Unread::Dynamic);
@@ -208,23 +213,23 @@ impl Reading {
     }
 }
 
+/// Whether a shell runs what stands in the value: where the variable is a prompt or a start file, or where the value is
+/// used as a number later on.
+pub(crate) fn evaluated((name, value): &(String, Word)) -> bool {
+    let runs = matches!(name.as_str(), "PS4" | "PROMPT_COMMAND" | "BASH_ENV" | "ENV")
+        || name.starts_with("BASH_FUNC");
+    let harmless = value
+        .literal()
+        .is_some_and(|text| text.is_empty() || text == "/dev/null");
+    (runs && !harmless) || evaluates(value)
+}
+
 fn inherit(words: Vec<Word>, outer: &Command) -> SimpleCommand {
     SimpleCommand {
         assignments: outer.assignments.clone(),
         words,
         redirects: outer.redirects.clone(),
         fed_by: outer.fed_by.clone(),
-    }
-}
-
-/// A redirect that writes no file.
-fn harmless(redirect: &Redirect) -> bool {
-    match redirect {
-        Redirect::Duplicate | Redirect::Document(_) => true,
-        Redirect::Write(target) => target.literal() == Some("/dev/null"),
-        Redirect::Read(source) => source
-            .literal()
-            .is_some_and(|path| !path.starts_with("/dev/")),
     }
 }
 

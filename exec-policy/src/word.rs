@@ -6,8 +6,12 @@
 use std::fmt;
 
 /// One word: pieces in order, with neighbouring texts joined.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Word(Vec<Piece>);
+#[derive(Clone, Eq, Default)]
+pub struct Word {
+    pieces: Vec<Piece>,
+    /// Whether it may become no word, or several: an unquoted expansion or pattern.
+    splits: bool,
+}
 
 /// A part of a [`Word`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +40,7 @@ impl Word {
     /// A word of which nothing is known.
     #[must_use]
     pub fn unknown() -> Self {
-        Self(vec![Piece::Unknown])
+        Self::of_piece(Piece::Unknown)
     }
 
     /// A word of one piece.
@@ -50,7 +54,7 @@ impl Word {
     /// The whole text, where every byte of it is certain.
     #[must_use]
     pub fn literal(&self) -> Option<&str> {
-        match self.0.as_slice() {
+        match self.pieces.as_slice() {
             [] => Some(""),
             [Piece::Text(text)] => Some(text),
             _ => None,
@@ -60,7 +64,7 @@ impl Word {
     /// The characters before the first piece that is not certain.
     #[must_use]
     pub fn literal_prefix(&self) -> &str {
-        match self.0.first() {
+        match self.pieces.first() {
             Some(Piece::Text(text)) => text,
             _ => "",
         }
@@ -69,19 +73,21 @@ impl Word {
     /// The pieces.
     #[must_use]
     pub fn pieces(&self) -> &[Piece] {
-        &self.0
+        &self.pieces
     }
 
     /// Whether a pattern stands in it that is matched against file names.
     #[must_use]
     pub fn has_glob(&self) -> bool {
-        self.0.iter().any(|piece| matches!(piece, Piece::Glob(_)))
+        self.pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Glob(_)))
     }
 
     /// Whether a part of it is known to a running shell only.
     #[must_use]
     pub fn has_unknown(&self) -> bool {
-        self.0.contains(&Piece::Unknown)
+        self.pieces.contains(&Piece::Unknown)
     }
 
     /// Adds certain characters.
@@ -89,10 +95,10 @@ impl Word {
         if text.is_empty() {
             return;
         }
-        if let Some(Piece::Text(last)) = self.0.last_mut() {
+        if let Some(Piece::Text(last)) = self.pieces.last_mut() {
             last.push_str(text);
         } else {
-            self.0.push(Piece::Text(text.to_owned()));
+            self.pieces.push(Piece::Text(text.to_owned()));
         }
     }
 
@@ -101,15 +107,40 @@ impl Word {
         match piece {
             Piece::Text(text) => self.push_text(&text),
             Piece::Home | Piece::WorkingDirectory | Piece::Glob(_) | Piece::Unknown => {
-                self.0.push(piece);
+                self.splits = true;
+                self.pieces.push(piece);
             }
         }
+    }
+
+    /// Whether a shell may make no word of it, or several.
+    #[must_use]
+    pub fn splits(&self) -> bool {
+        self.splits
+    }
+
+    /// Takes back that it splits: what was added last stood in double quotes (bash(1), Word Splitting).
+    pub(crate) fn set_splits(&mut self, splits: bool) {
+        self.splits = splits;
+    }
+
+    /// Whether it is `text`, or a shell may make `text` of it or of a part of it.
+    #[must_use]
+    pub fn could_be(&self, text: &str) -> bool {
+        if let Some(literal) = self.literal() {
+            return literal == text;
+        }
+        let ends = match self.pieces.last() {
+            Some(Piece::Text(last)) if !self.splits => text.ends_with(last.as_str()),
+            _ => true,
+        };
+        ends && text.starts_with(self.literal_prefix())
     }
 
     /// The word without its first `count` bytes, where those are certain.
     #[must_use]
     pub fn without_prefix(&self, prefix: &str) -> Option<Self> {
-        let (first, rest) = self.0.split_first()?;
+        let (first, rest) = self.pieces.split_first()?;
         let Piece::Text(text) = first else {
             return None;
         };
@@ -117,16 +148,32 @@ impl Word {
         for piece in rest {
             word.push(piece.clone());
         }
+        word.splits = self.splits;
         Some(word)
     }
 
     /// This word with `tail` behind it.
     #[must_use]
     pub fn joined(mut self, tail: &Self) -> Self {
-        for piece in &tail.0 {
+        let splits = self.splits || tail.splits;
+        for piece in &tail.pieces {
             self.push(piece.clone());
         }
+        self.splits = splits;
         self
+    }
+}
+
+/// The same pieces are the same word, in quotes or not.
+impl PartialEq for Word {
+    fn eq(&self, other: &Self) -> bool {
+        self.pieces == other.pieces
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Word").field(&self.pieces).finish()
     }
 }
 
@@ -134,7 +181,7 @@ impl Word {
 impl fmt::Display for Word {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
-        for piece in &self.0 {
+        for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => f.write_str(text)?,
                 Piece::Home => f.write_char('~')?,

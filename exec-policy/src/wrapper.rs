@@ -41,7 +41,7 @@ pub(crate) enum Certainty {
 pub(crate) fn unwrap(name: &str, words: &[Word]) -> Wrapped {
     let arguments = words.get(1..).unwrap_or_default();
     match name {
-        "bash" | "sh" | "zsh" | "dash" | "ksh" | "mksh" | "ash" | "rbash" => shell(arguments),
+        _ if is_shell(name) => shell(arguments),
         // Other languages: their text is not read.
         "fish" | "csh" | "tcsh" | "nu" | "pwsh" | "elvish" | "xonsh" => Wrapped::Input,
         "eval" => Wrapped::Script(joined(arguments)),
@@ -50,6 +50,18 @@ pub(crate) fn unwrap(name: &str, words: &[Word]) -> Wrapped {
             [action, ..] => Wrapped::Script(action.literal().map(str::to_owned)),
         },
         "alias" if !arguments.is_empty() => Wrapped::Script(None),
+        // Another file under a name, or code from a library.
+        "hash" if flags_of(arguments).any(|flag| flag.contains('p')) => Wrapped::Script(None),
+        "enable" if flags_of(arguments).any(|flag| flag.contains('f')) => Wrapped::Script(None),
+        "mapfile" | "readarray" => callback(arguments),
+        "source" | "." => sourced(arguments),
+        "let" | "test" | "[" | "declare" | "typeset" | "local" | "export" | "readonly"
+        | "unset" | "read" | "printf" | "getopts" | "wait"
+            if arguments.iter().any(evaluates) =>
+        {
+            Wrapped::Script(None)
+        }
+        _ if name.starts_with("ld-linux") || name == "ld.so" => loader(arguments),
         "su" | "runuser" | "sg" | "script" => after_c(arguments),
         "env" => env(arguments),
         "command" if flags_of(arguments).any(|flag| matches!(flag, "-v" | "-V")) => {
@@ -65,6 +77,14 @@ pub(crate) fn unwrap(name: &str, words: &[Word]) -> Wrapped {
     }
 }
 
+/// Whether `name` is a shell whose language is read.
+pub(crate) fn is_shell(name: &str) -> bool {
+    matches!(
+        name,
+        "bash" | "sh" | "zsh" | "dash" | "ksh" | "mksh" | "ash" | "rbash"
+    )
+}
+
 fn flags_of(arguments: &[Word]) -> impl Iterator<Item = &str> {
     arguments
         .iter()
@@ -78,6 +98,56 @@ pub(crate) fn is_assignment(word: &Word) -> bool {
             name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         })
+}
+
+/// Whether a shell that takes `word` for a number or a name would run a command in it: a subscript is expanded once more.
+pub(crate) fn evaluates(word: &Word) -> bool {
+    word.pieces().iter().any(
+        |piece| matches!(piece, Piece::Text(text) if text.contains("$(") || text.contains('`')),
+    )
+}
+
+/// `mapfile -C CALLBACK` (bash(1), SHELL BUILTIN COMMANDS).
+fn callback(arguments: &[Word]) -> Wrapped {
+    let at = arguments.iter().position(|word| {
+        word.literal_prefix().starts_with('-') && word.literal_prefix().contains('C')
+    });
+    match at {
+        None => Wrapped::Nothing,
+        Some(at) => match arguments.get(at) {
+            Some(word) if word.literal_prefix().ends_with('C') => {
+                let script = arguments.get(at + 1).and_then(Word::literal);
+                Wrapped::Script(script.map(str::to_owned))
+            }
+            _ => Wrapped::Script(None),
+        },
+    }
+}
+
+/// `source FILE`: a file is run as any script is; what is no file on disk was put together just now.
+fn sourced(arguments: &[Word]) -> Wrapped {
+    match arguments.first().map(Word::literal) {
+        None => Wrapped::Nothing,
+        Some(Some(file)) if file.starts_with("/dev/") || file.starts_with("/proc/") => {
+            Wrapped::Input
+        }
+        Some(Some(_)) => Wrapped::Nothing,
+        Some(None) => Wrapped::Script(None),
+    }
+}
+
+/// `ld-linux-x86-64.so.2 [options] PROGRAM…` (ld.so(8)).
+fn loader(arguments: &[Word]) -> Wrapped {
+    let at = arguments
+        .iter()
+        .position(|word| word.literal_prefix().contains('/'));
+    match at.and_then(|at| arguments.get(at..)) {
+        Some(words) if !words.is_empty() => Wrapped::Command {
+            words: words.to_vec(),
+            certainty: Certainty::Guessed,
+        },
+        _ => Wrapped::Nothing,
+    }
 }
 
 fn joined(words: &[Word]) -> Option<String> {
@@ -150,7 +220,12 @@ fn env(arguments: &[Word]) -> Wrapped {
     while let Some((word, tail)) = rest.split_first() {
         let text = word.literal_prefix();
         if is_assignment(word) {
-            certainty = worse(certainty, Certainty::Changed);
+            let found = if evaluates(word) {
+                Certainty::Guessed
+            } else {
+                Certainty::Changed
+            };
+            certainty = worse(certainty, found);
         } else if !text.starts_with('-') {
             break;
         } else {
@@ -239,28 +314,48 @@ fn xargs(arguments: &[Word]) -> Wrapped {
     let Wrapped::Command { words, certainty } = layout.unwrap(arguments) else {
         return Wrapped::Nothing;
     };
-    let replaces = arguments
-        .iter()
-        .take(arguments.len() - words.len())
-        .any(|word| {
-            let text = word.literal_prefix();
-            text.starts_with("-I")
-                || text.starts_with("-i")
-                || text.starts_with("-J")
-                || text.starts_with("--replace")
-        });
-    let mut words: Vec<Word> = if replaces {
-        // Any word may hold the mark that is replaced; which, depends on the option.
-        let program = words.first().cloned();
-        program
-            .into_iter()
-            .chain(words.iter().skip(1).map(marked))
-            .collect()
-    } else {
-        words
+    let options = arguments
+        .get(..arguments.len() - words.len())
+        .unwrap_or_default();
+    let mut words: Vec<Word> = match replaced(options) {
+        // Any word may hold the mark that is replaced; the program's own only where it does.
+        Some(mark) => {
+            let program = words.first().map(|program| {
+                let holds = program
+                    .literal()
+                    .is_none_or(|name| mark.is_empty() || name.contains(mark));
+                if holds {
+                    Word::unknown()
+                } else {
+                    program.clone()
+                }
+            });
+            program
+                .into_iter()
+                .chain(words.iter().skip(1).map(marked))
+                .collect()
+        }
+        None => words,
     };
     words.push(Word::unknown());
     Wrapped::Command { words, certainty }
+}
+
+/// What `xargs` replaces by its input, where its options say so; empty where that is not certain.
+fn replaced(options: &[Word]) -> Option<&str> {
+    options.iter().enumerate().find_map(|(at, word)| {
+        let text = word.literal_prefix();
+        if matches!(text, "-I" | "-J") {
+            let next = options.get(at + 1);
+            return Some(next.and_then(Word::literal).unwrap_or_default());
+        }
+        if matches!(text, "-i" | "--replace") {
+            return Some("{}");
+        }
+        ["-I", "-J", "-i", "--replace="]
+            .iter()
+            .find_map(|option| text.strip_prefix(option))
+    })
 }
 
 fn marked(word: &Word) -> Word {

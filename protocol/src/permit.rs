@@ -124,6 +124,16 @@ impl PermittedAction {
         }
     }
 
+    /// Leave by an allow rule of the user's or the administrator's that covers every word of `action`; the caller has
+    /// judged that, and written it down.
+    #[must_use]
+    pub fn by_allow_rule(rule: RuleId, action: Action) -> Self {
+        Self {
+            action,
+            source: PermitSource::AllowRule(rule),
+        }
+    }
+
     /// What may run.
     #[must_use]
     pub fn action(&self) -> &Action {

@@ -167,29 +167,51 @@ fn a_workspace_that_is_too_much_to_hand_out_is_refused() {
 fn settings_that_ask_for_what_cannot_be_enforced_are_refused() {
     let stage = Stage::new();
     let base = "sandbox_mode = \"workspace-write\"\n";
+    let network = "[sandbox_workspace_write]\nnetwork_access = true\n";
     for (text, says) in [
-        ("[features]\nnetwork_proxy = true\n", "network_proxy"),
         (
-            "[features.network_proxy]\nenabled = true\n",
+            format!("{network}[features]\nnetwork_proxy = true\n"),
             "network_proxy",
         ),
-        ("[permissions.mine]\nextend = \":workspace\"\n", "extend"),
         (
-            "[shell_environment_policy]\nset = { LD_PRELOAD = \"/x\" }\n",
+            "[permissions.mine]\nextend = \":workspace\"\n".to_owned(),
+            "extend",
+        ),
+        (
+            format!("{network}[features.network_proxy]\nenabled = true\n"),
+            "network_proxy",
+        ),
+        (
+            "[shell_environment_policy]\nset = { LD_PRELOAD = \"/x\" }\n".to_owned(),
             "LD_PRELOAD",
         ),
     ] {
         stage.settings(&format!("{base}{text}"));
         refused(&stage, &[], |run| run, says);
     }
-    stage.settings(base);
+}
+
+#[test]
+fn rules_that_do_not_load_are_refused_by_their_place() {
+    let stage = Stage::new();
     fs::create_dir(stage.codex("rules")).expect("a folder");
-    fs::write(
-        stage.codex("rules/default.rules"),
-        "prefix_rule(pattern=[\"git\"], decision=\"forbidden\")\n",
-    )
-    .expect("rules");
-    refused(&stage, &[], |run| run, "rules");
+    let file = stage.codex("rules/default.rules");
+    for (text, says) in [
+        (
+            "prefix_rule([\"a\"])\nprefix_rule([\"b\"], \"deny\")\n",
+            "default.rules:2:1",
+        ),
+        ("prefix_rule(\n", "default.rules:"),
+        ("[x for x in range(1000000000)]\n", "default.rules:1:1"),
+    ] {
+        fs::write(&file, text).expect("rules");
+        refused(&stage, &[], |run| run, says);
+    }
+    fs::write(&file, "# long\n".repeat(1_500_000)).expect("rules");
+    refused(&stage, &[], |run| run, "default.rules");
+    fs::remove_file(&file).expect("removed");
+    fs::create_dir(&file).expect("a folder in its place");
+    refused(&stage, &[], |run| run, "default.rules");
 }
 
 #[test]

@@ -18,5 +18,6 @@ mod profiles;
 mod real_tools;
 mod records;
 mod reduced;
+mod rules;
 mod transparency;
 mod twenty_runners;

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::SettingsArgs;
 use super::spelling::Platform;
-use crate::config::{Overrides, SandboxMode};
+use crate::config::Overrides;
 
 /// `agent-runner sandbox`.
 #[derive(Debug, Args)]
@@ -31,9 +31,6 @@ pub(crate) struct Sandbox {
     /// Say it as JSON: one line on standard error with how the command ended, which walls stood and what they refused.
     #[arg(long)]
     pub(crate) json: bool,
-    /// An older name of `--sandbox workspace-write`.
-    #[arg(long, hide = true, conflicts_with_all = ["sandbox", "permissions_profile"])]
-    full_auto: bool,
     /// Whose walls: what `sandbox linux` and its like stand for.
     #[arg(long, hide = true, value_enum)]
     pub(crate) platform: Option<Platform>,
@@ -45,13 +42,9 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// The layer that the command line is.
     pub(crate) fn overrides(&self) -> Overrides {
-        let overrides = self.settings.overrides();
         Overrides {
-            sandbox: overrides
-                .sandbox
-                .or_else(|| self.full_auto.then_some(SandboxMode::WorkspaceWrite)),
             permissions_profile: self.permissions_profile.clone(),
-            ..overrides
+            ..self.settings.overrides()
         }
     }
 }

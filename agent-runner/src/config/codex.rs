@@ -82,6 +82,32 @@ pub(crate) struct WorkspaceWrite {
     pub(crate) exclude_slash_tmp: bool,
 }
 
+/// Where web searches go. A decision for the agent: no command's network hangs on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WebSearch {
+    /// Nowhere.
+    Disabled,
+    /// To an index of pages fetched before.
+    Cached,
+    /// To an index, and to pages that it names.
+    Indexed,
+    /// To live pages.
+    Live,
+}
+
+impl WebSearch {
+    /// The name in the settings.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Cached => "cached",
+            Self::Indexed => "indexed",
+            Self::Live => "live",
+        }
+    }
+}
+
 impl SandboxMode {
     /// The name in the settings.
     pub(crate) fn as_str(self) -> &'static str {
@@ -111,6 +137,21 @@ impl ApprovalPolicy {
             self
         } else {
             other
+        }
+    }
+
+    /// Whether `allowed`, an entry of the managed list, lets this be in force: the same policy, and of the granular one
+    /// no switch that is off there.
+    pub(crate) fn is_within(self, allowed: Self) -> bool {
+        match (self, allowed) {
+            (Self::Granular(own), Self::Granular(most)) => {
+                (!own.sandbox_approval || most.sandbox_approval)
+                    && (!own.rules || most.rules)
+                    && (!own.mcp_elicitations || most.mcp_elicitations)
+                    && (!own.request_permissions || most.request_permissions)
+                    && (!own.skill_approval || most.skill_approval)
+            }
+            (own, most) => own.rank() == most.rank(),
         }
     }
 

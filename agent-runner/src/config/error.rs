@@ -56,21 +56,12 @@ pub(crate) enum ConfigError {
         /// What it asks for.
         what: String,
     },
+    /// A rules file does not load.
+    #[error(transparent)]
+    Rules(#[from] exec_policy::RulesError),
     /// A permission profile is not as it must be.
     #[error(transparent)]
     Permissions(#[from] super::permissions::PermissionsError),
-    /// The managed requirements forbid a value.
-    #[error(
-        "`{key} = \"{value}\"` is not allowed by `/etc/codex/requirements.toml`\nhint: allowed: {allowed}"
-    )]
-    Forbidden {
-        /// The key.
-        key: &'static str,
-        /// The value in force.
-        value: String,
-        /// What is allowed.
-        allowed: String,
-    },
 }
 
 pub(super) fn unsupported(file: &str, key: &str, what: &str) -> ConfigError {
@@ -127,13 +118,18 @@ fn read_with(path: &Path, flags: OFlags) -> Result<Option<String>, ConfigError> 
     }
 }
 
+/// A project's own file: never by a link, to whatever that leads.
+pub(super) fn read_project_text(path: &Path) -> Result<Option<String>, ConfigError> {
+    read_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)
+}
+
 pub(super) fn read_table(path: &Path) -> Result<Option<Table>, ConfigError> {
     table(path, read_text(path)?)
 }
 
 /// A project's own file, which a command may have written: never by a link, to whatever that leads.
 pub(super) fn read_project_table(path: &Path) -> Result<Option<Table>, ConfigError> {
-    table(path, read_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)?)
+    table(path, read_project_text(path)?)
 }
 
 fn table(path: &Path, text: Option<String>) -> Result<Option<Table>, ConfigError> {
@@ -152,8 +148,25 @@ pub(super) fn read_value<T: DeserializeOwned>(
         .clone()
         .try_into()
         .map_err(|error: toml::de::Error| ConfigError::Value {
-            file: file.to_owned(),
+            file: with_line(file, key),
             key,
-            reason: error.message().to_owned(),
+            // The path within the value stands on lines of its own.
+            reason: error.to_string().trim().replace('\n', " "),
         })
+}
+
+/// `file:line` of the first line that sets `key`, where there is one: values have lost their place by now.
+fn with_line(file: &str, key: &str) -> String {
+    let text = if file.starts_with('/') {
+        read_text(Path::new(file)).ok().flatten()
+    } else {
+        None
+    };
+    let names = |line: &str| {
+        let line = line.trim_start().trim_start_matches('[');
+        line.strip_prefix(key)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '=', '.', ']']))
+    };
+    let at = text.and_then(|text| text.lines().position(names));
+    at.map_or_else(|| file.to_owned(), |at| format!("{file}:{}", at + 1))
 }

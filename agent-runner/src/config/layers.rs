@@ -1,37 +1,55 @@
 //! The layers of settings, and what is in force after all of them.
 //!
-//! From weakest to strongest: defaults, the user's `config.toml`, `-c key=value`, the flags; then a trusted project's
-//! `.codex/config.toml` and the managed `requirements.toml`, which narrow. Where each value came from is kept for
-//! `explain`.
+//! From weakest to strongest: defaults, the system's `config.toml`, the user's, the chosen profile, a trusted project's
+//! `.codex/config.toml` (which narrows), `-c key=value`, the flags; then the managed files, which narrow. Where each value
+//! came from is kept for `explain` and `config show`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use exec_policy::RuleSet;
 use toml::{Table, Value};
 
 use super::error::{
     ConfigError, read_project_table, read_table, read_text, read_value, syntax, unsupported,
 };
-use super::permissions::{PermissionTables, Profile};
+use super::permissions::{
+    Access, BY_TRUST, PermissionTables, Places, Profile, ProfileNetwork, Reads,
+};
 use super::runner::{RawRunner, RunnerSettings};
 use super::{
-    ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, ShellEnvironment, WorkspaceWrite,
+    ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, ShellEnvironment, ShownSetting,
+    Trust, WebSearch, WorkspaceWrite, profile, rules, trust,
 };
 use crate::walls::Effort;
+
+/// Where administrators put settings that users may change.
+const SYSTEM: &str = "/etc/codex/config.toml";
 
 /// What the command line says, strongest of the user's own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Overrides {
-    /// `--sandbox`.
+    /// `--sandbox`, and what the older flags mean by it.
     pub(crate) sandbox: Option<SandboxMode>,
-    /// `--ask-for-approval`.
+    /// `--ask-for-approval`, likewise.
     pub(crate) approval: Option<ApprovalPolicy>,
+    /// `--approve-for-me`.
+    pub(crate) reviewer: Option<ApprovalsReviewer>,
+    /// `--profile`.
+    pub(crate) profile: Option<String>,
+    /// `--add-dir`, in order.
+    pub(crate) add_dirs: Vec<PathBuf>,
+    /// `--search`.
+    pub(crate) web_search: Option<WebSearch>,
     /// `--best-effort`.
     pub(crate) effort: Effort,
     /// `--permissions-profile`.
     pub(crate) permissions_profile: Option<String>,
     /// `-c key=value`, in order.
     pub(crate) values: Vec<String>,
+    /// What the user should know about the flags.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What is in force.
@@ -45,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) reviewer: ApprovalsReviewer,
     /// What `workspace-write` means.
     pub(crate) workspace_write: WorkspaceWrite,
+    /// Whether commands may start login shells.
+    pub(crate) allow_login_shell: bool,
     /// The permission profile in force; `None`: the walls are those of `sandbox`.
     pub(crate) profile: Option<Profile>,
     /// The profiles that are written down.
@@ -53,12 +73,37 @@ pub(crate) struct Settings {
     pub(crate) shell_environment: ShellEnvironment,
     /// The policy section for the embedded reviewer, and which layer it came from.
     pub(crate) policy_section: Option<String>,
+    /// The command rules of all layers.
+    pub(crate) rules: Arc<RuleSet>,
+    /// Paths and patterns that the managed file lets no command read.
+    pub(crate) denied_reads: Vec<String>,
+    /// What the user says of the folder.
+    pub(crate) trust: Trust,
     /// The runner's own settings.
     pub(crate) runner: RunnerSettings,
     /// Which layer each value came from.
     pub(crate) origins: BTreeMap<&'static str, String>,
+    /// Each key that something set.
+    pub(crate) shown: Vec<ShownSetting>,
     /// What the user should know, a line each.
     pub(crate) notes: Vec<String>,
+    /// Where tool calls are configured: `mcp_servers` and `apps` as they came.
+    pub(crate) tools: Table,
+    pub(super) managed_rules: RuleSet,
+    /// The managed file that demands a network policy, where one does.
+    pub(super) managed_network: Option<String>,
+    /// The file that turns the network proxy on, where one does.
+    pub(super) network_proxy: Option<String>,
+    pub(super) web_search: Option<WebSearch>,
+    /// The folders that relative paths of `-c` and `~` stand for.
+    pub(super) bases: Bases,
+}
+
+/// What relative paths are relative to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bases {
+    pub(super) cwd: PathBuf,
+    pub(super) home: PathBuf,
 }
 
 impl Settings {
@@ -71,29 +116,54 @@ impl Settings {
         overrides: &Overrides,
         cwd: &Path,
     ) -> Result<Self, ConfigError> {
+        Self::load_with(environment, overrides, cwd, "")
+    }
+
+    /// Reads every layer, with `more` as the text of one more file over the profile.
+    ///
+    /// # Errors
+    /// Any fault in any layer: see [`ConfigError`].
+    pub(crate) fn load_with(
+        environment: &Environment,
+        overrides: &Overrides,
+        cwd: &Path,
+        more: &str,
+    ) -> Result<Self, ConfigError> {
         let mut settings = Self::defaults(environment)?;
+        settings.bases = Bases {
+            cwd: cwd.to_owned(),
+            home: environment.home.clone(),
+        };
         let user_file = environment.codex_home.join("config.toml");
         let user = read_table(&user_file)?.unwrap_or_default();
-        let trusted = is_trusted(&user, cwd);
-        settings.apply(&user, &user_file.display().to_string())?;
+        let user_name = user_file.display().to_string();
+        if let Some(system) = read_table(Path::new(SYSTEM))? {
+            settings.layer(&system, SYSTEM)?;
+        }
+        settings.layer(&user, &user_name)?;
+        let wanted = overrides.profile.as_deref();
+        if let Some((table, file)) = profile::chosen(wanted, &user, &environment.codex_home)? {
+            settings.layer(&table, &file)?;
+        }
+        let table: Table = more
+            .parse()
+            .map_err(|error| syntax("config", more, &error))?;
+        settings.layer(&table, "config")?;
+        settings.trust = trust::trust(&user, &user_name, cwd)?;
+        settings.default_by_trust();
         for value in &overrides.values {
-            settings.apply(&parse_override(value)?, "-c")?;
+            settings.layer(&parse_override(value)?, "-c")?;
         }
-        if !settings.origins.contains_key("sandbox_mode") && trusted.is_some() {
-            settings.set_sandbox(SandboxMode::WorkspaceWrite, "trusted folder");
-        }
-        if let Some(mode) = overrides.sandbox {
-            settings.set_sandbox(mode, "--sandbox");
-        }
-        if let Some(policy) = overrides.approval {
-            settings.set_approval(policy, "--ask-for-approval");
-        }
+        settings.apply_flags(overrides);
         settings.settle_permissions(overrides.permissions_profile.as_deref())?;
-        if let Some(root) = trusted {
+        // It lies under `-c` and the flags: what these say, it does not narrow.
+        let project = settings.trust.root().map(Path::to_owned);
+        if let Some(root) = &project {
             settings.narrow_by_project(&root.join(".codex/config.toml"))?;
         }
         settings.hold_requirements()?;
-        settings.refuse_rules(environment)?;
+        settings.refuse_unenforced()?;
+        settings.read_rules(environment, project.as_deref())?;
         Ok(settings)
     }
 
@@ -109,14 +179,177 @@ impl Settings {
             approval: ApprovalPolicy::OnRequest,
             reviewer: ApprovalsReviewer::User,
             workspace_write: WorkspaceWrite::default(),
+            allow_login_shell: true,
             profile: None,
             permissions: PermissionTables::default(),
             shell_environment: ShellEnvironment::default(),
             policy_section: None,
+            rules: Arc::default(),
+            denied_reads: Vec::new(),
+            trust: Trust::Unknown,
             runner: RunnerSettings::from_raw(raw, &name, environment)?,
             origins: BTreeMap::new(),
+            shown: Vec::new(),
             notes: Vec::new(),
+            tools: Table::new(),
+            managed_rules: RuleSet::default(),
+            managed_network: None,
+            network_proxy: None,
+            web_search: None,
+            bases: Bases::default(),
         })
+    }
+
+    /// One layer of the shared file's keys.
+    fn layer(&mut self, table: &Table, file: &str) -> Result<(), ConfigError> {
+        self.note_shown(table, file);
+        self.apply(table, file)
+    }
+
+    /// What holds where nothing was set: it hangs on the user's trust in the folder.
+    fn default_by_trust(&mut self) {
+        let [trusted, untrusted] = BY_TRUST;
+        let (mode, origin) = match &self.trust {
+            Trust::Unknown => return,
+            Trust::Trusted(_) => (SandboxMode::WorkspaceWrite, trusted),
+            Trust::Untrusted(_) => (SandboxMode::WorkspaceWrite, untrusted),
+        };
+        if matches!(self.trust, Trust::Untrusted(_))
+            && !self.origins.contains_key("approval_policy")
+        {
+            self.set_approval(ApprovalPolicy::Untrusted, origin);
+        }
+        if !self.origins.contains_key("sandbox_mode") {
+            self.set_sandbox(mode, origin);
+        }
+    }
+
+    fn apply_flags(&mut self, flags: &Overrides) {
+        if let Some(mode) = flags.sandbox {
+            self.set_sandbox(mode, "--sandbox");
+        }
+        if let Some(policy) = flags.approval {
+            self.set_approval(policy, "--ask-for-approval");
+        }
+        if let Some(reviewer) = flags.reviewer {
+            self.reviewer = reviewer;
+            self.origins
+                .insert("approvals_reviewer", "--approve-for-me".to_owned());
+        }
+        if let Some(web_search) = flags.web_search {
+            self.set_web_search(web_search, "--search");
+        }
+        self.notes.extend(flags.notes.iter().cloned());
+        if flags.add_dirs.is_empty() {
+            return;
+        }
+        let roots = flags.add_dirs.iter().map(|dir| self.bases.cwd.join(dir));
+        self.workspace_write.writable_roots.extend(roots);
+        if self.sandbox == SandboxMode::ReadOnly {
+            self.notes.push(
+                "`--add-dir` changes nothing under `read-only`: nothing may be written".to_owned(),
+            );
+        }
+    }
+
+    /// What was asked for and cannot stand stops everything, where it would change what a command may do.
+    fn refuse_unenforced(&self) -> Result<(), ConfigError> {
+        let by_profile = self.profile.as_ref().map(|profile| {
+            profile
+                .grants(Places {
+                    workspace: &self.bases.cwd,
+                    added: &[],
+                    home: &self.bases.home,
+                })
+                .network
+                == ProfileNetwork::Full
+        });
+        let open = by_profile.unwrap_or_else(|| match self.sandbox {
+            SandboxMode::ReadOnly => false,
+            SandboxMode::WorkspaceWrite => self.workspace_write.network_access,
+            SandboxMode::DangerFullAccess => true,
+        });
+        match (&self.managed_network, &self.network_proxy, open) {
+            (Some(file), _, true) => Err(unsupported(
+                file,
+                "experimental_network",
+                "managed networking",
+            )),
+            (None, Some(file), true) => Err(unsupported(
+                file,
+                "features.network_proxy",
+                "a network policy",
+            )),
+            (_, _, false) | (None, None, true) => Ok(()),
+        }
+    }
+
+    fn read_rules(
+        &mut self,
+        environment: &Environment,
+        project: Option<&Path>,
+    ) -> Result<(), ConfigError> {
+        let mut all = rules::read_rules(environment, project, &mut self.notes)?;
+        all.add(self.managed_rules.rules().iter().cloned());
+        let own = environment.codex_home.join("agent-runner.toml");
+        self.runner
+            .rules
+            .clone()
+            .add_to(&mut all, &own.display().to_string())?;
+        if self.denies_reads()
+            && all
+                .rules()
+                .iter()
+                .any(|rule| rule.verdict() == exec_policy::Verdict::Allow)
+        {
+            self.notes.push(
+                "paths are denied to be read, so allow rules run their commands inside the walls"
+                    .to_owned(),
+            );
+        }
+        self.rules = Arc::new(all);
+        Ok(())
+    }
+
+    /// Whether some path may not be read by any command.
+    pub(crate) fn denies_reads(&self) -> bool {
+        let profile = self.profile.as_ref().map(|profile| {
+            profile.grants(Places {
+                workspace: &self.bases.cwd,
+                added: &[],
+                home: &self.bases.home,
+            })
+        });
+        let by_profile = profile.is_some_and(|grants| {
+            grants.reads != Reads::Everything
+                || !grants.globs.is_empty()
+                || grants
+                    .paths
+                    .iter()
+                    .any(|(_, access)| *access == Access::Deny)
+        });
+        by_profile || !self.denied_reads.is_empty()
+    }
+
+    /// Where web searches go: what was set, else live under full access and cached within walls.
+    pub(crate) fn web_search(&self) -> WebSearch {
+        match (self.web_search, self.sandbox) {
+            (Some(set), _) => set,
+            (None, SandboxMode::DangerFullAccess) => WebSearch::Live,
+            (None, SandboxMode::ReadOnly | SandboxMode::WorkspaceWrite) => WebSearch::Cached,
+        }
+    }
+
+    pub(super) fn set_web_search(&mut self, web_search: WebSearch, origin: &str) {
+        self.web_search = Some(web_search);
+        self.origins.insert("web_search", origin.to_owned());
+    }
+
+    /// A managed pin of a feature. What pins the network's guard on is as if it was configured.
+    pub(super) fn pin_feature(&mut self, name: &str, on: bool, file: &str) {
+        if name == "network_proxy" {
+            self.network_proxy = on.then(|| file.to_owned());
+        }
     }
 
     pub(super) fn set_sandbox(&mut self, mode: SandboxMode, origin: &str) {
@@ -135,7 +368,15 @@ impl Settings {
             return Ok(());
         };
         let file = path.display().to_string();
-        if let Some(value) = table.get("sandbox_mode") {
+        let by_hand = |settings: &Self, key: &str| {
+            settings
+                .origins
+                .get(key)
+                .is_some_and(|origin| origin.starts_with('-'))
+        };
+        if let Some(value) = table.get("sandbox_mode")
+            && !by_hand(self, "sandbox_mode")
+        {
             let mode: SandboxMode = read_value(value, &file, "sandbox_mode")?;
             if mode < self.sandbox {
                 self.set_sandbox(mode, &file);
@@ -144,14 +385,18 @@ impl Settings {
                 profile.narrowed_to_reading();
             }
         }
-        if let Some(value) = table.get("approval_policy") {
+        if let Some(value) = table.get("approval_policy")
+            && !by_hand(self, "approval_policy")
+        {
             let policy: ApprovalPolicy = read_value(value, &file, "approval_policy")?;
             let narrowed = self.approval.stricter(policy);
             if narrowed != self.approval {
                 self.set_approval(narrowed, &file);
             }
         }
-        if let Some(value) = table.get("approvals_reviewer") {
+        if let Some(value) = table.get("approvals_reviewer")
+            && !by_hand(self, "approvals_reviewer")
+        {
             let reviewer: ApprovalsReviewer = read_value(value, &file, "approvals_reviewer")?;
             self.reviewer = self.reviewer.min(reviewer);
         }
@@ -161,6 +406,8 @@ impl Settings {
             "features",
             "permissions",
             "default_permissions",
+            "allow_login_shell",
+            "web_search",
             "shell_environment_policy",
         ]
         .into_iter()
@@ -174,54 +421,6 @@ impl Settings {
         }
         Ok(())
     }
-
-    /// Rules files may forbid things; until they are read, their presence refuses.
-    fn refuse_rules(&self, environment: &Environment) -> Result<(), ConfigError> {
-        let folder = environment.codex_home.join("rules");
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(source) => {
-                return Err(ConfigError::Read {
-                    path: folder,
-                    source,
-                });
-            }
-        };
-        for entry in entries {
-            let entry = entry.map_err(|source| ConfigError::Read {
-                path: folder.clone(),
-                source,
-            })?;
-            if entry
-                .path()
-                .extension()
-                .is_some_and(|extension| extension == "rules")
-            {
-                return Err(unsupported(
-                    &folder.display().to_string(),
-                    "*.rules",
-                    "command rules",
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The trusted root that `cwd` lies under, by the user's own file.
-fn is_trusted(user: &Table, cwd: &Path) -> Option<PathBuf> {
-    let projects = user.get("projects")?.as_table()?;
-    // The nearest folder that says anything decides.
-    let (folder, level) = cwd.ancestors().find_map(|folder| {
-        let level = projects
-            .get(folder.to_str()?)?
-            .as_table()?
-            .get("trust_level")?
-            .as_str()?;
-        Some((folder, level))
-    })?;
-    (level == "trusted").then(|| folder.to_owned())
 }
 
 /// `-c a.b=value`: the value as TOML, or as a plain text where it is not TOML.

@@ -32,7 +32,7 @@ const BUILT_IN: [(&str, SandboxMode); 3] = [
 ];
 
 /// What `sandbox_mode` says comes from when nobody but the folder's trust said it.
-const BY_TRUST: &str = "trusted folder";
+pub(super) const BY_TRUST: [&str; 2] = ["trusted folder", "untrusted folder"];
 
 /// The tables of all layers so far, and the default.
 #[derive(Debug, Clone, Default)]
@@ -126,7 +126,7 @@ impl Settings {
         let mode_said = self
             .origins
             .get("sandbox_mode")
-            .filter(|origin| *origin != BY_TRUST)
+            .filter(|origin| !BY_TRUST.contains(&origin.as_str()))
             .cloned();
         let chosen = match (flag, mode_said, self.permissions.default.clone()) {
             (Some(flag), _, _) => flag,

@@ -1,69 +1,343 @@
-//! The managed file: what administrators allow at all. It binds everybody and cannot be named away.
+//! The managed files: what administrators allow at all. They bind everybody and cannot be named away.
+//!
+//! Apart from the layers because they come last and only narrow. Invariant: a managed file that cannot be read whole, or
+//! that asks for what is not known here, stops everything; a value that is not allowed becomes the strictest that is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use toml::{Table, Value};
 
-use super::error::{ConfigError, read_text, syntax};
+use super::error::{ConfigError, read_text, syntax, unsupported};
 use super::layers::Settings;
-use super::{ApprovalsReviewer, SandboxMode};
+use super::rules::RulesTable;
+use super::{ApprovalPolicy, ApprovalsReviewer, SandboxMode};
 
 /// Where administrators put what binds everybody.
 const REQUIREMENTS: &str = "/etc/codex/requirements.toml";
+/// The older form: settings that bind. What it says replaces the same in the newer one.
+const LEGACY: &str = "/etc/codex/managed_config.toml";
 
-/// What the file may say; every other key refuses.
+/// Keys that bind the agent and not what a command may do: they mean nothing here.
+const NOT_OURS: &str = "\
+    allow_appshots allow_managed_hooks_only allow_remote_control allowed_login_methods apps auto_review \
+    additional_developer_instructions browser_use check_for_update_on_startup computer_use enforce_residency \
+    feedback in_app_browser log_dir marketplaces mcp_servers model_catalog_json model_provider model_providers \
+    models otel plugins sqlite_home windows";
+
+/// Keys that ask for something that does not stand yet.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "allowed_permission_profiles",
+        "an allowlist of permission profiles",
+    ),
+    ("default_permissions", "a managed permission profile"),
+    ("hooks", "managed hooks"),
+    ("remote_sandbox_config", "sandbox modes by host name"),
+];
+
+/// What the files may say.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub(super) struct Requirements {
-    allowed_approval_policies: Option<Vec<String>>,
-    allowed_sandbox_modes: Option<Vec<SandboxMode>>,
+    allowed_approval_policies: Option<Vec<ApprovalPolicy>>,
+    allowed_sandbox_modes: Option<Vec<AllowedMode>>,
     allowed_approvals_reviewers: Option<Vec<ApprovalsReviewer>>,
+    allowed_web_search_modes: Option<Vec<super::WebSearch>>,
+    allow_login_shell: Option<bool>,
     guardian_policy_config: Option<String>,
+    #[serde(alias = "feature_requirements")]
+    features: Option<BTreeMap<String, bool>>,
+    permissions: Option<ManagedPermissions>,
+    rules: Option<RulesTable>,
+    experimental_network: Option<ManagedNetwork>,
+    #[serde(flatten)]
+    rest: Table,
+}
+
+/// A sandbox mode that may be allowed; the last is none of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AllowedMode {
+    ReadOnly,
+    WorkspaceWrite,
+    DangerFullAccess,
+    ExternalSandbox,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct ManagedPermissions {
+    filesystem: ManagedFilesystem,
+    #[serde(flatten)]
+    profiles: Table,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ManagedFilesystem {
+    deny_read: Vec<String>,
+}
+
+/// `[experimental_network]`: read whole and checked here, enforced where commands have a network.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ManagedNetwork {
+    enabled: bool,
+    http_port: Option<u16>,
+    socks_port: Option<u16>,
+    allow_upstream_proxy: Option<bool>,
+    dangerously_allow_non_loopback_proxy: Option<bool>,
+    dangerously_allow_all_unix_sockets: Option<bool>,
+    domains: Option<BTreeMap<String, Access>>,
+    allowed_domains: Option<Vec<String>>,
+    denied_domains: Option<Vec<String>>,
+    managed_allowed_domains_only: bool,
+    unix_sockets: Option<BTreeMap<String, Access>>,
+    allow_unix_sockets: Option<Vec<String>>,
+    allow_local_binding: Option<bool>,
+    review_domains: Option<Value>,
+    header_injections: Option<Value>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Access {
+    Allow,
+    Deny,
 }
 
 impl Settings {
+    /// Reads the managed files and holds the settings to them.
     pub(super) fn hold_requirements(&mut self) -> Result<(), ConfigError> {
-        let Some(text) = read_text(Path::new(REQUIREMENTS))? else {
-            return Ok(());
-        };
-        let wanted: Requirements =
-            toml::from_str(&text).map_err(|error| syntax(REQUIREMENTS, &text, &error))?;
-        self.hold(wanted)
-    }
-
-    pub(super) fn hold(&mut self, wanted: Requirements) -> Result<(), ConfigError> {
-        let forbidden = |key, value: &str, allowed: Vec<&str>| ConfigError::Forbidden {
-            key,
-            value: value.to_owned(),
-            allowed: allowed.join(", "),
-        };
-        if let Some(allowed) = &wanted.allowed_sandbox_modes
-            && !allowed.contains(&self.sandbox)
-        {
-            let names = allowed.iter().map(|mode| mode.as_str()).collect();
-            return Err(forbidden("sandbox_mode", self.sandbox.as_str(), names));
+        if let Some(text) = read_text(Path::new(REQUIREMENTS))? {
+            let wanted = Requirements::parse(REQUIREMENTS, &text)?;
+            self.hold(wanted, REQUIREMENTS)?;
         }
-        if let Some(allowed) = &wanted.allowed_approval_policies
-            && !allowed.iter().any(|name| name == self.approval.as_str())
-        {
-            let names = allowed.iter().map(String::as_str).collect();
-            return Err(forbidden("approval_policy", self.approval.as_str(), names));
-        }
-        if let Some(allowed) = &wanted.allowed_approvals_reviewers
-            && !allowed.contains(&self.reviewer)
-        {
-            let names = allowed.iter().map(|reviewer| reviewer.as_str()).collect();
-            return Err(forbidden(
-                "approvals_reviewer",
-                self.reviewer.as_str(),
-                names,
-            ));
-        }
-        if wanted.guardian_policy_config.is_some() {
-            self.policy_section = wanted.guardian_policy_config;
-            self.origins
-                .insert("auto_review.policy", REQUIREMENTS.to_owned());
+        if let Some(text) = read_text(Path::new(LEGACY))? {
+            let wanted = Requirements::from_legacy(LEGACY, &text)?;
+            self.hold(wanted, LEGACY)?;
         }
         Ok(())
+    }
+
+    /// Holds the settings to `wanted`, which stands in `file`.
+    pub(super) fn hold(&mut self, wanted: Requirements, file: &str) -> Result<(), ConfigError> {
+        self.hold_modes(&wanted, file)?;
+        self.hold_policies(&wanted, file)?;
+        self.hold_reviewers(&wanted, file)?;
+        if let Some(allowed) = &wanted.allowed_web_search_modes
+            && !allowed.contains(&self.web_search())
+            && self.web_search() != super::WebSearch::Disabled
+        {
+            self.note_clamped("web_search", self.web_search().as_str(), "disabled", file);
+            self.set_web_search(super::WebSearch::Disabled, file);
+        }
+        if let Some(allowed) = wanted.allow_login_shell
+            && allowed != self.allow_login_shell
+        {
+            self.allow_login_shell = allowed;
+            self.origins.insert("allow_login_shell", file.to_owned());
+        }
+        if let Some(text) = wanted
+            .guardian_policy_config
+            .filter(|text| !text.trim().is_empty())
+        {
+            self.policy_section = Some(text);
+            self.origins.insert("auto_review.policy", file.to_owned());
+        }
+        for (name, on) in wanted.features.unwrap_or_default() {
+            self.pin_feature(&name, on, file);
+        }
+        if let Some(rules) = wanted.rules {
+            rules.add_to(&mut self.managed_rules, file)?;
+        }
+        if let Some(network) = wanted.experimental_network {
+            network.check(file)?;
+            self.managed_network = network.enabled.then(|| file.to_owned());
+        }
+        let denied = wanted.permissions.unwrap_or_default().filesystem.deny_read;
+        if let Some(path) = denied.iter().find(|path| !is_place(path)) {
+            let reason = format!("`{path}` is neither absolute, nor below `~/`, nor a pattern");
+            return Err(invalid(file, "permissions.filesystem.deny_read", &reason));
+        }
+        if !denied.is_empty() && self.sandbox == SandboxMode::DangerFullAccess {
+            self.note_clamped("sandbox_mode", self.sandbox.as_str(), "read-only", file);
+            self.set_sandbox(SandboxMode::ReadOnly, file);
+        }
+        self.denied_reads.extend(denied);
+        Ok(())
+    }
+
+    fn hold_modes(&mut self, wanted: &Requirements, file: &str) -> Result<(), ConfigError> {
+        let Some(allowed) = &wanted.allowed_sandbox_modes else {
+            return Ok(());
+        };
+        let modes: Vec<SandboxMode> = allowed.iter().filter_map(|mode| mode.ours()).collect();
+        if !modes.contains(&SandboxMode::ReadOnly) {
+            return Err(invalid(
+                file,
+                "allowed_sandbox_modes",
+                "it must contain `read-only`",
+            ));
+        }
+        if !modes.contains(&self.sandbox) {
+            let strictest = SandboxMode::ReadOnly;
+            let names: Vec<_> = modes.iter().map(|mode| mode.as_str()).collect();
+            self.note_not_allowed("sandbox_mode", self.sandbox.as_str(), &names, file);
+            self.set_sandbox(strictest, file);
+            if let Some(profile) = &mut self.profile {
+                profile.narrowed_to_reading();
+            }
+        }
+        Ok(())
+    }
+
+    fn hold_policies(&mut self, wanted: &Requirements, file: &str) -> Result<(), ConfigError> {
+        let Some(allowed) = &wanted.allowed_approval_policies else {
+            return Ok(());
+        };
+        let strictest = allowed
+            .iter()
+            .copied()
+            .reduce(ApprovalPolicy::stricter)
+            .ok_or_else(|| invalid(file, "allowed_approval_policies", "it is empty"))?;
+        if !allowed
+            .iter()
+            .any(|policy| self.approval.is_within(*policy))
+        {
+            let names: Vec<_> = allowed.iter().map(|policy| policy.as_str()).collect();
+            self.note_not_allowed("approval_policy", self.approval.as_str(), &names, file);
+            self.set_approval(strictest, file);
+        }
+        Ok(())
+    }
+
+    fn hold_reviewers(&mut self, wanted: &Requirements, file: &str) -> Result<(), ConfigError> {
+        let Some(allowed) = &wanted.allowed_approvals_reviewers else {
+            return Ok(());
+        };
+        let strictest = allowed
+            .iter()
+            .min()
+            .ok_or_else(|| invalid(file, "allowed_approvals_reviewers", "it is empty"))?;
+        if !allowed.contains(&self.reviewer) {
+            let names: Vec<_> = allowed.iter().map(|reviewer| reviewer.as_str()).collect();
+            self.note_not_allowed("approvals_reviewer", self.reviewer.as_str(), &names, file);
+            self.reviewer = *strictest;
+            self.origins.insert("approvals_reviewer", file.to_owned());
+        }
+        Ok(())
+    }
+
+    fn note_not_allowed(&mut self, key: &str, value: &str, allowed: &[&str], file: &str) {
+        self.notes.push(format!(
+            "`{key} = \"{value}\"` is not allowed by `{file}` (allowed: {}); the strictest of these holds",
+            allowed.join(", ")
+        ));
+    }
+
+    fn note_clamped(&mut self, key: &str, value: &str, instead: &str, file: &str) {
+        self.notes.push(format!(
+            "`{key} = \"{value}\"` is not allowed by `{file}`; `{instead}` holds"
+        ));
+    }
+}
+
+impl Requirements {
+    /// Reads the newer form.
+    pub(super) fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let wanted: Self = toml::from_str(text).map_err(|error| syntax(file, text, &error))?;
+        let profiles = wanted.permissions.iter();
+        if let Some(name) = profiles.flat_map(|found| found.profiles.keys()).next() {
+            let key = format!("permissions.{name}");
+            return Err(unsupported(file, &key, "a managed permission profile"));
+        }
+        for key in wanted.rest.keys() {
+            if let Some((key, what)) = REFUSED.iter().find(|(refused, _)| refused == key) {
+                return Err(unsupported(file, key, what));
+            }
+            if !NOT_OURS.split_whitespace().any(|name| name == key) {
+                let line = text.lines().position(|line| line.contains(key.as_str()));
+                return Err(ConfigError::Syntax {
+                    file: format!("{file}:{}", line.map_or(1, |line| line + 1)),
+                    reason: format!("`{key}` is not a key of this file"),
+                });
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Reads the older form, in which each value is the only one allowed.
+    pub(super) fn from_legacy(file: &str, text: &str) -> Result<Self, ConfigError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Legacy {
+            approval_policy: Option<ApprovalPolicy>,
+            approvals_reviewer: Option<ApprovalsReviewer>,
+            sandbox_mode: Option<AllowedMode>,
+        }
+        let legacy: Legacy = toml::from_str(text).map_err(|error| syntax(file, text, &error))?;
+        Ok(Self {
+            allowed_approval_policies: legacy.approval_policy.map(|policy| vec![policy]),
+            allowed_approvals_reviewers: legacy.approvals_reviewer.map(|who| match who {
+                ApprovalsReviewer::User => vec![who],
+                ApprovalsReviewer::AutoReview => vec![who, ApprovalsReviewer::User],
+            }),
+            allowed_sandbox_modes: legacy
+                .sandbox_mode
+                .map(|mode| vec![AllowedMode::ReadOnly, mode]),
+            ..Self::default()
+        })
+    }
+}
+
+impl AllowedMode {
+    fn ours(self) -> Option<SandboxMode> {
+        match self {
+            Self::ReadOnly => Some(SandboxMode::ReadOnly),
+            Self::WorkspaceWrite => Some(SandboxMode::WorkspaceWrite),
+            Self::DangerFullAccess => Some(SandboxMode::DangerFullAccess),
+            Self::ExternalSandbox => None,
+        }
+    }
+}
+
+impl ManagedNetwork {
+    /// Two spellings of one thing leave open which holds; a wildcard that denies everything is not a list.
+    fn check(&self, file: &str) -> Result<(), ConfigError> {
+        let mixed_domains = self.domains.is_some()
+            && (self.allowed_domains.is_some() || self.denied_domains.is_some());
+        let mixed_sockets = self.unix_sockets.is_some() && self.allow_unix_sockets.is_some();
+        if mixed_domains || mixed_sockets {
+            let reason = "it has the older and the newer spelling of one key; keep one";
+            return Err(invalid(file, "experimental_network", reason));
+        }
+        let everything =
+            |domains: &BTreeMap<String, Access>| domains.get("*") == Some(&Access::Deny);
+        let listed = self
+            .denied_domains
+            .iter()
+            .flatten()
+            .any(|domain| domain == "*");
+        if self.domains.as_ref().is_some_and(everything) || listed {
+            let reason = "`*` can only be allowed; what is not allowed is denied already";
+            return Err(invalid(file, "experimental_network", reason));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a path or pattern says where it begins; a pattern may begin in the workspace.
+fn is_place(path: &str) -> bool {
+    path.starts_with('/') || path.starts_with("~/") || path.contains(['*', '?', '['])
+}
+
+fn invalid(file: &str, key: &'static str, reason: &str) -> ConfigError {
+    ConfigError::Value {
+        file: file.to_owned(),
+        key,
+        reason: reason.to_owned(),
     }
 }

@@ -6,6 +6,7 @@ use protocol::ServerKey;
 use serde::Deserialize;
 
 use super::error::ConfigError;
+use super::rules::RulesTable;
 use crate::config::Environment;
 
 /// The file as it is written.
@@ -17,6 +18,8 @@ pub(super) struct RawRunner {
     token_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     state: RawState,
+    fallback: Fallback,
+    rules: RulesTable,
     #[cfg(feature = "embedded")]
     reviewer: reviewer::ReviewerTable,
     #[cfg(feature = "embedded")]
@@ -29,6 +32,31 @@ struct RawState {
     dir: Option<PathBuf>,
 }
 
+/// `[fallback]`: what follows where the reviewer did not approve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fallback {
+    /// It said no.
+    pub(crate) on_deny: OnEnd,
+    /// It did not answer in time.
+    pub(crate) on_timeout: OnEnd,
+    /// The review did not come off.
+    pub(crate) on_failure: OnEnd,
+}
+
+/// What follows an end without approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnEnd {
+    /// It does not run.
+    #[default]
+    Block,
+    /// The person at the terminal is asked.
+    User,
+    /// It waits for a person elsewhere; not yet.
+    Queue,
+}
+
 /// What the runner's own file says.
 #[derive(Debug, Clone)]
 pub(crate) struct RunnerSettings {
@@ -36,6 +64,10 @@ pub(crate) struct RunnerSettings {
     pub(crate) server: Option<RemoteServer>,
     /// Where state lives.
     pub(crate) state_dir: PathBuf,
+    /// What follows where the reviewer did not approve.
+    pub(crate) fallback: Fallback,
+    /// Rules that stand in this file: they restrict, and may demand a person.
+    pub(super) rules: RulesTable,
     /// How the embedded reviewer judges.
     #[cfg(feature = "embedded")]
     pub(crate) reviewer: reviewer::ReviewerTable,
@@ -59,7 +91,7 @@ pub(crate) struct RemoteServer {
 
 impl RunnerSettings {
     pub(super) fn from_raw(
-        raw: RawRunner,
+        mut raw: RawRunner,
         file: &str,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
@@ -68,31 +100,8 @@ impl RunnerSettings {
             key,
             reason,
         };
-        let server = match raw.server_url {
-            None => None,
-            Some(url) => {
-                let url = server_url(&url).map_err(|reason| invalid("server_url", reason))?;
-                let key = raw.server_key.ok_or_else(|| {
-                    invalid(
-                        "server_key",
-                        "is needed with `server_url`: what `auto-review-server key show` prints"
-                            .to_owned(),
-                    )
-                })?;
-                let key = key
-                    .parse()
-                    .map_err(|error| invalid("server_key", format!("{error}")))?;
-                let token_file = raw.token_file.ok_or_else(|| {
-                    invalid("token_file", "is needed with `server_url`".to_owned())
-                })?;
-                Some(RemoteServer {
-                    url,
-                    key,
-                    token_file: environment.expand_home(&token_file),
-                    ca_file: raw.ca_file.map(|path| environment.expand_home(&path)),
-                })
-            }
-        };
+        let server =
+            remote_server(&mut raw, environment).map_err(|(key, reason)| invalid(key, reason))?;
         let state_dir = raw.state.dir.map_or_else(
             || environment.state_dir.clone(),
             |dir| environment.expand_home(&dir),
@@ -103,9 +112,20 @@ impl RunnerSettings {
                 format!("`{}` is not an absolute path", state_dir.display()),
             ));
         }
+        let ends = [
+            raw.fallback.on_deny,
+            raw.fallback.on_timeout,
+            raw.fallback.on_failure,
+        ];
+        if ends.contains(&OnEnd::Queue) {
+            let reason = "`queue` is not supported yet: nothing waits for a person elsewhere; use `user` or `block`";
+            return Err(invalid("fallback", reason.to_owned()));
+        }
         Ok(Self {
             server,
             state_dir,
+            fallback: raw.fallback,
+            rules: raw.rules,
             #[cfg(feature = "embedded")]
             reviewer: with_home(raw.reviewer, environment),
             #[cfg(feature = "embedded")]
@@ -143,6 +163,38 @@ impl RunnerSettings {
         let names = Vec::new();
         names
     }
+}
+
+/// The server that the file names, whole.
+fn remote_server(
+    raw: &mut RawRunner,
+    environment: &Environment,
+) -> Result<Option<RemoteServer>, (&'static str, String)> {
+    let Some(url) = raw.server_url.take() else {
+        return Ok(None);
+    };
+    let url = server_url(&url).map_err(|reason| ("server_url", reason))?;
+    let needed = |key, what: &str| (key, format!("is needed with `server_url`{what}"));
+    let key = raw
+        .server_key
+        .take()
+        .ok_or_else(|| needed("server_key", ": what `auto-review-server key show` prints"))?;
+    let key = key
+        .parse()
+        .map_err(|error| ("server_key", format!("{error}")))?;
+    let token_file = raw
+        .token_file
+        .take()
+        .ok_or_else(|| needed("token_file", ""))?;
+    Ok(Some(RemoteServer {
+        url,
+        key,
+        token_file: environment.expand_home(&token_file),
+        ca_file: raw
+            .ca_file
+            .take()
+            .map(|path| environment.expand_home(&path)),
+    }))
 }
 
 /// `~/…` in the paths of the reviewer's table.

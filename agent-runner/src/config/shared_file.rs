@@ -2,19 +2,21 @@
 //!
 //! Apart, because it is the list of what is honoured, what is none of our business, and what refuses.
 
+use std::path::{Path, PathBuf};
+
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::WorkspaceWrite;
 use super::error::{ConfigError, read_value, unsupported};
-use super::layers::Settings;
+use super::layers::{Bases, Settings};
 
 /// Top-level keys of the shared file that concern the agent and not what a command may do.
 const NOT_OURS: &str = "\
-    analytics agents apps chatgpt_base_url check_for_update_on_startup cli_auth_credentials_store \
-    compact_prompt developer_instructions disable_paste_burst disable_response_storage allow_login_shell \
+    analytics agents chatgpt_base_url check_for_update_on_startup cli_auth_credentials_store \
+    compact_prompt developer_instructions disable_paste_burst disable_response_storage \
     experimental_compact_prompt_file feedback file_opener forced_chatgpt_workspace_id \
-    forced_login_method hide_agent_reasoning history instructions log_dir mcp_servers \
+    forced_login_method hide_agent_reasoning history instructions log_dir \
     mcp_oauth_callback_port mcp_oauth_credentials_store memories model model_auto_compact_token_limit \
     model_catalog_json model_context_window model_instructions_file model_max_output_tokens \
     model_provider model_providers model_reasoning_effort model_reasoning_summary \
@@ -22,11 +24,10 @@ const NOT_OURS: &str = "\
     plan_mode_reasoning_effort plugins preferred_auth_method profiles project_doc_fallback_filenames \
     project_doc_max_bytes project_root_markers review_model service_tier show_raw_agent_reasoning skills \
     sqlite_home suppress_unstable_features_warning tool_output_token_limit tools tui tui_app_server \
-    web_search windows zsh_path";
+    windows zsh_path";
 
 /// Keys that ask for something that does not stand yet: skipping them would be less strict than what was asked.
 const REFUSED: &[(&str, &str)] = &[
-    ("profile", "a default profile"),
     ("experimental_network", "managed networking"),
     ("hooks", "hooks"),
 ];
@@ -47,11 +48,18 @@ impl Settings {
                 }
                 "sandbox_workspace_write" => self.apply_workspace_write(value, file)?,
                 "auto_review" => self.apply_auto_review(value, file)?,
+                "features" => self.apply_features(value, file)?,
+                "allow_login_shell" => {
+                    self.allow_login_shell = read_value(value, file, "allow_login_shell")?;
+                    self.origins.insert("allow_login_shell", file.to_owned());
+                }
+                "web_search" => self.set_web_search(read_value(value, file, "web_search")?, file),
+                "mcp_servers" | "apps" => merge(&mut self.tools, key, value),
                 "permissions" => self.permissions.apply(value, file)?,
                 "default_permissions" => self.permissions.apply_default(value, file)?,
                 "shell_environment_policy" => self.shell_environment.apply(value, file)?,
-                "features" => refuse_features(value, file)?,
-                "projects" => {}
+                // Read before any layer is applied.
+                "projects" | "profile" => {}
                 other if NOT_OURS.split_whitespace().any(|name| name == other) => {}
                 other => match REFUSED.iter().find(|(refused, _)| *refused == other) {
                     Some((key, what)) => return Err(unsupported(file, key, what)),
@@ -73,7 +81,9 @@ impl Settings {
         // A later layer replaces only the keys that it names.
         let names = value.as_table().cloned().unwrap_or_default();
         if names.contains_key("writable_roots") {
-            self.workspace_write.writable_roots = wanted.writable_roots;
+            let roots = wanted.writable_roots.into_iter();
+            self.workspace_write.writable_roots =
+                roots.map(|root| self.bases.resolve(&root, file)).collect();
         }
         if names.contains_key("network_access") {
             self.workspace_write.network_access = wanted.network_access;
@@ -94,33 +104,64 @@ impl Settings {
         #[serde(deny_unknown_fields)]
         struct AutoReview {
             policy: Option<String>,
+            #[serde(rename = "timeout_ms")]
+            _timeout_ms: Option<u64>,
         }
         let table: AutoReview = read_value(value, file, "auto_review")?;
-        if table.policy.is_some() {
+        if table
+            .policy
+            .as_ref()
+            .is_some_and(|text| !text.trim().is_empty())
+        {
             self.policy_section = table.policy;
             self.origins.insert("auto_review.policy", file.to_owned());
         }
         Ok(())
     }
+
+    /// `[features]`: of ours is only the network's guard, which narrows an open network and opens none.
+    fn apply_features(&mut self, value: &Value, file: &str) -> Result<(), ConfigError> {
+        let features: Table = read_value(value, file, "features")?;
+        let on = match features.get("network_proxy") {
+            None => return Ok(()),
+            Some(Value::Boolean(on)) => *on,
+            Some(Value::Table(table)) => match table.get("enabled") {
+                Some(enabled) => read_value(enabled, file, "features.network_proxy.enabled")?,
+                // Policy without the switch: as it stood before.
+                None => self.network_proxy.is_some(),
+            },
+            Some(other) => read_value(other, file, "features.network_proxy")?,
+        };
+        self.network_proxy = on.then(|| file.to_owned());
+        Ok(())
+    }
 }
 
-fn refuse_features(value: &Value, file: &str) -> Result<(), ConfigError> {
-    let proxy = value
-        .as_table()
-        .and_then(|features| features.get("network_proxy"));
-    let wanted = match proxy {
-        None | Some(Value::Boolean(false)) => false,
-        Some(Value::Table(table)) => table
-            .get("enabled")
-            .is_none_or(|enabled| enabled.as_bool() != Some(false)),
-        Some(_) => true,
-    };
-    if wanted {
-        return Err(unsupported(
-            file,
-            "features.network_proxy",
-            "a network policy",
-        ));
+impl Bases {
+    /// A path of a settings file: `~/…` is the home folder's, a relative one the file's folder's.
+    fn resolve(&self, path: &Path, file: &str) -> PathBuf {
+        if let Ok(rest) = path.strip_prefix("~") {
+            return self.home.join(rest);
+        }
+        // A profile's table is named with its file.
+        let file = file.split(" [").next().unwrap_or(file);
+        match Path::new(file).parent().filter(|_| file.starts_with('/')) {
+            Some(folder) => folder.join(path),
+            None => self.cwd.join(path),
+        }
     }
-    Ok(())
+}
+
+/// Merges `value` under `key` into `into`, table by table; the later value wins.
+fn merge(into: &mut Table, key: &str, value: &Value) {
+    match (into.get_mut(key), value) {
+        (Some(Value::Table(known)), Value::Table(more)) => {
+            for (name, value) in more {
+                merge(known, name, value);
+            }
+        }
+        _ => {
+            into.insert(key.to_owned(), value.clone());
+        }
+    }
 }

@@ -7,6 +7,7 @@ use tree_sitter::{Node, Tree};
 
 use super::words::Lowered;
 use super::{MAX_COMMANDS, Redirect, Script, Shape, SimpleCommand, Unread};
+use crate::reading::evaluated;
 use crate::word::Word;
 
 type Ids = Vec<usize>;
@@ -185,6 +186,9 @@ impl<'s> Lowering<'s> {
                 "variable_assignment" => {
                     let mut inner = Parts::default();
                     self.assignment(child, &mut inner)?;
+                    if inner.command.assignments.iter().any(evaluated) {
+                        return Err(Unread::Dynamic);
+                    }
                     parts.command.fed_by.extend(inner.command.fed_by);
                     self.argument(child, Word::unknown(), parts);
                 }

@@ -106,6 +106,8 @@ impl Lowering<'_> {
             return Err(Unread::Characters);
         }
         match text {
+            // Expanded like a prompt, which runs what the value says.
+            _ if text.ends_with("@P}") => return Err(Unread::Dynamic),
             "$HOME" | "${HOME}" => out.word.push(Piece::Home),
             "$PWD" | "${PWD}" => out.word.push(Piece::WorkingDirectory),
             _ => return self.dynamic(node, out),
@@ -135,7 +137,12 @@ impl Lowering<'_> {
                 continue;
             }
             self.quoted_text(from, child.start_byte(), &mut out.word)?;
+            let splits = out.word.splits();
             self.piece(child, out)?;
+            // `"$@"` and its like make several words even so.
+            if !self.text(child)?.contains('@') {
+                out.word.set_splits(splits);
+            }
             from = child.end_byte();
         }
         self.quoted_text(from, node.end_byte() - 1, &mut out.word)

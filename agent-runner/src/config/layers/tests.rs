@@ -1,7 +1,7 @@
 use super::super::error::ConfigError;
 use super::super::requirements::Requirements;
 use super::super::{ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode};
-use super::{Overrides, RunnerSettings, Settings, parse_override};
+use super::{Overrides, Settings, parse_override};
 
 struct Home(std::path::PathBuf);
 
@@ -135,39 +135,206 @@ fn what_cannot_be_enforced_refuses() {
     for config in [
         "default_permissions = \"workspace\"",
         "[permissions.workspace.filesystem]\n\":root\" = \"read\"",
-        "[features]\nnetwork_proxy = true",
-        "[features.network_proxy]\ndomains = { \"example.com\" = \"allow\" }",
-        "profile = \"work\"",
+        "sandbox_mode = \"danger-full-access\"\n[features]\nnetwork_proxy = true",
+        "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\nnetwork_access = true\n[features.network_proxy]\nenabled = true",
         "[shell_environment_policy]\ninherit = \"most\"",
-        "sandbox_mode = \"workspace\"",
-        "approval_policy = \"always\"",
-        "approval_policy = { granular = { sandbox_approval = true } }",
-        "[sandbox_workspace_write]\nnetwork = true",
-        "sandbox_mode = ",
     ] {
         assert!(
             Home::new(config).load(&Overrides::default()).is_err(),
             "{config} was accepted"
         );
     }
-    let rules = Home::new("");
-    rules.write("rules/default.rules", "");
-    assert!(
-        rules
+    // Where commands have no network, there is nothing that a network policy could narrow.
+    for config in [
+        "[features]\nnetwork_proxy = false",
+        "[features]\nnetwork_proxy = true",
+        "[features.network_proxy]\nenabled = true\ndomains = { \"api.example.com\" = \"allow\" }",
+    ] {
+        assert!(
+            Home::new(config).load(&Overrides::default()).is_ok(),
+            "{config} was refused"
+        );
+    }
+}
+
+/// What is wrong, and what its message names.
+const WRONG: &[(&str, &str)] = &[
+    ("sandbox_mode = \"workspace\"", "sandbox_mode"),
+    ("approval_policy = \"always\"", "approval_policy"),
+    (
+        "approval_policy = { granular = { sandbox_approval = true } }",
+        "rules",
+    ),
+    (
+        "approval_policy = { granular = { sandbox_approval = true, rules = 1, mcp_elicitations = true } }",
+        "approval_policy",
+    ),
+    ("approvals_reviewer = \"nobody\"", "approvals_reviewer"),
+    ("[sandbox_workspace_write]\nnetwork = true", "network"),
+    (
+        "[sandbox_workspace_write]\nnetwork_access = \"yes\"",
+        "network_access",
+    ),
+    ("allow_login_shell = 1", "allow_login_shell"),
+    ("web_search = \"sometimes\"", "web_search"),
+    ("[features]\nnetwork_proxy = \"on\"", "network_proxy"),
+    ("model = \"x\"\nsandbox_mode = ", "config.toml:2"),
+    ("a = 1\na = 2", "config.toml:2"),
+    ("profile = \"none\"", "profiles.none"),
+    ("profile = \"../x\"", "profile"),
+    ("profile = 1", "profile"),
+    ("profile = \"a\"\n[profiles.a]\nprofile = \"a\"", "profile"),
+    (
+        "profile = \"a\"\n[profiles.a]\nsandbox_mode = \"x\"",
+        "profiles.a",
+    ),
+    (
+        "[projects.\"$PROJECT\"]\ntrust_level = \"maybe\"",
+        "trust_level",
+    ),
+    ("[projects.\"$PROJECT\"]\ntrust_level = true", "trust_level"),
+];
+
+#[test]
+fn a_wrong_setting_names_its_file_and_key() {
+    for (config, named) in WRONG {
+        let message = Home::new(config)
             .load(&Overrides::default())
+            .expect_err(config);
+        assert!(
+            message.contains(named) && message.contains("config.toml"),
+            "{config}: {message}"
+        );
+    }
+}
+
+#[test]
+fn rules_files_are_read_in_order_and_a_projects_only_restrict() {
+    let home = Home::new("[projects.\"$PROJECT\"]\ntrust_level = \"trusted\"");
+    home.write("rules/b.rules", "prefix_rule([\"b\"], \"prompt\")");
+    home.write("rules/a.rules", "prefix_rule([\"a\"])");
+    home.write("rules/c.txt", "no rules");
+    home.write(
+        "project/.codex/rules/p.rules",
+        "prefix_rule([\"rm\"])\nprefix_rule([\"p\"], \"forbidden\")",
+    );
+    home.write("agent-runner.toml", "[[rules.prefix_rules]]\npattern = [{ token = \"x\" }, { any_of = [\"y\", \"z\"] }]\ndecision = \"prompt-user\"");
+    let settings = home.load(&Overrides::default()).expect("valid");
+    let patterns: Vec<_> = settings
+        .rules
+        .rules()
+        .iter()
+        .map(exec_policy::PrefixRule::pattern)
+        .collect();
+    assert_eq!(patterns, ["a", "b", "p", "x y|z"]);
+    assert!(
+        settings
+            .notes
+            .iter()
+            .any(|note| note.contains("1 of its rules allow"))
+    );
+}
+
+#[test]
+fn a_rules_file_that_does_not_load_stops_everything() {
+    for (name, text, named) in [
+        ("rules/d.rules", "prefix_rule([])", "d.rules:1:1"),
+        ("rules/d.rules", "while True: pass", "d.rules:1:"),
+        (
+            "agent-runner.toml",
+            "[[rules.prefix_rules]]\npattern = [{ token = \"x\" }]\ndecision = \"allow\"",
+            "rule 1",
+        ),
+        (
+            "agent-runner.toml",
+            "[[rules.prefix_rules]]\npattern = [{}]\ndecision = \"prompt\"",
+            "any_of",
+        ),
+        (
+            "agent-runner.toml",
+            "[fallback]\non_deny = \"queue\"",
+            "queue",
+        ),
+        (
+            "agent-runner.toml",
+            "[fallback]\non_deny = \"allow\"",
+            "agent-runner.toml",
+        ),
+    ] {
+        let home = Home::new("");
+        home.write(name, text);
+        let message = home.load(&Overrides::default()).expect_err(text);
+        assert!(message.contains(named), "{text}: {message}");
+    }
+    let folder = Home::new("");
+    folder.write("rules/x.rules/inner", "");
+    assert!(folder.load(&Overrides::default()).is_err());
+    let long = Home::new("");
+    long.write("rules/long.rules", &"# ten megabytes\n".repeat(655_360));
+    assert!(
+        long.load(&Overrides::default())
             .expect_err("refused")
-            .contains("command rules")
+            .contains("long.rules")
     );
-    assert!(
-        Home::new("")
-            .load(&values(&["features.network_proxy.enabled=true"]))
-            .is_err()
+}
+
+#[test]
+fn a_profile_lies_over_the_file_and_under_the_flags() {
+    let home = Home::new(
+        "approval_policy = \"never\"\nsandbox_mode = \"read-only\"\n[profiles.full_auto]\napproval_policy = \"on-request\"\nsandbox_mode = \"workspace-write\"\n[profiles.other]\nsandbox_mode = \"danger-full-access\"",
     );
-    assert!(
-        Home::new("[features]\nnetwork_proxy = false")
-            .load(&Overrides::default())
-            .is_ok()
+    let of = |name: &str, values: &[&str]| {
+        let overrides = Overrides {
+            profile: Some(name.to_owned()),
+            ..self::values(values)
+        };
+        let settings = home.load(&overrides).expect("valid");
+        (settings.approval, settings.sandbox)
+    };
+    assert_eq!(
+        of("full_auto", &[]),
+        (ApprovalPolicy::OnRequest, SandboxMode::WorkspaceWrite)
     );
+    assert_eq!(
+        of("full_auto", &["sandbox_mode=read-only"]),
+        (ApprovalPolicy::OnRequest, SandboxMode::ReadOnly)
+    );
+    // A file of the name wins over the table.
+    home.write("other.config.toml", "approval_policy = \"untrusted\"");
+    assert_eq!(
+        of("other", &[]),
+        (ApprovalPolicy::Untrusted, SandboxMode::ReadOnly)
+    );
+}
+
+#[test]
+fn relative_folders_are_the_files_and_added_ones_the_working_directorys() {
+    let home = Home::new(
+        "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\nwritable_roots = [\"a\", \"~/b\", \"/c\"]",
+    );
+    let overrides = Overrides {
+        add_dirs: vec!["d".into()],
+        ..Overrides::default()
+    };
+    let settings = home.load(&overrides).expect("valid");
+    let wanted = [
+        home.0.join("a"),
+        home.0.join("b"),
+        "/c".into(),
+        home.project().join("d"),
+    ];
+    assert_eq!(settings.workspace_write.writable_roots, wanted);
+}
+
+#[test]
+fn an_untrusted_folder_asks_the_person_about_everything() {
+    let home = Home::new("[projects.\"$PROJECT\"]\ntrust_level = \"untrusted\"");
+    home.write("project/.codex/config.toml", "sandbox_mode = ");
+    let settings = home
+        .load(&Overrides::default())
+        .expect("its file is not read");
+    assert_eq!(settings.approval, ApprovalPolicy::Untrusted);
+    assert_eq!(settings.sandbox, SandboxMode::WorkspaceWrite);
 }
 
 #[test]
@@ -209,47 +376,158 @@ fn granular_reads_its_table() {
     );
 }
 
+const MANAGED: &str = "requirements.toml";
+
+fn held(config: &str, requirements: &str) -> Result<Settings, String> {
+    let mut settings = Home::new(config).load(&Overrides::default())?;
+    Requirements::parse(MANAGED, requirements)
+        .and_then(|wanted| settings.hold(wanted, MANAGED))
+        .map(|()| settings)
+        .map_err(|error: ConfigError| error.to_string())
+}
+
 #[test]
-fn managed_requirements_bind() {
-    let mut settings = Home::new("").load(&Overrides::default()).expect("valid");
-    let hold = |settings: &mut Settings, text: &str| {
-        settings
-            .hold(toml::from_str::<Requirements>(text).expect("requirements"))
-            .map_err(|error| match error {
-                ConfigError::Forbidden { key, .. } => key,
-                other @ (ConfigError::Read { .. }
-                | ConfigError::Syntax { .. }
-                | ConfigError::Value { .. }
-                | ConfigError::Permissions(_)
-                | ConfigError::Unsupported { .. }) => panic!("another error: {other}"),
-            })
-    };
-    assert_eq!(
-        hold(
-            &mut settings,
-            "allowed_sandbox_modes = [\"workspace-write\"]"
-        ),
-        Err("sandbox_mode")
-    );
-    assert_eq!(
-        hold(&mut settings, "allowed_approval_policies = [\"never\"]"),
-        Err("approval_policy")
-    );
-    assert_eq!(
-        hold(
-            &mut settings,
-            "allowed_approvals_reviewers = [\"auto_review\"]"
-        ),
-        Err("approvals_reviewer")
-    );
-    settings.policy_section = Some("local".to_owned());
-    assert_eq!(
-        hold(&mut settings, "guardian_policy_config = \"managed\""),
-        Ok(())
-    );
+fn a_value_that_is_not_allowed_becomes_the_strictest_that_is_with_a_note() {
+    let open = "sandbox_mode = \"danger-full-access\"\napproval_policy = \"on-request\"\napprovals_reviewer = \"auto_review\"\nweb_search = \"live\"";
+    let settings = held(open, "allowed_sandbox_modes = [\"workspace-write\", \"read-only\", \"external-sandbox\"]\nallowed_approval_policies = [\"untrusted\", \"never\"]\nallowed_approvals_reviewers = [\"user\"]\nallowed_web_search_modes = [\"cached\"]\nallow_login_shell = false\nguardian_policy_config = \"managed\"").expect("held");
+    assert_eq!(settings.sandbox, SandboxMode::ReadOnly);
+    assert_eq!(settings.approval, ApprovalPolicy::Never);
+    assert_eq!(settings.reviewer, ApprovalsReviewer::User);
+    assert_eq!(settings.web_search().as_str(), "disabled");
+    assert!(!settings.allow_login_shell);
     assert_eq!(settings.policy_section.as_deref(), Some("managed"));
-    assert!(toml::from_str::<Requirements>("allowed_web_search_modes = []").is_err());
-    let _: &RunnerSettings = &settings.runner;
+    assert_eq!(settings.notes.len(), 4, "{:?}", settings.notes);
+    for note in &settings.notes {
+        assert!(note.contains(MANAGED), "{note}");
+    }
+    // What is allowed stays.
+    let settings = held(open, "allowed_sandbox_modes = [\"read-only\", \"danger-full-access\"]\nallowed_approval_policies = [\"on-failure\", \"on-request\"]").expect("held");
+    assert_eq!(settings.sandbox, SandboxMode::DangerFullAccess);
+    assert_eq!(settings.approval, ApprovalPolicy::OnRequest);
+    assert_eq!(settings.notes.len(), 0);
+}
+
+#[test]
+fn a_granular_policy_is_allowed_by_one_that_switches_as_much_on() {
+    let policy = |rules| {
+        format!(
+            "granular = {{ sandbox_approval = true, rules = {rules}, mcp_elicitations = true }}"
+        )
+    };
+    let own = format!("approval_policy = {{ {} }}", policy(true));
+    let same = format!(
+        "allowed_approval_policies = [\"never\", {{ {} }}]",
+        policy(true)
+    );
+    let less = format!(
+        "allowed_approval_policies = [\"never\", {{ {} }}]",
+        policy(false)
+    );
+    assert!(matches!(
+        held(&own, &same).expect("held").approval,
+        ApprovalPolicy::Granular(_)
+    ));
+    assert_eq!(
+        held(&own, &less).expect("held").approval,
+        ApprovalPolicy::Never
+    );
+}
+
+#[test]
+fn denied_reads_take_full_access_away_and_managed_rules_restrict() {
+    let settings = held(
+        "sandbox_mode = \"danger-full-access\"",
+        "[permissions.filesystem]\ndeny_read = [\"/etc/secret\", \"**/*.env\"]",
+    )
+    .expect("held");
+    assert_eq!(settings.sandbox, SandboxMode::ReadOnly);
+    assert_eq!(settings.denied_reads, ["/etc/secret", "**/*.env"]);
+    assert!(settings.denies_reads());
+    let settings = held("", "[[rules.prefix_rules]]\npattern = [{ token = \"git\" }, { any_of = [\"push\"] }]\ndecision = \"forbidden\"").expect("held");
+    assert_eq!(settings.managed_rules.rules().len(), 1);
+}
+
+#[test]
+fn requirements_that_cannot_be_read_whole_stop_everything() {
+    for (text, named) in [
+        ("allowed_sandbox_modes = [\"workspace-write\"]", "read-only"),
+        ("allowed_sandbox_modes = [\"none\"]", "requirements.toml:1"),
+        ("allowed_approval_policies = []", "empty"),
+        (
+            "allowed_approval_policies = [\"granular\"]",
+            "requirements.toml:1",
+        ),
+        ("allowed_approvals_reviewers = []", "empty"),
+        ("\nodd = 1", "requirements.toml:2`"),
+        ("[hooks]", "hooks"),
+        (
+            "[[rules.prefix_rules]]\npattern = [{ token = \"x\" }]\ndecision = \"allow\"",
+            "allow",
+        ),
+        (
+            "[[rules.prefix_rules]]\npattern = []\ndecision = \"prompt\"",
+            "empty",
+        ),
+        ("[permissions.team.filesystem]", "permissions.team"),
+        ("[experimental_network]\nenabled = true\nodd = 1", "odd"),
+        (
+            "[experimental_network]\ndomains = { \"*\" = \"deny\" }",
+            "experimental_network",
+        ),
+        (
+            "[experimental_network]\ndomains = {}\nallowed_domains = []",
+            "experimental_network",
+        ),
+        ("x = ", "requirements.toml:1"),
+    ] {
+        let message = held("", text).expect_err(text);
+        assert!(message.contains(named), "{text}: {message}");
+    }
+    let legacy = Requirements::from_legacy(
+        MANAGED,
+        "sandbox_mode = \"workspace-write\"\napproval_policy = \"never\"",
+    );
+    let mut settings = Home::new("sandbox_mode = \"danger-full-access\"")
+        .load(&Overrides::default())
+        .expect("valid");
+    settings
+        .hold(legacy.expect("legacy"), MANAGED)
+        .expect("held");
+    assert_eq!(
+        (settings.sandbox, settings.approval),
+        (SandboxMode::ReadOnly, ApprovalPolicy::Never)
+    );
+    assert!(Requirements::from_legacy(MANAGED, "model = \"x\"").is_err());
+}
+
+/// Every TOML block of the page, as printed.
+const PAGE: &[&str] = &[
+    "[sandbox_workspace_write]\nnetwork_access = true\n",
+    "[features.network_proxy]\nenabled = true\ndomains = { \"api.openai.com\" = \"allow\", \"example.com\" = \"deny\" }\n",
+    "web_search = \"cached\" # default\n# web_search = \"disabled\"\n# web_search = \"live\" # same as --search\n",
+    "approvals_reviewer = \"user\"\n",
+    "approval_policy = \"on-request\"\napprovals_reviewer = \"auto_review\"\n",
+    "# Always ask for approval mode\napproval_policy = \"untrusted\"\nsandbox_mode = \"read-only\"\nallow_login_shell = false # optional hardening\n\n# Optional: Allow network in workspace-write mode\n[sandbox_workspace_write]\nnetwork_access = true\n",
+    "approval_policy = { granular = {\nsandbox_approval = true,\nrules = true,\nmcp_elicitations = true,\nrequest_permissions = false,\nskill_approval = false\n} }\n",
+    "[profiles.full_auto]\napproval_policy = \"on-request\"\nsandbox_mode = \"workspace-write\"\n\n[profiles.readonly_quiet]\napproval_policy = \"never\"\nsandbox_mode = \"read-only\"\n",
+    "[windows]\nsandbox = \"unelevated\" # or \"elevated\"\n# sandbox_private_desktop = true\n",
+    "[otel]\nenvironment = \"staging\" # dev | staging | prod\nexporter = \"none\" # none | otlp-http | otlp-grpc\nlog_user_prompt = false\n",
+    "[otel]\nexporter = { otlp-http = {\n endpoint = \"https://otel.example.com/v1/logs\",\n protocol = \"binary\",\n headers = { \"x-otlp-api-key\" = \"${OTLP_TOKEN}\" }\n}}\n",
+    "[otel]\nexporter = { otlp-grpc = {\n endpoint = \"https://otel.example.com:4317\",\n headers = { \"x-otlp-meta\" = \"abc123\" }\n}}\n",
+];
+
+#[test]
+fn every_block_of_the_page_loads_and_each_key_is_shown_with_its_origin() {
+    for block in PAGE {
+        let home = Home::new(block);
+        let settings = home.load(&Overrides::default()).expect(block);
+        assert!(settings.notes.is_empty(), "{block}: {:?}", settings.notes);
+        assert!(!settings.shown.is_empty(), "{block}");
+        let file = home.0.join("config.toml").display().to_string();
+        assert!(settings.shown.iter().all(|setting| setting.origin == file));
+        // What is not this program's may be somebody's secret.
+        assert!(!format!("{:?}", settings.shown).contains("abc123"));
+    }
 }
 
 #[test]

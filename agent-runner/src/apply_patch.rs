@@ -1,0 +1,324 @@
+//! `agent-runner apply-patch`: file changes in the agents' patch format, judged by the walls that commands have.
+//!
+//! What lies inside them is made by this program again, as a command inside the walls: the kernel holds the borders,
+//! whatever was misjudged here. What lies outside is asked about with the whole patch as the action. Invariant: outside
+//! the walls a patch is made only with a [`PermittedAction`] for exactly its text and files.
+
+mod change;
+mod format;
+mod judge;
+
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use protocol::{
+    AbsolutePath, Action, FileChange, FullAccessByName, PermittedAction, Printable,
+    SandboxPermissions,
+};
+use sandbox::{Command, Stdin};
+
+use self::format::{FileEdit, MAX_PATCH_BYTES, parse};
+use self::judge::{PatchRoute, Reach, decide, reach, resolve};
+use crate::answer::ask;
+use crate::cli;
+use crate::config::Environment;
+use crate::failure::{Failure, NOT_PERMITTED};
+use crate::hold::find_program;
+use crate::journal::JournalEvent;
+use crate::launch::{Screen, launch};
+use crate::permit::{permit, record};
+use crate::prepare::{Prepared, hold_failure, submission};
+use crate::report::Refusal;
+use crate::request::{self, RunRequest, TerminalWish};
+use crate::route::Question;
+use crate::signals::Signals;
+use crate::walls;
+
+/// A patch, read, with where it reaches.
+struct Patch {
+    text: String,
+    edits: Vec<FileEdit>,
+    files: Vec<PathBuf>,
+}
+
+/// Applies the patch that `args` names.
+///
+/// # Errors
+/// Nothing was changed: it is no patch, does not fit, or is not permitted.
+pub(crate) async fn apply_patch(
+    args: &cli::ApplyPatch,
+    environment: &Environment,
+) -> Result<u8, Failure> {
+    let cwd = request::working_directory(args.settings.cd.as_deref())?;
+    let patch = Patch::read(args.file.as_deref(), &cwd)?;
+    if args.inside {
+        return made(&cwd, &patch.edits);
+    }
+    let mut signals = Signals::listen()?;
+    let program = std::env::current_exe()?;
+    let request = RunRequest {
+        argv: [
+            program.into_os_string(),
+            "apply-patch".into(),
+            "--inside".into(),
+        ]
+        .to_vec(),
+        cwd: cwd.clone(),
+        permissions: SandboxPermissions::UseDefault,
+        additional: None,
+        justification: None,
+        session: request::session(&args.context, environment),
+        transcript: request::transcript(&args.context)?,
+        terminal: TerminalWish::Inherit,
+    };
+    let prepared = Prepared::new(&args.settings.overrides(), environment, &request.argv, &cwd)?;
+    patch.keep_off(&prepared, environment)?;
+    let outside = |path: &PathBuf| reach(path, &prepared.writable_roots) == Reach::Outside;
+    let reach = if patch.files.iter().any(outside) {
+        Reach::Outside
+    } else {
+        Reach::Inside
+    };
+    let route = decide(&prepared.settings, reach);
+    if args.explain {
+        return explain(&patch, route);
+    }
+    let mut walk = Walk {
+        environment,
+        request,
+        prepared,
+        patch,
+    };
+    match route {
+        PatchRoute::Inside => walk.inside(&mut signals).await,
+        PatchRoute::FullAccess => {
+            walk.named();
+            walk.full_access()
+        }
+        PatchRoute::Ask(question) => {
+            walk.named();
+            walk.asked(question, &mut signals).await
+        }
+        PatchRoute::Refused(refusal) => Err(walk.refused(refusal.because())),
+    }
+}
+
+impl Patch {
+    fn read(file: Option<&Path>, cwd: &Path) -> Result<Self, Failure> {
+        let mut text = String::new();
+        let limit = MAX_PATCH_BYTES as u64 + 1;
+        match file {
+            Some(file) => std::fs::File::open(file)
+                .and_then(|file| file.take(limit).read_to_string(&mut text)),
+            None => std::io::stdin().take(limit).read_to_string(&mut text),
+        }
+        .map_err(|error| Failure::because(format!("cannot read the patch: {error}")))?;
+        let edits = parse(&text)?;
+        let files = files_of(&edits, cwd)?;
+        Ok(Self { text, edits, files })
+    }
+
+    /// What no command may touch or change, no patch may either, whoever allows it (design D16).
+    fn keep_off(&self, prepared: &Prepared, environment: &Environment) -> Result<(), Failure> {
+        let never = walls::never_touch(&prepared.settings, environment, prepared.state.dir());
+        let kept = prepared
+            .policy
+            .hidden()
+            .iter()
+            .chain(prepared.policy.kept());
+        let covered: Vec<PathBuf> = never
+            .into_iter()
+            .chain(kept.cloned())
+            .chain(
+                ["config.toml", "agent-runner.toml", "rules"]
+                    .map(|name| environment.codex_home.join(name)),
+            )
+            .collect();
+        let denied = |file: &&PathBuf| {
+            covered.iter().any(|path| {
+                let resolved = path.canonicalize().unwrap_or_else(|_| path.clone());
+                file.starts_with(path) || file.starts_with(&resolved)
+            })
+        };
+        match self.files.iter().find(denied) {
+            None => Ok(()),
+            Some(file) => Err(Failure {
+                code: NOT_PERMITTED,
+                message: format!(
+                    "`{}` is the runner's own; no patch may change it",
+                    Printable(&file.display().to_string())
+                ),
+            }),
+        }
+    }
+}
+
+/// Where the edits lead, each file once.
+fn files_of(edits: &[FileEdit], cwd: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in edits.iter().flat_map(FileEdit::paths) {
+        let resolved = resolve(cwd, path).ok_or_else(|| {
+            let path = Printable(path);
+            Failure::because(format!("`{path}` is not a path that can be changed"))
+        })?;
+        if !files.contains(&resolved) {
+            files.push(resolved);
+        }
+    }
+    Ok(files)
+}
+
+/// Makes the patch here and now.
+fn made(cwd: &Path, edits: &[FileEdit]) -> Result<u8, Failure> {
+    use std::io::Write as _;
+    let told = change::make(cwd, edits)?;
+    for line in told {
+        // A reader that is gone does not undo what was done.
+        writeln!(std::io::stdout(), "{}", Printable(&line)).unwrap_or_default();
+    }
+    Ok(0)
+}
+
+fn explain(patch: &Patch, route: PatchRoute) -> Result<u8, Failure> {
+    use std::io::Write as _;
+    let route = match route {
+        PatchRoute::Inside => "inside: made inside the walls".to_owned(),
+        PatchRoute::FullAccess => "full_access: made without walls".to_owned(),
+        PatchRoute::Ask(question) => format!("ask: {} is asked", question.of.as_str()),
+        PatchRoute::Refused(refusal) => format!("refused: {}", refusal.because()),
+    };
+    let mut lines: Vec<String> = patch
+        .files
+        .iter()
+        .map(|file| format!("file       {}", Printable(&file.display().to_string())))
+        .collect();
+    lines.push(format!("route      {route}"));
+    writeln!(std::io::stdout(), "{}", lines.join("\n"))?;
+    Ok(0)
+}
+
+/// One patch, from what was read to how it ended.
+struct Walk<'a> {
+    environment: &'a Environment,
+    request: RunRequest,
+    prepared: Prepared,
+    patch: Patch,
+}
+
+impl Walk<'_> {
+    /// This program again, inside the walls.
+    async fn inside(self, signals: &mut Signals) -> Result<u8, Failure> {
+        let word = self
+            .request
+            .argv
+            .first()
+            .map(OsString::as_os_str)
+            .unwrap_or_default();
+        let program = find_program(word, self.prepared.directory.path(), std::iter::empty())
+            .map_err(hold_failure)?;
+        let env = self
+            .prepared
+            .env(self.environment, SandboxPermissions::UseDefault);
+        let command = Command::new(
+            self.request.argv.iter().cloned(),
+            program,
+            self.prepared.directory,
+        )?
+        .with_environment(env.pairs().iter().cloned())?
+        .with_stdin(Stdin::Bytes(self.patch.text.into_bytes()));
+        let plan = self
+            .prepared
+            .standing
+            .plan(&self.prepared.policy, &command)?;
+        let ending = launch(&plan, None, command, Screen::of(&self.request), signals).await?;
+        Ok(ending.exit_code())
+    }
+
+    /// Names the request by its files, for what people read.
+    fn named(&mut self) {
+        let files = self
+            .patch
+            .files
+            .iter()
+            .map(|file| file.clone().into_os_string());
+        self.request.argv = std::iter::once("apply-patch".into()).chain(files).collect();
+    }
+
+    /// Without walls; the crossing is on record before it happens.
+    fn full_access(self) -> Result<u8, Failure> {
+        let action = self.action()?;
+        let name = FullAccessByName::parse(self.prepared.settings.sandbox.as_str())
+            .ok_or_else(|| Failure::because("full access was not chosen by name"))?;
+        record(
+            &self.prepared,
+            &self.request,
+            &action,
+            JournalEvent::FullAccess,
+        )?;
+        self.make(&PermittedAction::by_full_access(name, action))
+    }
+
+    /// Asked first, with the whole patch.
+    async fn asked(self, question: Question, signals: &mut Signals) -> Result<u8, Failure> {
+        let action = self.action()?;
+        let body = submission(
+            &self.prepared,
+            self.environment,
+            &self.request,
+            action.clone(),
+            question.trigger,
+        )?;
+        let asked = ask(&self.prepared, self.environment, question.of, body, signals).await;
+        let permitted = permit(&self.prepared, &self.request, asked, action)
+            .await
+            .map_err(|refused| refused.failure)?;
+        self.make(&permitted)
+    }
+
+    fn action(&self) -> Result<Action, Failure> {
+        let absolute = |path: &Path| {
+            let text = path.to_str().map(str::to_owned);
+            let text = text.ok_or_else(|| Failure::because("a path of the patch is not UTF-8"))?;
+            AbsolutePath::try_from(text).map_err(Failure::because)
+        };
+        let files = self.patch.files.iter().map(|file| absolute(file));
+        let action = Action::FileChange(FileChange {
+            cwd: absolute(&self.request.cwd)?,
+            files: files.collect::<Result<_, _>>()?,
+            patch: self.patch.text.clone(),
+        });
+        Ok(action.checked()?)
+    }
+
+    /// Makes exactly what `permitted` covers: the files must still be the ones that were reviewed.
+    fn make(&self, permitted: &PermittedAction) -> Result<u8, Failure> {
+        let files = files_of(&self.patch.edits, &self.request.cwd)?;
+        if files != self.patch.files || permitted.action() != &self.action()? {
+            return Err(Failure {
+                code: NOT_PERMITTED,
+                message: "the patch reaches other files than those that were reviewed; nothing was changed".to_owned(),
+            });
+        }
+        made(&self.request.cwd, &self.patch.edits)
+    }
+
+    fn refused(&self, because: &str) -> Failure {
+        let files: Vec<String> = self
+            .patch
+            .files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        let refusal = Refusal::new(
+            &format!("apply-patch {}", Printable(&files.join(" "))),
+            "is refused by the approval policy",
+            because,
+            "keep to the workspace, or ask the user to change the policy",
+        );
+        Failure {
+            code: NOT_PERMITTED,
+            message: refusal.to_string(),
+        }
+    }
+}
