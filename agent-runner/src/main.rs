@@ -22,6 +22,7 @@ mod pending;
 mod permit;
 mod prepare;
 mod pty;
+mod ran;
 mod report;
 mod request;
 mod review_client;
