@@ -125,7 +125,7 @@ async fn service(folder: &Path) -> Outcome<Service> {
     Ok(Service::open(ServiceSettings {
         database: folder.join("reviews.sqlite"),
         tenants: std::collections::BTreeMap::new(),
-            signing_key: SigningKey::ephemeral()?,
+        signing_key: SigningKey::ephemeral()?,
         reviewer: Arc::new(reviewer),
         speaks_for_user: BTreeSet::new(),
         limits: Limits::default(),
