@@ -55,7 +55,7 @@ pub(crate) fn reviewer(
         Some(section) => PolicyTable {
             section: Some(section.clone()),
             section_file: None,
-            mode: runner.policy.mode,
+            ..runner.policy.clone()
         },
         None => runner.policy.clone(),
     };

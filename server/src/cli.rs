@@ -18,9 +18,11 @@ use thiserror::Error;
 
 use crate::auth::AuthError;
 use crate::config::{Config, InvalidConfig, environment, key_file, log_filter};
+use crate::eval::{EvalArguments, EvalError};
 use crate::key::{KeyError, SigningKey};
 use crate::serve::{ServeError, serve};
 use crate::service::{OpenError, ServiceSettings};
+use crate::show_prompt::PromptArguments;
 use crate::store::StoreError;
 use crate::store::sqlite::OpenStoreError;
 
@@ -78,6 +80,10 @@ enum Command {
     /// Shows the key that runners pin.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Judges labelled actions and prints how often it is right. Records nothing.
+    Eval(EvalArguments),
+    /// Prints the exact model request for one escalation. Sends nothing.
+    Prompt(PromptArguments),
     /// Lists reviews, newest first.
     History {
         #[command(flatten)]
@@ -175,6 +181,12 @@ pub(crate) enum CommandError {
     Store(String),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    #[error("`{}` is no request: {problem}", path.display())]
+    Request { path: PathBuf, problem: String },
+    #[error("the action cannot be shown to a model")]
+    Prompt(#[source] reviewer::PromptError),
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
 }
@@ -192,6 +204,8 @@ impl CommandError {
             | Self::Reviewer(_)
             | Self::NoToken
             | Self::UnknownToken(_)
+            | Self::Eval(_)
+            | Self::Request { .. }
             | Self::UnknownTenant(_)
             | Self::KnownTenant(_)
             | Self::Tenant(_)
@@ -206,6 +220,7 @@ impl CommandError {
             | Self::Broken { .. }
             | Self::Store(_)
             | Self::Runtime(_)
+            | Self::Prompt(_)
             | Self::Output(_) => ExitCode::from(1),
         }
     }
@@ -241,6 +256,8 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
     let listen = match &arguments.command {
         Command::Serve { listen } => *listen,
         Command::Token(_)
+        | Command::Eval(_)
+        | Command::Prompt(_)
         | Command::Tenant(_)
         | Command::Key(_)
         | Command::History { .. }
@@ -258,6 +275,20 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Key(KeyCommand::Show) => {
             let key = SigningKey::load_or_make(&key_file(&config.database))?;
             print_line(&key.server_key().to_string())
+        }
+        Command::Eval(arguments) => {
+            let reviewer = |cassette: Option<&reviewer::Cassette>| {
+                Ok(Reviewer::with_cassette(
+                    &config.reviewer,
+                    &environment,
+                    cassette,
+                )?)
+            };
+            print_line(&crate::eval::run(&arguments, reviewer).await?)
+        }
+        Command::Prompt(arguments) => {
+            let reviewer = Reviewer::new(&config.reviewer, &environment)?;
+            print_line(&crate::show_prompt::show(&arguments, &reviewer)?)
         }
         Command::History { which, limit, json } => {
             audit::history(&config, which, limit, Shown::of(json)).await

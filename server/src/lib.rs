@@ -11,6 +11,7 @@ mod cli;
 mod config;
 mod desk;
 mod error;
+mod eval;
 mod flight;
 mod history;
 mod intake;
@@ -22,6 +23,7 @@ mod role;
 mod router;
 mod serve;
 mod service;
+mod show_prompt;
 mod store;
 #[cfg(test)]
 mod test_folder;

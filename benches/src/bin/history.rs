@@ -183,7 +183,8 @@ async fn look(asking: &Asking, query: &str) -> Outcome<serde_json::Value> {
 
 async fn behind(asking: &Asking) -> Outcome<u64> {
     let page = look(asking, "user=u0").await?;
-    Ok(page["behind"].as_u64().unwrap_or(0))
+    let behind = page.get("behind").and_then(serde_json::Value::as_u64);
+    behind.ok_or_else(|| "a page without `behind`".into())
 }
 
 /// How long `query` takes, and how much it finds.
@@ -193,7 +194,8 @@ async fn told(asking: &Asking, query: &str) -> Outcome<String> {
         let started = Instant::now();
         let page = look(asking, query).await?;
         samples.push(started.elapsed());
-        found = page["reviews"].as_array().map_or(0, Vec::len);
+        let reviews = page.get("reviews").and_then(serde_json::Value::as_array);
+        found = reviews.map_or(0, Vec::len);
     }
     Ok(format!(
         "p50 {:>8}  p99 {:>8}  ({found} on the page)",
