@@ -3,6 +3,8 @@
 //! Invariant (P1, P2): a command starts inside the walls, or with the [`PermittedAction`] that [`Walk::asked`] and
 //! [`Walk::full_access`] hold; every error path ends in a refusal.
 
+use std::time::Instant;
+
 use protocol::{Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions};
 use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, SandboxPolicy, Stdin};
 
@@ -15,6 +17,7 @@ use crate::journal::JournalEvent;
 use crate::launch::{Screen, launch};
 use crate::permit::{permit, record};
 use crate::prepare::{Prepared, action, hold_failure, run_request, submission};
+use crate::ran::RunTeller;
 use crate::report::{Refusal, Report, shown_request};
 use crate::request::{RunRequest, read_stdin};
 use crate::route::{Question, Route};
@@ -253,10 +256,17 @@ impl Walk<'_> {
             None => Stdin::Null,
         };
         let sealed = files.sealed;
-        self.run_sealed(program, stdin, sealed, |inside, command| {
-            plan(inside, permitted, command)
-        })
-        .await
+        let teller = RunTeller::of(&self.prepared.settings, self.report.review.as_ref());
+        let started = Instant::now();
+        let ended = self
+            .run_sealed(program, stdin, sealed, |inside, command| {
+                plan(inside, permitted, command)
+            })
+            .await;
+        if let (Some(teller), Ok(code)) = (teller, &ended) {
+            teller.tell(*code, started.elapsed()).await;
+        }
+        ended
     }
 
     async fn run(

@@ -26,6 +26,7 @@ mod pending;
 mod permit;
 mod prepare;
 mod pty;
+mod ran;
 mod replace_file;
 mod report;
 mod request;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use protocol::{
     CallerId, Decision, Expected, FailedStep, Grant, Nonce, PersonsAnswer, Problem, Receipt,
     RedeemAnswer, RedeemRequest, ReviewFailure, ReviewId, ReviewPage, ReviewResource, ReviewStatus,
-    ServerKey, SubmitReview, parse_strict,
+    RunReport, ServerKey, SubmitReview, parse_strict,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -196,6 +196,17 @@ impl ReviewClient {
         self.key
             .read_receipt(&answer, review_id, &question.expected)
             .map_err(|forged| unbelieved(&forged.to_string()))
+    }
+
+    /// Tells how the run of a spent approval ended.
+    pub(crate) async fn report_run(
+        &self,
+        review_id: ReviewId,
+        report: &RunReport,
+    ) -> Result<(), ReviewFailure> {
+        let call = Call::post(format!("/v1/reviews/{review_id}/ran"), to_json(report)?);
+        self.transport.call(call, Duration::from_secs(2)).await?;
+        Ok(())
     }
 
     /// Takes the question back. Best effort: the review ends by its deadline anyway.

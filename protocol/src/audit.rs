@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::action::ActionDigest;
-use crate::api::ReviewResource;
+use crate::api::{PersonsAnswer, ReviewResource};
 
 /// `POST /v1/reviews/{id}/ran`: how the run of a spent approval ended. Told once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,25 @@ pub struct ReviewDetail {
     pub exhibit: Option<Value>,
     /// What happened, in order.
     pub timeline: Vec<TimelineEntry>,
+}
+
+/// `POST /v1/reviews/{id}/answer` over TCP: an approver's answer to a review that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproverAnswer {
+    /// Yes or no.
+    pub answer: PersonsAnswer,
+    /// Why: 1 to 1,000 characters.
+    pub reason: String,
+    /// The action that the approver saw.
+    pub action_digest: ActionDigest,
+}
+
+/// `GET /v1/waiting`: what waits for a person at this server, oldest first; at most 200.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingReviews {
+    /// Each with all that is on record about it.
+    pub reviews: Vec<ReviewDetail>,
 }
 
 /// One line of the hash chain.

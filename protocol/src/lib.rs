@@ -33,7 +33,8 @@ pub use api::{
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
 pub use audit::{
-    ModelCost, ReviewDetail, RunReport, Stats, TimelineEntry, VerifyAnswer, WithCount,
+    ApproverAnswer, ModelCost, ReviewDetail, RunReport, Stats, TimelineEntry, VerifyAnswer,
+    WaitingReviews, WithCount,
 };
 pub use canonical::Canonical;
 pub use decision::{

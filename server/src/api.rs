@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod body;
 pub(crate) mod health;
 mod parameters;
+pub(crate) mod people;
 pub(crate) mod reviews;
 mod search_query;
 pub(crate) mod tokens;

@@ -13,7 +13,7 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use protocol::CallerId;
+use protocol::{CallerId, TenantId};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::desk::{Caller, Desk, People, now};
 use crate::error::ApiError;
+use crate::role::Right;
 use crate::store::sqlite::tokens::{Grants, KnownToken, NewToken, TokenId};
 use crate::store::{Scope, StoreError};
 
@@ -125,7 +126,8 @@ impl Auth {
                 tenant: token.grants.tenant.clone(),
                 caller: CallerId::of_token(bearer),
             },
-            people: People::Nobody,
+            people: people(&tokens, &token.grants.tenant),
+            person: token.grants.person.clone(),
             roles: token.grants.roles.clone(),
         })
     }
@@ -157,6 +159,18 @@ impl Auth {
             .as_ref()
             .filter(|known| known.read_at.elapsed() < FRESH)
             .map(|known| Arc::clone(&known.tokens))
+    }
+}
+
+/// Whether somebody could answer for a person of `tenant`.
+fn people(tokens: &[KnownToken], tenant: &TenantId) -> People {
+    let mut approvers = tokens
+        .iter()
+        .filter(|token| token.grants.tenant == *tenant && token.grants.roles.allow(Right::Answer));
+    if approvers.any(|token| token.counts_at(now())) {
+        People::Approvers
+    } else {
+        People::Nobody
     }
 }
 

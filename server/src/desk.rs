@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::ApiError;
-use crate::flight::{Flight, Progress};
+use crate::flight::{Flight, Progress, Reply};
 use crate::intake::{Accepted, accept};
 use crate::key::SigningKey;
 use crate::owner::{OwnerId, OwnerLock, OwnerLocks};
@@ -31,6 +31,7 @@ use crate::verdict::Verdict;
 
 mod at_once;
 mod judging;
+mod people;
 mod recovery;
 
 pub(crate) use judging::Case;
@@ -52,6 +53,8 @@ pub(crate) struct Caller {
     pub(crate) scope: Scope,
     pub(crate) people: People,
     pub(crate) roles: Roles,
+    /// The human behind the caller, where that is known.
+    pub(crate) person: Option<String>,
 }
 
 impl Caller {
@@ -79,6 +82,8 @@ impl Caller {
 pub(crate) enum People {
     /// One sits at this terminal.
     AtThisTerminal,
+    /// The tenant has tokens of approvers.
+    Approvers,
     /// Nobody can.
     Nobody,
 }
@@ -131,7 +136,8 @@ impl Desk {
         {
             return self.record_at_once(accepted, judged, until).await;
         }
-        let flight = Arc::new(Flight::new(accepted.as_recorded()));
+        let flight = Flight::new(accepted.as_recorded(), caller.person.clone());
+        let flight = Arc::new(flight);
         self.flights()
             .insert(flight.review_id(), Arc::clone(&flight));
         let (opened, told) = oneshot::channel();
@@ -236,7 +242,7 @@ impl Desk {
             self.recorded(&sight, review_id).await?;
             return Err(ApiError::NotWaiting);
         };
-        if !flight.answer(answer) {
+        if !flight.answer(Reply { answer, by: None }) {
             return Err(ApiError::NotWaiting);
         }
         Ok(flight.wait(Instant::now() + ABORT_PATIENCE).await?)

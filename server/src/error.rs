@@ -42,6 +42,8 @@ pub(crate) enum ApiError {
     NotRedeemable(RedeemRefusal),
     /// The review does not wait for a person here.
     NotWaiting,
+    /// Who asked cannot answer.
+    OwnQuestion,
     /// The review has ended otherwise.
     AlreadyEnded,
     /// Another report of the run is on record.
@@ -85,6 +87,7 @@ impl ApiError {
             Self::SessionTaken => (StatusCode::FORBIDDEN, "session_taken"),
             Self::NotRedeemable(refusal) => (StatusCode::CONFLICT, redeem_refusal(*refusal).0),
             Self::NotWaiting => (StatusCode::CONFLICT, "not_waiting"),
+            Self::OwnQuestion => (StatusCode::FORBIDDEN, "own_question"),
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
             Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
             Self::NotSpent => (StatusCode::CONFLICT, "not_redeemed"),
@@ -122,6 +125,7 @@ impl ApiError {
             }
             Self::NotRedeemable(refusal) => redeem_refusal(*refusal).1,
             Self::NotWaiting => "This review does not wait for a person at this server.",
+            Self::OwnQuestion => "Nobody answers for a person what they asked themselves.",
             Self::AlreadyEnded => "This review has ended already; what it ended in stands.",
             Self::ReportedBefore => "How this run ended is on record already, and otherwise.",
             Self::NotSpent => "Only the run of an approval that was spent can be reported.",

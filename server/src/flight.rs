@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use protocol::{Answer, ReviewId};
+use protocol::{ActionDigest, Answer, ReviewId};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,23 +29,33 @@ impl Progress {
     }
 }
 
+/// A person's answer, and who gave it where that is not the caller at this terminal.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) answer: Answer,
+    pub(crate) by: Option<String>,
+}
+
 /// One review while this process judges it.
 #[derive(Debug)]
 pub(crate) struct Flight {
     opened: Recorded,
     progress: watch::Sender<Progress>,
     abort: CancellationToken,
-    person: Mutex<Option<oneshot::Sender<Answer>>>,
+    person: Mutex<Option<oneshot::Sender<Reply>>>,
+    /// The human who asked, where that is known.
+    asked_by: Option<String>,
 }
 
 impl Flight {
     /// A review that is about to be opened as `opened`.
-    pub(crate) fn new(opened: Recorded) -> Self {
+    pub(crate) fn new(opened: Recorded, asked_by: Option<String>) -> Self {
         Self {
             opened,
             progress: watch::Sender::new(Progress::Open),
             abort: CancellationToken::new(),
             person: Mutex::new(None),
+            asked_by,
         }
     }
 
@@ -103,19 +113,35 @@ impl Flight {
     }
 
     /// From now on a person may answer: here is where the answer comes out.
-    pub(crate) fn ask_person(&self) -> oneshot::Receiver<Answer> {
+    pub(crate) fn ask_person(&self) -> oneshot::Receiver<Reply> {
         let (sender, receiver) = oneshot::channel();
         self.person().replace(sender);
         receiver
     }
 
     /// Hands a person's answer in. `false`: nobody asked, or it was answered before.
-    pub(crate) fn answer(&self, answer: Answer) -> bool {
+    pub(crate) fn answer(&self, reply: Reply) -> bool {
         let asked = self.person().take();
-        asked.is_some_and(|sender| sender.send(answer).is_ok())
+        asked.is_some_and(|sender| sender.send(reply).is_ok())
     }
 
-    fn person(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<Answer>>> {
+    /// Whether a person's answer is waited for.
+    pub(crate) fn waits_for_person(&self) -> bool {
+        self.person().is_some() && self.is_open()
+    }
+
+    /// Whether the caller and human of `scope` and `person` asked this themselves.
+    pub(crate) fn is_asked_by(&self, scope: &Scope, person: Option<&str>) -> bool {
+        let same_person = person.is_some() && person == self.asked_by.as_deref();
+        same_person || scope.caller == self.opened.scope.caller
+    }
+
+    /// What the answer must be about.
+    pub(crate) fn action_digest(&self) -> ActionDigest {
+        self.opened.action_digest
+    }
+
+    fn person(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<Reply>>> {
         self.person.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

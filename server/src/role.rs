@@ -53,6 +53,7 @@ impl Role {
             Right::SeeOwn => true,
             Right::SeeTenant => self != Self::Runner,
             Right::Audit => matches!(self, Self::Auditor | Self::Admin),
+            Right::Answer => self == Self::Approver,
             Right::HandOutTokens => self == Self::Admin,
         }
     }
@@ -69,6 +70,8 @@ pub(crate) enum Right {
     SeeTenant,
     /// Export, count and verify the tenant's record.
     Audit,
+    /// Answer for a person.
+    Answer,
     /// Make and revoke tokens.
     HandOutTokens,
 }
@@ -76,11 +79,12 @@ pub(crate) enum Right {
 impl Right {
     /// Every right.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Ask,
         Self::SeeOwn,
         Self::SeeTenant,
         Self::Audit,
+        Self::Answer,
         Self::HandOutTokens,
     ];
 }
@@ -145,7 +149,7 @@ mod tests {
         runner: Ask SeeOwn
         auditor: SeeOwn SeeTenant Audit
         policy-author: SeeOwn SeeTenant
-        approver: SeeOwn SeeTenant
+        approver: SeeOwn SeeTenant Answer
         admin: SeeOwn SeeTenant Audit HandOutTokens
         ");
     }

@@ -6,7 +6,7 @@ use axum::middleware;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 
-use crate::api::{Readiness, audit, health, reviews, tokens};
+use crate::api::{Readiness, audit, health, people, reviews, tokens};
 use crate::auth::{Auth, authenticated};
 use crate::desk::{Caller, Desk};
 use crate::error::ApiError;
@@ -15,6 +15,7 @@ use crate::error::ApiError;
 pub(crate) fn public(desk: &Arc<Desk>, readiness: &Arc<Readiness>, auth: Arc<Auth>) -> Router {
     let guarded = reviews(desk)
         .merge(tokens(desk))
+        .merge(approvers(desk))
         .layer(middleware::from_fn_with_state(auth, authenticated));
     guarded.merge(health_routes(readiness))
 }
@@ -40,6 +41,15 @@ fn reviews(desk: &Arc<Desk>) -> Router {
         .route("/v1/export", get(audit::export))
         .route("/v1/verify", get(audit::verify))
         .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::clone(desk))
+}
+
+/// For people who answer over TCP. The embedded service has its own answer, of the person at its terminal.
+fn approvers(desk: &Arc<Desk>) -> Router {
+    Router::new()
+        .route("/v1/waiting", get(people::waiting))
+        .route("/v1/reviews/{id}/answer", post(people::answer))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(desk))
 }

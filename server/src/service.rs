@@ -166,6 +166,7 @@ impl Service {
             },
             people: People::AtThisTerminal,
             roles: Roles::runner(),
+            person: None,
         };
         router::embedded(&self.desk, &self.readiness, caller)
     }

@@ -21,6 +21,9 @@ pub(crate) struct Verdict {
     pub(crate) rationale: Option<Rationale>,
     pub(crate) rule_id: Option<RuleId>,
     pub(crate) failure: Option<ReviewFailure>,
+    /// The approver who answered, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) answered_by: Option<String>,
 }
 
 impl Verdict {
@@ -36,6 +39,7 @@ impl Verdict {
             rationale: None,
             rule_id: None,
             failure: None,
+            answered_by: None,
         };
         match decision {
             Decision::Approved(grant) => match grant.judgement() {

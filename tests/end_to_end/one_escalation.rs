@@ -56,16 +56,15 @@ fn what_the_built_in_reviewer_allows_runs_once_and_is_redeemed_before_it_runs() 
     );
     assert!(stage.journal().is_empty(), "{:?}", stage.journal());
 
-    let (request, reply) = proxy
-        .taps()
-        .into_iter()
-        .last()
-        .expect("something was asked");
-    assert_eq!(
-        request.target,
-        format!("/v1/reviews/{}/redeem", ran.reported("/review/review_id"))
-    );
+    let mut taps = proxy.taps();
+    let (told, heard) = taps.pop().expect("the end of the run was told");
+    let (request, reply) = taps.pop().expect("something was asked");
+    let path = format!("/v1/reviews/{}", ran.reported("/review/review_id"));
+    assert_eq!(request.target, format!("{path}/redeem"));
     assert_eq!(reply.status, 200);
+    assert_eq!((told.target, heard.status), (format!("{path}/ran"), 204));
+    let body: Value = serde_json::from_slice(&told.body).expect("a body");
+    assert_eq!(body["exit_code"], 0);
     // The redemption is on record before the file that the command made.
     let redeemed: String = text_at(entry, "/redeemed_at");
     let made = fs::metadata(&new)

@@ -22,6 +22,9 @@ pub(crate) struct Looking(pub(crate) Sight);
 /// Somebody who exports, counts and verifies.
 pub(crate) struct Auditing(pub(crate) TenantId);
 
+/// Somebody who answers for a person.
+pub(crate) struct Answering(pub(crate) Caller);
+
 /// Somebody who hands out tokens.
 pub(crate) struct Administering(pub(crate) Scope);
 
@@ -59,6 +62,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Auditing {
         let caller = caller(parts)?;
         caller.may(Right::Audit)?;
         Ok(Self(caller.scope.tenant))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Answering {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = caller(parts)?;
+        caller.may(Right::Answer)?;
+        Ok(Self(caller))
     }
 }
 

@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use protocol::{
-    Answer, Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure, TenantId,
+    Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure, TenantId,
 };
 use reviewer::Reviewed;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Desk, People};
-use crate::flight::Flight;
+use crate::flight::{Flight, Reply};
 use crate::verdict::Verdict;
 
 /// How much longer than its deadline the reviewer may take to say that it is over.
@@ -49,7 +49,9 @@ impl Desk {
             return self.ask_reviewer(&flight.scope().tenant, case).await;
         }
         match case.people {
-            People::AtThisTerminal => ask_person(case, flight.ask_person()).await,
+            People::AtThisTerminal | People::Approvers => {
+                ask_person(case, flight.ask_person()).await
+            }
             People::Nobody => Decision::Failed(no_person()).into(),
         }
     }
@@ -65,14 +67,15 @@ impl Desk {
     }
 }
 
-async fn ask_person(case: &Case, answer: oneshot::Receiver<Answer>) -> Judged {
+async fn ask_person(case: &Case, answer: oneshot::Receiver<Reply>) -> Judged {
     match timeout_at(case.deadline, answer).await {
-        Ok(Ok(answer)) => by_person(case, answer),
+        Ok(Ok(reply)) => by_person(case, reply),
         Ok(Err(_)) | Err(_) => Decision::TimedOut.into(),
     }
 }
 
-fn by_person(case: &Case, answer: Answer) -> Judged {
+fn by_person(case: &Case, reply: Reply) -> Judged {
+    let Reply { answer, by } = reply;
     let (decision, reason) = match answer.answer {
         PersonsAnswer::Allow => (
             Decision::Approved(Grant::by_person(case.escalation.action_digest)),
@@ -84,7 +87,10 @@ fn by_person(case: &Case, answer: Answer) -> Judged {
         ),
     };
     Judged {
-        verdict: Verdict::of(decision, reason),
+        verdict: Verdict {
+            answered_by: by,
+            ..Verdict::of(decision, reason)
+        },
         exhibit: None,
     }
 }
@@ -121,8 +127,8 @@ fn no_person() -> ReviewFailure {
         step: FailedStep::NotConfigured,
         code: "no_person".to_owned(),
         retryable: false,
-        message: "Only a person may decide this, and nobody can answer at this server. Ask at a terminal: \
-                  `approvals_reviewer = \"user\"` without a `server_url`."
+        message: "Only a person may decide this, and nobody can answer at this server. Make a token with the role \
+                  `approver`, or ask at a terminal: `approvals_reviewer = \"user\"` without a `server_url`."
             .to_owned(),
     }
 }

@@ -11,6 +11,8 @@ mod history;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
 mod roles;
 #[cfg(test)]
 mod store_failures;

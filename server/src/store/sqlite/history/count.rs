@@ -221,7 +221,7 @@ pub(super) async fn add<'a>(
             .push_bind(*count);
     });
     insert.push(" ON CONFLICT DO UPDATE SET count = count + excluded.count");
-    insert.build().execute(connection).await?;
+    insert.build().persistent(false).execute(connection).await?;
     Ok(())
 }
 

@@ -13,10 +13,10 @@ use super::super::{SqliteStore, sql};
 use super::count::{self, Counted, Sum};
 use crate::verdict::Verdict;
 
-/// The events of one step: a few milliseconds of the writer's time.
-const STEP: i64 = 256;
+/// The events of one step: few enough that a review waits some ten milliseconds for it at most, enough to share a sync.
+const STEP: i64 = 1_024;
 /// How many steps a caller waits for who wants to see everything. What is left over then is told.
-const PATIENCE: usize = 64;
+const PATIENCE: usize = 16;
 /// The longest text that is indexed of one part of a question, in bytes.
 const LONGEST: usize = 4_096;
 
@@ -130,7 +130,9 @@ async fn write(
             .push_bind(&it.text)
             .push_bind(&it.facets);
     });
-    index.build().execute(&mut *connection).await?;
+    // Of any length, so not kept prepared: that room is the reviews' own.
+    let indexed = index.build().persistent(false);
+    indexed.execute(&mut *connection).await?;
     let mut history = QueryBuilder::<Sqlite>::new(
         "INSERT OR REPLACE INTO history (review_no, tenant_id, review_id, created_at, counted) ",
     );
@@ -141,7 +143,8 @@ async fn write(
             .push_bind(it.created_at)
             .push_bind(it.counted);
     });
-    history.build().execute(&mut *connection).await?;
+    let listed = history.build().persistent(false);
+    listed.execute(&mut *connection).await?;
     let sums = documents.iter().flat_map(|it| &it.sums);
     count::add(connection, tenant, sums).await
 }

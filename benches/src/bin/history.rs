@@ -1,0 +1,205 @@
+//! What looking things up costs when the history is long: pages, filters and words over as many reviews as are asked
+//! for (`history 1000000`; 100,000 where nothing is said), beside an open page of a history of one.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a benchmark's figures are its output")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use benches::{Samples, shown};
+use protocol::Action;
+use reviewer::{Reviewer, ReviewerSettings};
+use server::{Limits, Service, ServiceSettings, SigningKey};
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+
+const WRITERS: usize = 128;
+const ROUNDS: usize = 200;
+/// The largest answer that is read.
+const ANSWER: usize = 16 << 20;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// What is looked up, and by which words.
+const LOOKED_UP: [(&str, &str); 7] = [
+    ("first page", ""),
+    ("one of 50 users", "user=u7"),
+    ("one of 50 users, one of 20 hosts", "user=u7&host=h7"),
+    ("a status that most have", "status=approved"),
+    ("a status that none has", "status=timed_out&user=u7"),
+    ("a word that one in a thousand has", "q=word77"),
+    ("a word that all have, of one user", "q=installed&user=u7"),
+];
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let count = std::env::args()
+        .nth(1)
+        .map(|text| text.parse())
+        .transpose()?;
+    let count: usize = count.unwrap_or(100_000);
+    let folder = Folder::new()?;
+    let service = service(&folder.0).await?;
+    let token = service.create_token("bench").await?;
+    let asking = Arc::new(Asking {
+        router: service.router(),
+        token,
+        next: AtomicUsize::new(0),
+    });
+    fill(&asking, 1).await?;
+    println!("a history of one, {}", told(&asking, "user=u0").await?);
+    let started = Instant::now();
+    fill(&asking, count).await?;
+    let took = started.elapsed().as_secs_f64();
+    println!("{count} reviews written in {took:.1} s");
+    let started = Instant::now();
+    let mut steps = 0;
+    while behind(&asking).await? > 0 {
+        steps += 1;
+    }
+    let took = started.elapsed().as_secs_f64();
+    println!("index brought up to them in {took:.1} s, {steps} calls");
+    for (name, query) in LOOKED_UP {
+        println!("{name:<36} {}", told(&asking, query).await?);
+    }
+    let counted = "status=approved&count=true";
+    println!(
+        "{:<36} {}",
+        "the same, counted",
+        told(&asking, counted).await?
+    );
+    drop(asking);
+    service.close().await;
+    let bytes = std::fs::metadata(folder.0.join("reviews.sqlite"))?.len();
+    println!("the database has {} MiB", bytes >> 20);
+    Ok(())
+}
+
+struct Asking {
+    router: Router,
+    token: String,
+    next: AtomicUsize,
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    /// Beside the current directory: on the disk that is meant, not in memory.
+    fn new() -> std::io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let path = std::env::current_dir()?.join(format!("target/bench-{}", uuid::Uuid::new_v4()));
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A folder that cannot be removed is left for the person who measures.
+        std::fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+async fn service(folder: &std::path::Path) -> Outcome<Service> {
+    let reviewer = Reviewer::new(&ReviewerSettings::default(), &|_| None)?;
+    Ok(Service::open(ServiceSettings {
+        database: folder.join("reviews.sqlite"),
+        tenants: BTreeMap::new(),
+        signing_key: SigningKey::ephemeral()?,
+        reviewer: Arc::new(reviewer),
+        speaks_for_user: BTreeSet::new(),
+        limits: Limits::default(),
+    })
+    .await?)
+}
+
+/// Writes reviews, each about another action, until there are `count`.
+async fn fill(asking: &Arc<Asking>, count: usize) -> Outcome<()> {
+    let mut writers = JoinSet::new();
+    for _ in 0..WRITERS.min(count) {
+        let asking = Arc::clone(asking);
+        writers.spawn(async move {
+            loop {
+                let number = asking.next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    asking.next.store(count, Ordering::Relaxed);
+                    return Outcome::Ok(());
+                }
+                write(&asking, number).await?;
+            }
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written??;
+    }
+    Ok(())
+}
+
+async fn write(asking: &Asking, number: usize) -> Outcome<()> {
+    let action: Action = serde_json::from_value(serde_json::json!({
+        "tool": "exec_command", "command": ["ls", format!("/usr/share/{number}")], "cwd": "/srv/app",
+        "sandbox_permissions": "require_escalated",
+        "justification": format!("see what is installed word{}", number % 1_000),
+    }))?;
+    let body = serde_json::json!({
+        "version": 1,
+        "client": {"name": "bench", "version": "1", "channel": "runner"},
+        "environment": {"host": format!("h{}", number / 50 % 20), "user": format!("u{}", number % 50), "cwd": "/srv/app",
+                        "workspace_roots": ["/srv/app"], "sandbox_mode": "workspace-write",
+                        "approval_policy": "on-request"},
+        "action": action, "action_digest": action.digest(),
+        "trigger": {"kind": "escalation_requested"},
+    });
+    let request = Request::post("/v1/reviews")
+        .header("authorization", format!("Bearer {}", asking.token))
+        .header("prefer", "wait=30")
+        .header("content-type", "application/json")
+        .body(Body::from(body.to_string()))?;
+    let status = asking.router.clone().oneshot(request).await?.status();
+    if status != 200 {
+        return Err(format!("answered {status}").into());
+    }
+    Ok(())
+}
+
+async fn look(asking: &Asking, query: &str) -> Outcome<serde_json::Value> {
+    let request = Request::get(format!("/v1/reviews?limit=50&{query}"))
+        .header("authorization", format!("Bearer {}", asking.token))
+        .body(Body::empty())?;
+    let answer = asking.router.clone().oneshot(request).await?;
+    let bytes = to_bytes(answer.into_body(), ANSWER).await?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+async fn behind(asking: &Asking) -> Outcome<u64> {
+    let page = look(asking, "user=u0").await?;
+    let behind = page.get("behind").and_then(serde_json::Value::as_u64);
+    behind.ok_or_else(|| "a page without `behind`".into())
+}
+
+/// How long `query` takes, and how much it finds.
+async fn told(asking: &Asking, query: &str) -> Outcome<String> {
+    let (mut samples, mut found) = (Samples::default(), 0);
+    for _ in 0..ROUNDS {
+        let started = Instant::now();
+        let page = look(asking, query).await?;
+        samples.push(started.elapsed());
+        let reviews = page.get("reviews").and_then(serde_json::Value::as_array);
+        found = reviews.map_or(0, Vec::len);
+    }
+    Ok(format!(
+        "p50 {:>8}  p99 {:>8}  ({found} on the page)",
+        shown(samples.percentile(50)),
+        shown(samples.percentile(99))
+    ))
+}

@@ -1,0 +1,43 @@
+//! What approvers do: see what waits for a person, and answer it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use protocol::{ApproverAnswer, WaitingReviews};
+
+use super::body::{StrictJson, answer as answer_json};
+use super::parameters::ReviewPath;
+use super::who::Answering;
+use crate::desk::Desk;
+use crate::error::ApiError;
+use crate::history;
+use crate::resource::resource;
+use crate::store::Sight;
+
+/// `GET /v1/waiting`: the reviews that wait for a person, oldest first, with all that is known about each.
+pub(crate) async fn waiting(
+    State(desk): State<Arc<Desk>>,
+    Answering(caller): Answering,
+) -> Result<Response, ApiError> {
+    let sight = Sight::Tenant(caller.scope.tenant.clone());
+    let mut reviews = Vec::new();
+    for id in desk.waiting(&caller) {
+        if let Some(detail) = desk.store.detail(&sight, id).await? {
+            reviews.push(history::detail(detail, &desk.key));
+        }
+    }
+    answer_json(StatusCode::OK, &WaitingReviews { reviews })
+}
+
+/// `POST /v1/reviews/{id}/answer`: an approver's yes or no.
+pub(crate) async fn answer(
+    State(desk): State<Arc<Desk>>,
+    Answering(caller): Answering,
+    ReviewPath(review_id): ReviewPath,
+    StrictJson(body): StrictJson<ApproverAnswer>,
+) -> Result<Response, ApiError> {
+    let recorded = desk.answer_for_person(&caller, review_id, body).await?;
+    answer_json(StatusCode::OK, &resource(&recorded, &desk.key))
+}

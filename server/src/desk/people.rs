@@ -1,0 +1,71 @@
+//! Reviews that wait for a person, and the answers of approvers.
+//!
+//! Apart from the judging, because the rules of who may answer stand here: an approver of the tenant, for exactly the
+//! action that was asked about, with a reason, and never for a question of their own. Invariant: who answered is part of
+//! the verdict, and so of the chain.
+
+use protocol::{ApproverAnswer, ReviewId};
+use tokio::time::Instant;
+
+use super::{ABORT_PATIENCE, Caller, Desk};
+use crate::error::ApiError;
+use crate::flight::Reply;
+use crate::store::{Recorded, RedeemRefusal, Sight};
+
+/// The longest reason, in characters.
+const MAX_REASON: usize = 1_000;
+/// How many waiting reviews are told at once.
+const MOST: usize = 200;
+
+impl Desk {
+    /// The reviews of the caller's tenant that wait for a person here, oldest first.
+    pub(crate) fn waiting(&self, caller: &Caller) -> Vec<ReviewId> {
+        let sight = Sight::Tenant(caller.scope.tenant.clone());
+        let flights = self.flights();
+        let waiting = flights
+            .values()
+            .filter(|flight| flight.waits_for_person() && sight.covers(flight.scope()));
+        let mut ids: Vec<_> = waiting.map(|flight| flight.review_id()).collect();
+        ids.sort_unstable();
+        ids.truncate(MOST);
+        ids
+    }
+
+    /// Hands an approver's answer in, and waits for the end.
+    pub(crate) async fn answer_for_person(
+        &self,
+        caller: &Caller,
+        review_id: ReviewId,
+        wanted: ApproverAnswer,
+    ) -> Result<Recorded, ApiError> {
+        let reason = wanted.reason.trim();
+        if reason.is_empty() || reason.chars().count() > MAX_REASON {
+            return Err(ApiError::InvalidBody(format!(
+                "`reason` must have 1 to {MAX_REASON} characters"
+            )));
+        }
+        let sight = Sight::Tenant(caller.scope.tenant.clone());
+        let Some(flight) = self.flight(&sight, review_id) else {
+            self.recorded(&sight, review_id).await?;
+            return Err(ApiError::NotWaiting);
+        };
+        if flight.is_asked_by(&caller.scope, caller.person.as_deref()) {
+            return Err(ApiError::OwnQuestion);
+        }
+        if flight.action_digest() != wanted.action_digest {
+            return Err(ApiError::NotRedeemable(RedeemRefusal::OtherAction));
+        }
+        let name = caller.person.clone();
+        let reply = Reply {
+            answer: protocol::Answer {
+                answer: wanted.answer,
+                reason: Some(reason.to_owned()),
+            },
+            by: Some(name.unwrap_or_else(|| caller.scope.caller.as_str().to_owned())),
+        };
+        if !flight.answer(reply) {
+            return Err(ApiError::NotWaiting);
+        }
+        Ok(flight.wait(Instant::now() + ABORT_PATIENCE).await?)
+    }
+}
