@@ -4,7 +4,7 @@
 //! [`Walk::full_access`] hold; every error path ends in a refusal.
 
 use protocol::{Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions};
-use sandbox::{Command, Plan, Program, SandboxPolicy, Stdin};
+use sandbox::{Ahead, Command, Network, Plan, Program, SandboxPolicy, Stdin};
 
 use crate::answer::ask;
 use crate::cli;
@@ -28,6 +28,8 @@ struct Walk<'a> {
     report: &'a mut Report,
     /// Listened for from the start, so that no signal falls between two steps.
     signals: Signals,
+    /// Namespaces for a command that runs inside, made while the rest of this was found out.
+    ahead: Option<Ahead>,
 }
 
 /// Runs `args`; the answer is the exit status.
@@ -39,6 +41,8 @@ pub(crate) async fn exec(
     environment: &Environment,
     report: &mut Report,
 ) -> Result<u8, Failure> {
+    let inside = args.wish.permissions() == SandboxPermissions::UseDefault;
+    let ahead = if inside { begin_ahead() } else { None };
     let signals = Signals::listen()?;
     let request = run_request(args, environment)?;
     let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
@@ -50,6 +54,7 @@ pub(crate) async fn exec(
         prepared,
         report,
         signals,
+        ahead,
     };
     match route {
         Route::Inside => walk.inside().await,
@@ -57,6 +62,7 @@ pub(crate) async fn exec(
         Route::Refused(refusal) => Err(walk.refused(refusal.because())),
         Route::Ask(question) => {
             let mut walk = walk;
+            walk.ahead = None;
             let stdin = if args.stdin {
                 Some(walk.read_stdin().await?)
             } else {
@@ -72,6 +78,7 @@ pub(crate) async fn exec(
 /// # Errors
 /// Nothing ran.
 pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> Result<u8, Failure> {
+    let ahead = begin_ahead();
     let request = RunRequest {
         argv: args.command.clone(),
         cwd: crate::request::working_directory(args.settings.cd.as_deref())?,
@@ -94,8 +101,14 @@ pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> R
         prepared,
         report: &mut report,
         signals,
+        ahead,
     };
     walk.inside().await
+}
+
+/// Begins with what most commands need. Where it cannot be, the start itself says why.
+fn begin_ahead() -> Option<Ahead> {
+    Ahead::begin(Network::Off).ok()
 }
 
 impl Walk<'_> {
@@ -227,7 +240,14 @@ impl Walk<'_> {
         if let Some(signal) = self.signals.pending().await {
             return Err(called_off(signal));
         }
-        let ending = launch(&plan, command, Screen::of(&self.request), &mut self.signals).await?;
+        let ending = launch(
+            &plan,
+            self.ahead.take(),
+            command,
+            Screen::of(&self.request),
+            &mut self.signals,
+        )
+        .await?;
         self.report.confinement = serde_json::to_value(&ending.run.confinement).ok();
         self.report.denials = serde_json::to_value(&ending.run.denials).ok();
         self.report.signal = ending.signal();

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
     };
     // A question that nobody answers any more may still be waiting on a thread of its own.
     runtime.shutdown_background();
+    sandbox::settle();
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(failure) => tell(&failure),
@@ -74,7 +75,7 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
                 version: 1,
                 ..Report::default()
             };
-            let ended = exec::exec(&args, environment, &mut report).await;
+            let ended = Box::pin(exec::exec(&args, environment, &mut report)).await;
             reported(ended, report, target)
         }
         Command::Sandbox(args) => exec::sandbox(&args, environment).await,
