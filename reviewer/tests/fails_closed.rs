@@ -534,3 +534,60 @@ async fn a_teams_own_section_is_not_bypassed_by_a_built_in_allow() {
         assert_eq!(reviewed.decision.status(), wanted, "{policy} {allow:?}");
     }
 }
+
+/// Everything that is logged at any level, by this crate and by those it uses.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("the log").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_holds_a_key_a_transcript_or_what_a_model_said() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let said = json!({ "complete": true, "entries": [{ "n": 1, "author": "user", "trust": "trusted", "text": "canary-transcript" }] });
+    let case = with_transcript(
+        command(&["make".to_owned(), "canary-action".to_owned()]),
+        &said,
+    );
+    for behaviour in [
+        Behaviour::chat(&ALLOW.replace("an ordinary build", "canary-reply")),
+        Behaviour::chat("canary-reply"),
+        Behaviour::json(401, "canary-reply"),
+        Behaviour::json(400, "canary-reply"),
+        Behaviour::Cut(500, "canary-reply"),
+    ] {
+        let model = Scripted::start(vec![behaviour]);
+        let reviewer = reviewer_of(&[("openai-chat", &model.base_url)]);
+        let reviewed = review(&reviewer, &case, Duration::from_millis(600)).await;
+        assert!(!reviewed.exhibit.attempts.is_empty());
+        let exhibit = serde_json::to_string(&reviewed.exhibit).expect("json");
+        assert!(!exhibit.contains("canary"), "{exhibit}");
+    }
+    drop(guard);
+    let text = String::from_utf8_lossy(&log.0.lock().expect("the log")).into_owned();
+    assert!(
+        text.contains("a review failed"),
+        "something was logged: {text}"
+    );
+    let found: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("canary"))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
