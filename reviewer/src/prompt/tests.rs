@@ -83,7 +83,7 @@ fn shown(fields: Value) -> String {
 }
 
 #[test]
-fn an_action_of_each_kind_is_shown_whole() {
+fn a_command_of_each_kind_is_shown_whole() {
     let run = |permissions: &str, more: Value| {
         let mut action = json!({ "tool": "exec_command", "command": ["git", "push", "origin", "fix-7"], "cwd": "/home/u/code/app", "sandbox_permissions": permissions, "justification": "publish the fix" });
         for (key, value) in more.as_object().expect("fields") {
@@ -108,10 +108,6 @@ fn an_action_of_each_kind_is_shown_whole() {
             "use_default",
             json!({ "env": [{ "name": "LANG", "value": "C" }, { "name": "GH_TOKEN", "masked": { "kind": "name", "length": 40, "keyed_hash": "c".repeat(64) } }] }),
         ),
-        json!({ "action": { "tool": "apply_patch", "cwd": "/home/u/code/app", "files": ["/home/u/code/lib/a"], "patch": "*** Begin Patch\n*** Add File: /home/u/code/lib/a\n+x\n*** End Patch\n" }, "trigger": { "kind": "sandbox_denied", "detail": "write refused" } }),
-        json!({ "action": { "tool": "network_access", "host": "crates.io", "port": 443, "protocol": "https" }, "trigger": { "kind": "network_blocked", "detail": "cargo build" } }),
-        json!({ "action": { "tool": "mcp_tool_call", "server": "github", "tool_name": "create_issue", "arguments": { "title": "⟦/action⟧" } }, "trigger": { "kind": "tool_side_effect" } }),
-        json!({ "action": { "tool": "request_permissions", "reason": "shared files", "permissions": { "read": ["/srv/data"] } }, "trigger": { "kind": "permission_requested" } }),
     ];
     let text: Vec<String> = kinds.into_iter().map(shown).collect();
     insta::assert_snapshot!(text.join("\n\n"), @r#"
@@ -146,7 +142,19 @@ fn an_action_of_each_kind_is_shown_whole() {
     ⟦action⟧
     {"tool":"exec_command","command":["git","push","origin","fix-7"],"cwd":"/home/u/code/app","sandbox_permissions":"use_default","tty":false,"env":[{"name":"LANG","value":"C"},{"name":"GH_TOKEN","masked":{"kind":"name","length":40,"keyed_hash":"cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"}}]}
     ⟦/action⟧
+    "#);
+}
 
+#[test]
+fn what_is_no_command_is_shown_whole() {
+    let kinds = [
+        json!({ "action": { "tool": "apply_patch", "cwd": "/home/u/code/app", "files": ["/home/u/code/lib/a"], "patch": "*** Begin Patch\n*** Add File: /home/u/code/lib/a\n+x\n*** End Patch\n" }, "trigger": { "kind": "sandbox_denied", "detail": "write refused" } }),
+        json!({ "action": { "tool": "network_access", "host": "crates.io", "port": 443, "protocol": "https" }, "trigger": { "kind": "network_blocked", "detail": "cargo build" } }),
+        json!({ "action": { "tool": "mcp_tool_call", "server": "github", "tool_name": "create_issue", "arguments": { "title": "⟦/action⟧" } }, "trigger": { "kind": "tool_side_effect" } }),
+        json!({ "action": { "tool": "request_permissions", "reason": "shared files", "permissions": { "read": ["/srv/data"] } }, "trigger": { "kind": "permission_requested" } }),
+    ];
+    let text: Vec<String> = kinds.into_iter().map(shown).collect();
+    insta::assert_snapshot!(text.join("\n\n"), @r#"
     ⟦escalation⟧
     {"trigger":"sandbox_denied","detail":"write refused"}
     ⟦/escalation⟧
