@@ -17,6 +17,8 @@ pub(super) use self::other::{network, patch, permissions, tool};
 
 /// The longest entry that is read, in bytes. What is longer was pasted, not said.
 const MAX_ENTRY_BYTES: usize = 2_000;
+/// How many sentences an order may stand among. More are a text that was pasted: a ticket, a guide, a log.
+const MAX_SENTENCES: usize = 5;
 /// How many of the newest entries are read.
 const MAX_ENTRIES: usize = 20;
 /// The longest sentence that can ask for something, in words: in a long one words stand together by chance.
@@ -72,7 +74,7 @@ impl Wishes {
             if read.iter().any(Sentence::takes_back) {
                 break;
             }
-            if entry.text.len() <= MAX_ENTRY_BYTES {
+            if entry.text.len() <= MAX_ENTRY_BYTES && read.len() <= MAX_SENTENCES {
                 sentences.extend(read.into_iter().filter(Sentence::asks));
             }
         }
@@ -204,9 +206,18 @@ impl Sentence {
                 || self
                     .whole
                     .rsplit_once(": ")
-                    .is_some_and(|(_, last)| plain(last) == line));
+                    .is_some_and(|(before, last)| plain(last) == line && !quotes(before)));
         bare || (self.has_any(&["run", "execute"]) && self.dictated.contains(&line))
     }
+}
+
+/// Whether what stands before a colon is a program's word and not a person's.
+fn quotes(before: &str) -> bool {
+    const PROGRAMS: &str =
+        "error err err! warning warn hint note fatal failed stderr stdout log info debug usage tip";
+    before
+        .split(|c: char| !(c.is_alphanumeric() || c == '!'))
+        .any(|word| listed(PROGRAMS, &word.to_lowercase()))
 }
 
 /// Stands among the words where a comma or a colon stood.

@@ -56,6 +56,39 @@ fn what_was_pasted_is_not_said() {
 }
 
 #[test]
+fn a_line_that_a_program_printed_is_not_dictated() {
+    assert!(dictates(&[("trusted", "make all")]));
+    assert!(dictates(&[("trusted", "please do this: make all")]));
+    for text in [
+        "error: make all",
+        "npm ERR! hint: make all",
+        "Guide.\nFirst step.\nSecond step.\nThird step.\nThen\nmake all",
+    ] {
+        assert!(!dictates(&[("trusted", text)]), "{text}");
+    }
+}
+
+#[test]
+fn an_order_that_orders_more_is_not_this_order() {
+    let orders = |text: &str| {
+        wishes(&[("trusted", text)]).any(|sentence| {
+            sentence.orders_only(&["remove"], &|word| matches!(word, "web" | "docker"))
+        })
+    };
+    assert!(orders("please remove the container web"));
+    assert!(orders("thanks, now remove web"));
+    assert!(orders("rebuild it and remove the old container web"));
+    for text in [
+        "remove the web banner",
+        "finish web but let me remove it",
+        "the web team wants to remove it",
+        "we could remove web",
+    ] {
+        assert!(!orders(text), "{text}");
+    }
+}
+
+#[test]
 fn words_are_found_whole() {
     let wishes = wishes(&[("trusted", "push fix-7 to origin, please.")]);
     assert!(wishes.any(|sentence| sentence.names("fix-7") && sentence.names("origin")));
