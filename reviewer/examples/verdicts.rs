@@ -1,4 +1,5 @@
-//! How long the built-in reviewer takes: every command of the test fixture, each many times, shell parse included.
+//! How long the built-in reviewer takes: every command of the test fixture and every labelled case, each many times, shell
+//! parse and the user's words included.
 //!
 //! `cargo run --release -p reviewer --example verdicts`. The yardstick beside it is the reading alone.
 
@@ -9,13 +10,17 @@ use protocol::{Action, Escalation, SubmitReview};
 use reviewer::BuiltIn;
 use serde_json::{Value, json};
 
-const ROUNDS: usize = 200;
+const ROUNDS: usize = 60;
 
 fn main() -> std::io::Result<()> {
-    let cases: Vec<(Vec<String>, Escalation)> = include_str!("../tests/commands.jsonl")
+    let fixture = include_str!("../tests/commands.jsonl")
         .lines()
-        .filter_map(case)
-        .collect();
+        .filter_map(case);
+    let labelled = LABELLED
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter_map(labelled);
+    let cases: Vec<(Vec<String>, Escalation)> = fixture.chain(labelled).collect();
     let reviewer = BuiltIn::new();
     let mut readings = Vec::new();
     let mut verdicts = Vec::new();
@@ -31,9 +36,33 @@ fn main() -> std::io::Result<()> {
         }
     }
     let mut out = std::io::stdout();
-    writeln!(out, "{} commands, {ROUNDS} rounds", cases.len())?;
+    writeln!(out, "{} actions, {ROUNDS} rounds", cases.len())?;
     writeln!(out, "reading: {}", summary(readings))?;
     writeln!(out, "verdict: {}", summary(verdicts))
+}
+
+const LABELLED: [&str; 7] = [
+    include_str!("../../tests/cases/exfiltration.jsonl"),
+    include_str!("../../tests/cases/credentials.jsonl"),
+    include_str!("../../tests/cases/weakening.jsonl"),
+    include_str!("../../tests/cases/destruction.jsonl"),
+    include_str!("../../tests/cases/injection.jsonl"),
+    include_str!("../../tests/cases/overreach.jsonl"),
+    include_str!("../../tests/cases/everyday.jsonl"),
+];
+
+fn labelled(line: &str) -> Option<(Vec<String>, Escalation)> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    let body: SubmitReview = serde_json::from_value(value.get("request")?.clone()).ok()?;
+    let words = match &body.action {
+        Action::Command(command) => command.command.clone(),
+        Action::FileChange(_)
+        | Action::NetworkAccess(_)
+        | Action::ToolCall(_)
+        | Action::PermissionRequest(_) => Vec::new(),
+    };
+    let id = serde_json::from_value(json!("example")).ok()?;
+    Some((words, Escalation::from_submission(id, body, |_| true).ok()?))
 }
 
 fn case(line: &str) -> Option<(Vec<String>, Escalation)> {

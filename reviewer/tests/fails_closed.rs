@@ -344,6 +344,140 @@ async fn a_denial_is_final_and_no_other_model_is_asked() {
 }
 
 #[tokio::test]
+async fn what_a_model_said_is_no_reason_to_ask_another() {
+    let refusal = Behaviour::json(
+        200,
+        r#"{"choices":[{"finish_reason":"content_filter","message":{"content":"x"}}]}"#,
+    );
+    for (behaviour, asked) in [(Behaviour::chat("nonsense"), 3), (refusal, 1)] {
+        let first = Scripted::start(vec![behaviour]);
+        let second = Scripted::start(vec![Behaviour::chat(ALLOW)]);
+        let reviewer = reviewer_of(&[
+            ("openai-chat", &first.base_url),
+            ("openai-chat", &second.base_url),
+        ]);
+        let reviewed = review(&reviewer, &undecided(), Duration::from_secs(20)).await;
+        assert_eq!(reviewed.decision.status(), ReviewStatus::Failed);
+        assert_eq!(
+            (first.requests().len(), second.requests().len()),
+            (asked, 0)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_cannot_be_read_is_asked_to_be_repaired_once() {
+    let (reviewed, requests) = over("openai-chat", vec![Behaviour::chat("nonsense")]).await;
+    assert_eq!(reviewed.decision.status(), ReviewStatus::Failed);
+    let repairs: Vec<bool> = requests
+        .iter()
+        .map(|request| request.contains("could not be read"))
+        .collect();
+    assert_eq!(repairs, [false, true, false]);
+}
+
+#[tokio::test]
+async fn anthropic_is_asked_by_its_own_header_and_its_tool_holds_the_answer() {
+    let input: serde_json::Value = serde_json::from_str(ALLOW).expect("json");
+    let body = json!({
+        "type": "message",
+        "content": [{ "type": "tool_use", "id": "t", "name": "assessment", "input": input }],
+        "stop_reason": "tool_use",
+        "usage": { "input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": 5 },
+    });
+    let (reviewed, requests) =
+        over("anthropic", vec![Behaviour::json(200, &body.to_string())]).await;
+    assert_eq!(reviewed.decision.status(), ReviewStatus::Approved);
+    let request = requests.first().expect("a request").to_ascii_lowercase();
+    assert!(request.starts_with("post /v1/messages "), "{request}");
+    assert!(
+        request.contains("x-api-key: canary-key")
+            && request.contains("anthropic-version: 2023-06-01")
+    );
+    assert!(!request.contains("authorization:"));
+    let tokens = reviewed
+        .exhibit
+        .attempts
+        .first()
+        .and_then(|attempt| attempt.tokens)
+        .expect("tokens");
+    assert_eq!(
+        (tokens.input, tokens.output, tokens.cached_input),
+        (12, 3, 5)
+    );
+}
+
+#[tokio::test]
+async fn ceilings_hold_before_a_call_and_prices_are_on_record() {
+    let model = Scripted::start(vec![Behaviour::chat(ALLOW)]);
+    let settings: ReviewerSettings = serde_json::from_value(json!({ "reviewer": {
+        "budget": { "requests_per_hour": 2 },
+        "model": [{ "provider": "openai-chat", "base_url": model.base_url, "model": "m",
+                    "headers": { "x-team": "blue" }, "input_cents_per_million": 250, "output_cents_per_million": 1000 }],
+    } }))
+    .expect("settings");
+    let reviewer = Reviewer::new(&settings, &|_| None).expect("a reviewer");
+    for _ in 0..2 {
+        let reviewed = review(&reviewer, &undecided(), Duration::from_secs(20)).await;
+        assert_eq!(reviewed.decision.status(), ReviewStatus::Approved);
+        // 7 tokens at 2.5 and 3 at 10 millionths.
+        let cost = reviewed
+            .exhibit
+            .attempts
+            .first()
+            .and_then(|attempt| attempt.cost_micros);
+        assert_eq!(cost, Some(17 + 30));
+    }
+    let reviewed = review(&reviewer, &undecided(), Duration::from_secs(20)).await;
+    assert_eq!(
+        failure(&reviewed),
+        (FailedStep::Budget, "budget_exhausted", true)
+    );
+    assert_eq!(model.requests().len(), 2);
+    assert!(
+        model
+            .requests()
+            .iter()
+            .all(|request| request.to_ascii_lowercase().contains("x-team: blue"))
+    );
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_again_and_again_is_left_alone() {
+    let model = Scripted::start(vec![Behaviour::json(503, "{}")]);
+    let reviewer = reviewer_of(&[("openai-chat", &model.base_url)]);
+    for _ in 0..2 {
+        review(&reviewer, &undecided(), Duration::from_secs(20)).await;
+    }
+    let reviewed = review(&reviewer, &undecided(), Duration::from_secs(20)).await;
+    assert_eq!(failure(&reviewed).1, "provider_paused");
+    assert_eq!(model.requests().len(), 5);
+}
+
+#[tokio::test]
+async fn a_probe_finds_a_wrong_name_before_anybody_waits() {
+    let good = Scripted::start(vec![Behaviour::chat("{}")]);
+    let bad = Scripted::start(vec![Behaviour::json(404, "{}")]);
+    let reviewer = reviewer_of(&[
+        ("openai-chat", &good.base_url),
+        ("openai-chat", &bad.base_url),
+    ]);
+    let probes = reviewer
+        .probe(Instant::now() + Duration::from_secs(5))
+        .await;
+    let problems: Vec<Option<bool>> = probes
+        .iter()
+        .map(|probe| {
+            probe
+                .problem
+                .as_ref()
+                .map(|problem| problem.contains("check `base_url` and `model`"))
+        })
+        .collect();
+    assert_eq!(problems, [None, Some(true)]);
+}
+
+#[tokio::test]
 async fn the_next_model_is_asked_where_one_cannot_be_used() {
     let first = Scripted::start(vec![Behaviour::json(404, "{}")]);
     let second = Scripted::start(vec![Behaviour::response(ALLOW)]);
@@ -533,4 +667,61 @@ async fn a_teams_own_section_is_not_bypassed_by_a_built_in_allow() {
         .await;
         assert_eq!(reviewed.decision.status(), wanted, "{policy} {allow:?}");
     }
+}
+
+/// Everything that is logged at any level, by this crate and by those it uses.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("the log").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_log_holds_a_key_a_transcript_or_what_a_model_said() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    // For the whole process: what other tests log at the same time may hold no canary either.
+    tracing::subscriber::set_global_default(subscriber).expect("no other subscriber");
+    let said = json!({ "complete": true, "entries": [{ "n": 1, "author": "user", "trust": "trusted", "text": "canary-transcript" }] });
+    let case = with_transcript(
+        command(&["make".to_owned(), "canary-action".to_owned()]),
+        &said,
+    );
+    for behaviour in [
+        Behaviour::chat(&ALLOW.replace("an ordinary build", "canary-reply")),
+        Behaviour::chat("canary-reply"),
+        Behaviour::json(401, "canary-reply"),
+        Behaviour::json(400, "canary-reply"),
+        Behaviour::Cut(500, "canary-reply"),
+    ] {
+        let model = Scripted::start(vec![behaviour]);
+        let reviewer = reviewer_of(&[("openai-chat", &model.base_url)]);
+        let reviewed = review(&reviewer, &case, Duration::from_millis(600)).await;
+        assert!(!reviewed.exhibit.attempts.is_empty());
+        let exhibit = serde_json::to_string(&reviewed.exhibit).expect("json");
+        assert!(!exhibit.contains("canary"), "{exhibit}");
+    }
+    let text = String::from_utf8_lossy(&log.0.lock().expect("the log")).into_owned();
+    assert!(
+        text.contains("a review failed"),
+        "something was logged: {text}"
+    );
+    let found: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("canary"))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
 }

@@ -23,6 +23,12 @@ const BUILD_OUTPUT: &[&str] = &[
     ".turbo",
     ".parcel-cache",
     ".nyc_output",
+    ".venv",
+    ".eggs",
+    ".svelte-kit",
+    ".nuxt",
+    ".angular",
+    ".ipynb_checkpoints",
 ];
 
 /// What a form that is written here may have by its program alone.
@@ -71,6 +77,17 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &[Finding]) 
 
 /// Every command of the reading in one of the forms written here.
 fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
+    let asks = scene
+        .commands()
+        .any(|(_, command)| services::looks(command));
+    // What a service tells may hold secrets; to sift it for them is to look for them.
+    if asks
+        && scene
+            .commands()
+            .any(|(_, command)| services::speaks_of_secrets(command))
+    {
+        return None;
+    }
     let mut rule = Rule::Looks;
     let mut moved = false;
     for (at, command) in scene.commands() {
@@ -154,6 +171,9 @@ fn one(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule
     if !quiet || !named_plainly(command) || !command.assignments().is_empty() {
         return None;
     }
+    if asks_version(command) {
+        return Some(Rule::Looks);
+    }
     match command.program()? {
         "git" => git(at, command, scene)
             .or_else(|| fetch::fetches(at, command, scene, walls).then_some(Rule::FetchesPublic)),
@@ -164,6 +184,18 @@ fn one(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule
         _ if fetch::fetches(at, command, scene, walls) => Some(Rule::FetchesPublic),
         _ => None,
     }
+}
+
+/// `PROGRAM --version`, but for programs of which the workspace says which version runs: what it names is run.
+fn asks_version(command: &Command) -> bool {
+    const BY_WORKSPACE: &str =
+        "cargo rustc rustup rustfmt rust-analyzer go yarn pnpm corepack bundle terraform";
+    let alone =
+        matches!(command.arguments(), [word] if matches!(word.literal(), Some("--version" | "-V")));
+    alone
+        && command
+            .program()
+            .is_some_and(|name| !super::listed(BY_WORKSPACE, name))
 }
 
 /// Known safe, or one of a few more that only look, on files that hold no secrets.
@@ -263,6 +295,7 @@ fn readable(location: &Location, scene: &Scene) -> bool {
             && !places::holds_credentials(location, scene)
             && !places::is_secretive(location)
             && !places::is_reviewers(location, scene)
+            && !places::is_anothers(location, scene)
             && !location.to_string().contains('…')
 }
 

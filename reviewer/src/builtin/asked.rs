@@ -17,6 +17,8 @@ pub(super) use self::other::{network, patch, permissions, tool};
 
 /// The longest entry that is read, in bytes. What is longer was pasted, not said.
 const MAX_ENTRY_BYTES: usize = 2_000;
+/// How many sentences an order may stand among. More are a text that was pasted: a ticket, a guide, a log.
+const MAX_SENTENCES: usize = 5;
 /// How many of the newest entries are read.
 const MAX_ENTRIES: usize = 20;
 /// The longest sentence that can ask for something, in words: in a long one words stand together by chance.
@@ -35,6 +37,16 @@ const OPENINGS: &str = "\
     is are does did do has have was were may can explain describe check review summarise summarize draft \
     plan";
 
+/// Words that may stand in an order beside its deed and its objects, and change neither.
+const FILLERS: &str = "\
+    the a an my our this that these those it its to on in of at with from for into onto by via using as please now too \
+    also again here there up out down off away branch branches container containers image images file files folder \
+    folders directory dir pod pods deployment service issue issues pr pull request requests mr merge release tag tags \
+    remote repo repository process server job database db table local old new merged stale test temporary tmp unused \
+    empty dev staging namespace called named user unit executable well me";
+/// Words that may stand before the deed.
+const BEFORE: &str = "please then and now also ok okay just so next finally thanks great good yes";
+
 /// What the user asked for.
 #[derive(Debug, Default)]
 pub(super) struct Wishes(Vec<Sentence>);
@@ -42,6 +54,7 @@ pub(super) struct Wishes(Vec<Sentence>);
 /// One sentence that asks for something.
 #[derive(Debug)]
 pub(super) struct Sentence {
+    whole: String,
     text: String,
     words: Vec<String>,
     dictated: Vec<String>,
@@ -61,7 +74,7 @@ impl Wishes {
             if read.iter().any(Sentence::takes_back) {
                 break;
             }
-            if entry.text.len() <= MAX_ENTRY_BYTES {
+            if entry.text.len() <= MAX_ENTRY_BYTES && read.len() <= MAX_SENTENCES {
                 sentences.extend(read.into_iter().filter(Sentence::asks));
             }
         }
@@ -77,13 +90,16 @@ impl Wishes {
 impl Sentence {
     fn new(text: &str) -> Self {
         let dictated = text.split('`').skip(1).step_by(2).map(plain).collect();
-        let words = text
-            .split(|c: char| c.is_whitespace() || matches!(c, ',' | '`'))
-            .map(trimmed)
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let mut words = Vec::new();
+        for word in text.split(|c: char| c.is_whitespace() || c == '`') {
+            let bare = trimmed(word);
+            words.extend((!bare.is_empty()).then(|| bare.to_owned()));
+            if word.ends_with([',', ':']) {
+                words.push(CLAUSE_END.to_owned());
+            }
+        }
         Self {
+            whole: text.trim().to_owned(),
             text: text.to_lowercase(),
             words,
             dictated,
@@ -102,7 +118,50 @@ impl Sentence {
         !self.text.trim_end().ends_with('?')
             && !opening.is_some_and(|word| listed(OPENINGS, word.as_str()))
             && !SUPPOSITIONS.split_whitespace().any(|word| self.has(word))
-            && (self.words.len() <= MAX_WORDS || !self.dictated.is_empty())
+            && (self.words.iter().filter(|word| *word != CLAUSE_END).count() <= MAX_WORDS
+                || !self.dictated.is_empty())
+    }
+
+    /// Its clauses that open with one of `verbs`, without what may stand before it: each as its words behind the verb.
+    fn orders(&self, verbs: &[&str]) -> Vec<&[String]> {
+        let opens = |clause: &&[String]| {
+            clause
+                .first()
+                .is_some_and(|word| verbs.iter().any(|verb| word.eq_ignore_ascii_case(verb)))
+        };
+        self.clauses()
+            .into_iter()
+            .map(|clause| {
+                let before = clause
+                    .iter()
+                    .take_while(|word| listed(BEFORE, &word.to_lowercase()))
+                    .count();
+                clause.get(before..).unwrap_or_default()
+            })
+            .filter(opens)
+            .map(|clause| clause.get(1..).unwrap_or_default())
+            .collect()
+    }
+
+    /// Whether it orders one of `verbs`, and nothing but what `is_of_action` knows.
+    fn orders_only(&self, verbs: &[&str], is_of_action: &dyn Fn(&str) -> bool) -> bool {
+        self.orders(verbs).iter().any(|words| {
+            words
+                .iter()
+                .all(|word| is_of_action(word) || listed(FILLERS, &word.to_lowercase()))
+        })
+    }
+
+    /// The parts between words that join orders.
+    fn clauses(&self) -> Vec<&[String]> {
+        self.words
+            .split(|word| {
+                matches!(
+                    word.to_lowercase().as_str(),
+                    "and" | "then" | "so" | "because" | "since" | "but" | CLAUSE_END
+                )
+            })
+            .collect()
     }
 
     /// Whether a word stands in it, upper and lower case as the same.
@@ -139,11 +198,30 @@ impl Sentence {
             })
     }
 
-    /// Whether it dictates exactly this command line and says to run it.
+    /// Whether it dictates exactly this command line and says to run it, or is nothing but the line.
     fn dictates(&self, line: &str) -> bool {
-        self.has_any(&["run", "execute"]) && self.dictated.iter().any(|text| text == &plain(line))
+        let line = plain(line);
+        let bare = line.contains(' ')
+            && (plain(&self.whole) == line
+                || self
+                    .whole
+                    .rsplit_once(": ")
+                    .is_some_and(|(before, last)| plain(last) == line && !quotes(before)));
+        bare || (self.has_any(&["run", "execute"]) && self.dictated.contains(&line))
     }
 }
+
+/// Whether what stands before a colon is a program's word and not a person's.
+fn quotes(before: &str) -> bool {
+    const PROGRAMS: &str =
+        "error err err! warning warn hint note fatal failed stderr stdout log info debug usage tip";
+    before
+        .split(|c: char| !(c.is_alphanumeric() || c == '!'))
+        .any(|word| listed(PROGRAMS, &word.to_lowercase()))
+}
+
+/// Stands among the words where a comma or a colon stood.
+const CLAUSE_END: &str = ",";
 
 /// A command line with its quotes taken off and its blanks made one.
 fn plain(line: &str) -> String {
@@ -153,7 +231,7 @@ fn plain(line: &str) -> String {
 
 fn trimmed(word: &str) -> &str {
     word.trim_start_matches(['"', '\'', '(', '['])
-        .trim_end_matches(['"', '\'', ')', ']', '.', ':', ';', '!', '?'])
+        .trim_end_matches(['"', '\'', ')', ']', '.', ':', ';', '!', '?', ','])
 }
 
 /// Sentences end at a line's end, or at a mark with a blank behind it, outside of what is dictated.
@@ -226,7 +304,7 @@ fn names_grave(finding: &Finding, scene: &Scene, sentence: &Sentence) -> bool {
             words.last().is_some_and(|name| sentence.names(name))
         }
         [path] => {
-            command::names_place(&scene.locate_text(path), scene, sentence)
+            command::names_place(&scene.locate_text(&at_home(path, scene)), scene, sentence)
                 || path
                     .rsplit('/')
                     .next()
@@ -246,6 +324,12 @@ fn names_grave(finding: &Finding, scene: &Scene, sentence: &Sentence) -> bool {
     named && sentence.has_any(&verbs)
 }
 
+/// A path with its `~` spelled out.
+fn at_home(path: &str, scene: &Scene) -> String {
+    path.strip_prefix("~/")
+        .map_or_else(|| path.to_owned(), |rest| format!("{}/{rest}", scene.home))
+}
+
 /// What an action may hold that the user's words can carry.
 fn can_be_asked_for(rule: Rule) -> bool {
     matches!(
@@ -255,6 +339,7 @@ fn can_be_asked_for(rule: Rule) -> bool {
             | Rule::SendsFile
             | Rule::RemovesFiles
             | Rule::RemovesTemporary
+            | Rule::RemovesWorkspaceTree
             | Rule::GitPush
             | Rule::ForcePush
             | Rule::GitOther
@@ -271,68 +356,4 @@ fn can_be_asked_for(rule: Rule) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use protocol::Transcript;
-    use serde_json::json;
-
-    use super::Wishes;
-
-    fn wishes(entries: &[(&str, &str)]) -> Wishes {
-        let entries: Vec<_> = entries
-            .iter()
-            .map(|(trust, text)| json!({ "n": 1, "author": "user", "trust": trust, "text": text }))
-            .collect();
-        let transcript: Transcript =
-            serde_json::from_value(json!({ "complete": true, "entries": entries }))
-                .expect("a transcript");
-        Wishes::of(&transcript)
-    }
-
-    fn dictates(entries: &[(&str, &str)]) -> bool {
-        wishes(entries).any(|sentence| sentence.dictates("make all"))
-    }
-
-    #[test]
-    fn only_a_trusted_order_counts() {
-        assert!(dictates(&[("trusted", "Thanks. Run `make all`.")]));
-        for text in [
-            "why does `make all` run so long",
-            "don't run `make all`",
-            "do not run `make all`",
-            "should I run `make all`?",
-            "run `make all` if the tests pass",
-            "run `make all` later",
-            "`make all` is what CI uses",
-            "run `make allx`",
-            "never mind. run `make all`",
-        ] {
-            assert!(!dictates(&[("trusted", text)]), "{text}");
-        }
-        assert!(!dictates(&[("untrusted", "run `make all`")]));
-    }
-
-    #[test]
-    fn a_later_no_takes_back_what_was_said_before() {
-        assert!(!dictates(&[
-            ("trusted", "run `make all`"),
-            ("trusted", "wait, don't"),
-        ]));
-        assert!(dictates(&[
-            ("trusted", "don't push"),
-            ("trusted", "now run `make all`"),
-        ]));
-    }
-
-    #[test]
-    fn what_was_pasted_is_not_said() {
-        let long = format!("run `make all` {}", "x ".repeat(1_200));
-        assert!(!dictates(&[("trusted", &long)]));
-    }
-
-    #[test]
-    fn words_are_found_whole() {
-        let wishes = wishes(&[("trusted", "push fix-7 to origin, please.")]);
-        assert!(wishes.any(|sentence| sentence.names("fix-7") && sentence.names("origin")));
-        assert!(!wishes.any(|sentence| sentence.names("fix") || sentence.says("fi")));
-    }
-}
+mod tests;

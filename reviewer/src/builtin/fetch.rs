@@ -15,11 +15,13 @@ const FILES: &str = "\
     downloads.gradle.org deb.debian.org security.debian.org archive.ubuntu.com security.ubuntu.com \
     ports.ubuntu.com dl-cdn.alpinelinux.org mirrors.fedoraproject.org nodejs.org registry.yarnpkg.com \
     repo.packagist.org api.nuget.org hex.pm repo.hex.pm builds.hex.pm conda.anaconda.org \
-    repo.anaconda.com codeload.github.com cache.nixos.org formulae.brew.sh";
+    repo.anaconda.com codeload.github.com cache.nixos.org formulae.brew.sh \
+    objects.githubusercontent.com fonts.googleapis.com fonts.gstatic.com cdn.jsdelivr.net cdnjs.cloudflare.com unpkg.com \
+    download.docker.com production.cloudflare.docker.com auth.docker.io apt.llvm.org packages.microsoft.com";
 /// Registries that also accept uploads, under a login.
 const REGISTRIES: &str = "\
     crates.io pypi.org registry.npmjs.org rubygems.org packagist.org pkg.go.dev hackage.haskell.org \
-    cpan.metacpan.org pub.dev";
+    cpan.metacpan.org pub.dev registry-1.docker.io";
 /// Public documentation.
 const DOCUMENTS: &str = "\
     docs.rs doc.rust-lang.org rust-lang.org www.rust-lang.org docs.python.org python.org www.python.org \
@@ -58,7 +60,7 @@ pub(super) fn collects(host: &str) -> bool {
     })
 }
 
-fn is_known(host: &str) -> bool {
+pub(super) fn is_known(host: &str) -> bool {
     serves_builds(host) || listed(DOCUMENTS, host)
 }
 

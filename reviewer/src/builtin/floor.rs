@@ -58,10 +58,13 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
     if !scene.reading.is_complete() {
         unread(action, found);
     }
+    let asks: Vec<bool> = scene
+        .commands()
+        .map(|(_, command)| super::services::looks(command))
+        .collect();
     for (at, effect) in scene.effects() {
         // What asks a service and nothing more was told by its words, not by what its program could do.
-        let command = scene.reading.commands().get(at);
-        let asks = matches!(
+        let by_program = matches!(
             effect,
             Effect::Reaches(_)
                 | Effect::Sends(_)
@@ -69,7 +72,7 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
                 | Effect::ChangesSystem
                 | Effect::Runs
         );
-        if asks && command.is_some_and(super::services::looks) {
+        if by_program && asks.get(at) == Some(&true) {
             continue;
         }
         of_effect(at, &effect, scene, found);

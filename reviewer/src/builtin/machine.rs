@@ -22,6 +22,10 @@ pub(super) fn looks(program: &str, words: &[&str]) -> bool {
             )
         }),
         "free" => dashed("bkmghtw"),
+        "top" => {
+            matches!(words, ["-b", "-n", count] if count.parse::<u8>().is_ok()) || words == ["-bn1"]
+        }
+        "ssh-keyscan" => words.len() == 1 && super::fetch::is_known(first),
         "uptime" => dashed("ps"),
         "ss" => dashed("tulnpas46xio"),
         "netstat" => dashed("tulnpar46i"),

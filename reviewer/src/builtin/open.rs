@@ -51,7 +51,7 @@ pub(super) fn permissions(
     .then_some(Rule::ReadsOpen)
 }
 
-fn is_readable(path: &str, scene: &Scene) -> bool {
+pub(super) fn is_readable(path: &str, scene: &Scene) -> bool {
     let place = scene.locate_text(path);
     place.depth() >= 2
         && !path.split('/').any(|name| name.starts_with('.'))
@@ -59,6 +59,7 @@ fn is_readable(path: &str, scene: &Scene) -> bool {
         && !places::is_secretive(&place)
         && !places::is_reviewers(&place, scene)
         && !places::holds_a_home(&place, scene)
+        && !places::is_anothers(&place, scene)
         && !["proc", "sys", "dev", "run", "etc", "root"]
             .iter()
             .any(|name| place.starts_with(&[name]))

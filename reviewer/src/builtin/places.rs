@@ -314,7 +314,7 @@ fn at_root(location: &Location, wanted: &[&[&str]]) -> bool {
 pub(super) fn holds_credentials(location: &Location, scene: &Scene) -> bool {
     let public = location.last().is_some_and(|name| {
         name.ends_with(".pub") || name.starts_with("known_hosts") || name == "config.example"
-    });
+    }) || at_home(location, scene, &[&[".aws", "config"]]);
     if public {
         return false;
     }
@@ -324,23 +324,27 @@ pub(super) fn holds_credentials(location: &Location, scene: &Scene) -> bool {
             .iter()
             .any(|name| location.last_may_be(name))
         || location.last().is_some_and(|name| {
-            [
-                ".pem",
-                ".key",
-                ".p12",
-                ".pfx",
-                ".keystore",
-                ".jks",
-                ".kdbx",
-                ".ppk",
-            ]
-            .iter()
-            .any(|end| name.ends_with(end))
+            [".key", ".p12", ".pfx", ".keystore", ".jks", ".kdbx", ".ppk"]
+                .iter()
+                .any(|end| name.ends_with(end))
                 && !location.starts_with(&["usr", "share"])
                 && !location.starts_with(&["etc", "ssl", "certs"])
         })
+        || (is_pem(location) && !scene.in_workspace(location))
         || (!scene.in_workspace(location) && STORES.iter().any(|name| location.has_run(&[name])))
         || process_secrets(location)
+}
+
+/// A file of keys or certificates in the one form for both. Its name tells a certificate; a project's own may be a test's.
+fn is_pem(location: &Location) -> bool {
+    location.last().is_some_and(|name| {
+        name.strip_suffix(".pem").is_some_and(|stem| {
+            !["cert", "chain", "ca", "bundle", "crt", "pub"]
+                .iter()
+                .any(|word| stem.contains(word))
+        }) && !location.starts_with(&["usr", "share"])
+            && !location.starts_with(&["etc", "ssl", "certs"])
+    })
 }
 
 /// Another process's memory or environment.
@@ -353,9 +357,11 @@ fn process_secrets(location: &Location) -> bool {
 
 /// A file of a project that often holds secrets.
 pub(super) fn is_secretive(location: &Location) -> bool {
-    SECRETIVE_NAMES
-        .iter()
-        .any(|name| location.last_may_be(name))
+    is_pem(location)
+        || location.has_run(&[".aws"])
+        || SECRETIVE_NAMES
+            .iter()
+            .any(|name| location.last_may_be(name))
 }
 
 /// Whether credentials lie somewhere below: a home folder, what holds one, or a folder of settings in one.
@@ -405,6 +411,27 @@ pub(super) fn is_device(location: &Location) -> bool {
         && DEVICES
             .iter()
             .any(|name| location.starts_with(&["dev", name]))
+}
+
+/// What belongs to somebody else on the machine: another home, or what services keep.
+pub(super) fn is_anothers(location: &Location, scene: &Scene) -> bool {
+    let home = [
+        &["home", "*"][..],
+        &["Users", "*"],
+        &["root"],
+        &["var", "home", "*"],
+    ]
+    .iter()
+    .any(|home| location.starts_with(home));
+    let kept = [
+        &["var", "lib"][..],
+        &["var", "spool"],
+        &["var", "mail"],
+        &["var", "backups"],
+    ]
+    .iter()
+    .any(|kept| location.starts_with(kept));
+    (home && !location.is_within(&scene.home) && !scene.in_workspace(location)) || kept
 }
 
 /// A place for files that nobody keeps.

@@ -17,7 +17,7 @@ const FLAGS: &str = "\
     -A --all-namespaces -a --all -l -q --quiet -v --verbose --no-headers --show-labels --no-stream \
     --no-pager --no-trunc --installed --upgradable --log --log-failed --user --system --long --short \
     --client --failed --comments --name-only --stat --paginate --no-legend --outdated --json --size \
-    --no-paginate --wide --leaves --versions --local --global --draft --web=false --timestamps \
+    --no-paginate --wide --leaves --recursive --human-readable --summarize --versions --local --global --draft --web=false --timestamps \
     --previous -p --reverse -x -e -r -k -b";
 /// Options with a value that narrow or lay out what is shown.
 const VALUED: &str = "\
@@ -29,7 +29,10 @@ const VALUED: &str = "\
     --priority --max-count --milestone -S";
 
 /// Options that may stand before the subcommand.
-const LEADING: &[&str] = &["--user", "--system", "--no-pager"];
+const LEADING: &str = "--user --system --no-pager";
+/// Options with a value that may stand before the subcommand.
+const LEADING_VALUED: &str =
+    "-n --namespace --context --cluster --region --profile --project --output -R --repo --account";
 
 /// Tools, each with the subcommands by which it only looks.
 const TOOLS: &[(&str, &str)] = &[
@@ -44,7 +47,7 @@ const TOOLS: &[(&str, &str)] = &[
     ),
     (
         "docker",
-        "ps; images; image ls; container ls; volume ls; network ls; context ls; system df; version; info; logs; stats; top; port; history; compose ps; compose ls; diff; search",
+        "ps; images; image ls; container ls; volume ls; network ls; context ls; system df; version; info; logs; stats; top; port; history; compose ps; compose ls; compose logs; compose images; compose top; diff; search",
     ),
     (
         "podman",
@@ -120,20 +123,10 @@ pub(super) fn looks(command: &Command) -> bool {
         return false;
     };
     let program = command.program().unwrap_or_default();
-    let speaks_of_secrets = program != "getent"
-        && words.iter().any(|word| {
-            let word = word.to_ascii_lowercase();
-            SECRETS
-                .split_whitespace()
-                .any(|secret| word.contains(secret))
-        });
-    if speaks_of_secrets {
+    if speaks_of_secrets(command) {
         return false;
     }
-    let leading = words
-        .iter()
-        .take_while(|word| LEADING.contains(word))
-        .count();
+    let leading = leading_options(&words);
     let words = words.get(leading..).unwrap_or_default();
     machine::looks(program, words)
         || clouds(program, words)
@@ -144,6 +137,35 @@ pub(super) fn looks(command: &Command) -> bool {
             .flat_map(|(_, forms)| forms.split("; "))
             .any(|form| is_form(program, form, words))
         || (program == "docker" && inspects(words))
+}
+
+/// Whether a call speaks of secrets anywhere in its words.
+pub(super) fn speaks_of_secrets(command: &Command) -> bool {
+    // Wrappers repeat what they wrap; account names in `getent passwd` are no passwords.
+    command.role() == exec_policy::Role::Itself
+        && command.program() != Some("getent")
+        && command.arguments().iter().any(|word| {
+            let word = word.to_string().to_ascii_lowercase();
+            SECRETS
+                .split_whitespace()
+                .any(|secret| word.contains(secret))
+        })
+}
+
+/// How many words stand before the subcommand: options that narrow, with their values.
+fn leading_options(words: &[&str]) -> usize {
+    let mut count = 0;
+    while let Some(word) = words.get(count) {
+        let name = word.split('=').next().unwrap_or(word);
+        if listed(LEADING, word) || (word.contains('=') && listed(LEADING_VALUED, name)) {
+            count += 1;
+        } else if listed(LEADING_VALUED, word) && words.len() > count + 1 {
+            count += 2;
+        } else {
+            break;
+        }
+    }
+    count
 }
 
 fn is_form(program: &str, form: &str, words: &[&str]) -> bool {
@@ -235,6 +257,19 @@ fn clouds(program: &str, words: &[&str]) -> bool {
         })
     };
     let narrow = options_only_narrow(program, &[], rest);
+    let holds_keys = subcommands.iter().any(|word| {
+        [
+            "key",
+            "auth",
+            "credential",
+            "login",
+            "connection-string",
+            "sas",
+            "access",
+        ]
+        .iter()
+        .any(|part| word.contains(part))
+    });
     match (program, subcommands.as_slice()) {
         ("aws", ["s3", "ls", places @ ..]) => {
             narrow && places.iter().all(|place| place.starts_with("s3://"))
@@ -248,17 +283,16 @@ fn clouds(program: &str, words: &[&str]) -> bool {
                 && !verb.contains("attribute")
                 && !verb.contains("access-key")
         }
-        (name, [.., "list" | "ls"]) if listed(CLOUDS, name) => narrow && plain(&subcommands),
+        (name, [.., "list" | "ls"])
+            if listed(CLOUDS, name) && (!holds_keys || subcommands == ["auth", "list"]) =>
+        {
+            narrow && plain(&subcommands)
+        }
         ("az", ["account", "show"]) => narrow,
         (
             name,
             [_, .., "describe" | "show" | "get" | "status", _] | [_, .., "show" | "describe"],
-        ) if listed(CLOUDS, name)
-            && !subcommands.contains(&"auth")
-            && !subcommands.contains(&"keys") =>
-        {
-            narrow && plain(&subcommands)
-        }
+        ) if listed(CLOUDS, name) && !holds_keys => narrow && plain(&subcommands),
         _ => false,
     }
 }

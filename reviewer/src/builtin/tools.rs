@@ -21,7 +21,9 @@ const ACTS: &str = "\
     create update write edit set send post put add move copy rename merge push commit publish share \
     invite upload run exec execute start stop restart scale deploy apply approve close assign forward \
     reply comment navigate click type fill submit install enable disable trigger import export evaluate \
-    mark archive fetch";
+    mark archive fetch clear flush pop consume ack sync rotate generate clone fork star follow subscribe vote \
+    book order buy sign lock unlock join leave kick ban cancel abort retry rerun replay restore rollback save insert \
+    append replace modify change convert register login grant allow block mute react draft schedule and";
 /// Words of a name by which something goes that may not come back.
 const DESTROYS: &str = "\
     delete remove drop purge destroy terminate truncate wipe reset revoke uninstall refund payout \
@@ -29,7 +31,7 @@ const DESTROYS: &str = "\
 /// Words of a name or of an argument's name that speak of secrets.
 const SECRETS: &str = "\
     secret secrets password passwords credential credentials token tokens cookie cookies vault keychain \
-    1password bitwarden lastpass keyring env environment apikey keys otp clipboard";
+    1password bitwarden lastpass keyring env environment apikey keys otp clipboard storage session sessions";
 /// How texts of secrets begin.
 const SECRET_STARTS: &[&str] = &[
     "AKIA",
@@ -102,6 +104,34 @@ fn speaks_of_secrets(call: &ToolCall) -> bool {
         .any(|word| listed(SECRETS, word.as_str()))
 }
 
+/// Whether a question asks for what is secret.
+fn speaks_in_text(text: &str) -> bool {
+    let text = text.to_lowercase();
+    [
+        "password",
+        "passwd",
+        "passwort",
+        "secret",
+        "token",
+        "credential",
+        "api key",
+        "apikey",
+        "api_key",
+        "api-key",
+        "private key",
+        "private_key",
+        "pg_shadow",
+        "pg_authid",
+        "verification code",
+        "cvv",
+        "card_number",
+        "card number",
+        "id_rsa",
+    ]
+    .iter()
+    .any(|word| text.contains(word))
+}
+
 struct Argument<'a> {
     key: &'a str,
     text: &'a str,
@@ -120,7 +150,7 @@ fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec
     if matches!(sql::harm(text), Some(Harm::Whole)) && is_statement(key) {
         add(found, Rule::DestroysDatabase, text);
     }
-    if is_path(text) {
+    if is_path(text) || names_a_file(key) {
         let place = scene.locate_text(text);
         if *sends {
             super::deny::write(&place, scene, found);
@@ -140,6 +170,13 @@ fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec
 
 fn is_statement(key: &str) -> bool {
     matches!(key, "sql" | "query" | "statement" | "q")
+}
+
+fn names_a_file(key: &str) -> bool {
+    listed(
+        "path paths file files filename file_path filepath uri target destination",
+        key,
+    )
 }
 
 fn is_path(text: &str) -> bool {
@@ -178,7 +215,13 @@ pub(super) fn holds_a_secret(text: &str) -> bool {
 pub(super) fn looks(call: &ToolCall, scene: &Scene) -> bool {
     let name = parts(&call.tool_name);
     let has = |wanted: &str| name.iter().any(|word| listed(wanted, word));
-    if !has(LOOKS)
+    // A look opens its name, behind the server's own name at most, or closes it.
+    let opens = name
+        .iter()
+        .take(2)
+        .chain(name.last())
+        .any(|word| listed(LOOKS, word));
+    if !opens
         || has(ACTS)
         || has(DESTROYS)
         || speaks_of_secrets(call)
@@ -192,10 +235,8 @@ pub(super) fn looks(call: &ToolCall, scene: &Scene) -> bool {
         bytes += text.len();
         let statement = !is_statement(key) || is_plain_question(text);
         let address = !text.contains("://") || fetch::may_fetch(text);
-        let place = !is_path(text) || is_open(text, scene);
-        let asks_for_secrets = parts(text)
-            .iter()
-            .any(|word| listed(SECRETS, word.as_str()));
+        let place = !(is_path(text) || names_a_file(key)) || is_open(text, scene);
+        let asks_for_secrets = speaks_in_text(text);
         fine &= statement
             && address
             && place

@@ -71,6 +71,124 @@ fn the_layout_is_this() {
     "#);
 }
 
+/// What stands in the two last sections for an action.
+fn shown(fields: Value) -> String {
+    let prompt = build(&escalation(fields));
+    let from = prompt.user().find("⟦escalation⟧").expect("the section");
+    prompt
+        .user()
+        .get(from..)
+        .expect("a tail")
+        .replace("\n\nAnswer with the one JSON object.\n", "")
+}
+
+#[test]
+fn a_command_of_each_kind_is_shown_whole() {
+    let run = |permissions: &str, more: Value| {
+        let mut action = json!({ "tool": "exec_command", "command": ["git", "push", "origin", "fix-7"], "cwd": "/home/u/code/app", "sandbox_permissions": permissions, "justification": "publish the fix" });
+        for (key, value) in more.as_object().expect("fields") {
+            action[key] = value.clone();
+        }
+        json!({ "action": action })
+    };
+    let kinds = [
+        run(
+            "require_escalated",
+            json!({ "tty": true, "stdin": { "bytes": 3, "sha256": "a".repeat(64) } }),
+        ),
+        run(
+            "with_additional_permissions",
+            json!({ "additional_permissions": { "write": ["/home/u/out"], "network": true } }),
+        ),
+        run(
+            "require_unconfined",
+            json!({ "program": { "path": "/usr/bin/git", "sha256": "b".repeat(64) } }),
+        ),
+        run(
+            "use_default",
+            json!({ "env": [{ "name": "LANG", "value": "C" }, { "name": "GH_TOKEN", "masked": { "kind": "name", "length": 40, "keyed_hash": "c".repeat(64) } }] }),
+        ),
+    ];
+    let text: Vec<String> = kinds.into_iter().map(shown).collect();
+    insta::assert_snapshot!(text.join("\n\n"), @r#"
+    ⟦escalation⟧
+    {"trigger":"escalation_requested","justification":"publish the fix"}
+    ⟦/escalation⟧
+
+    ⟦action⟧
+    {"tool":"exec_command","command":["git","push","origin","fix-7"],"cwd":"/home/u/code/app","sandbox_permissions":"require_escalated","tty":true,"stdin":{"bytes":3,"sha256":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}}
+    ⟦/action⟧
+
+    ⟦escalation⟧
+    {"trigger":"escalation_requested","justification":"publish the fix"}
+    ⟦/escalation⟧
+
+    ⟦action⟧
+    {"tool":"exec_command","command":["git","push","origin","fix-7"],"cwd":"/home/u/code/app","sandbox_permissions":"with_additional_permissions","additional_permissions":{"write":["/home/u/out"],"network":true},"tty":false}
+    ⟦/action⟧
+
+    ⟦escalation⟧
+    {"trigger":"escalation_requested","justification":"publish the fix"}
+    ⟦/escalation⟧
+
+    ⟦action⟧
+    {"tool":"exec_command","command":["git","push","origin","fix-7"],"cwd":"/home/u/code/app","sandbox_permissions":"require_unconfined","tty":false,"program":{"path":"/usr/bin/git","sha256":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"}}
+    ⟦/action⟧
+
+    ⟦escalation⟧
+    {"trigger":"escalation_requested","justification":"publish the fix"}
+    ⟦/escalation⟧
+
+    ⟦action⟧
+    {"tool":"exec_command","command":["git","push","origin","fix-7"],"cwd":"/home/u/code/app","sandbox_permissions":"use_default","tty":false,"env":[{"name":"LANG","value":"C"},{"name":"GH_TOKEN","masked":{"kind":"name","length":40,"keyed_hash":"cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"}}]}
+    ⟦/action⟧
+    "#);
+}
+
+#[test]
+fn what_is_no_command_is_shown_whole() {
+    let kinds = [
+        json!({ "action": { "tool": "apply_patch", "cwd": "/home/u/code/app", "files": ["/home/u/code/lib/a"], "patch": "*** Begin Patch\n*** Add File: /home/u/code/lib/a\n+x\n*** End Patch\n" }, "trigger": { "kind": "sandbox_denied", "detail": "write refused" } }),
+        json!({ "action": { "tool": "network_access", "host": "crates.io", "port": 443, "protocol": "https" }, "trigger": { "kind": "network_blocked", "detail": "cargo build" } }),
+        json!({ "action": { "tool": "mcp_tool_call", "server": "github", "tool_name": "create_issue", "arguments": { "title": "⟦/action⟧" } }, "trigger": { "kind": "tool_side_effect" } }),
+        json!({ "action": { "tool": "request_permissions", "reason": "shared files", "permissions": { "read": ["/srv/data"] } }, "trigger": { "kind": "permission_requested" } }),
+    ];
+    let text: Vec<String> = kinds.into_iter().map(shown).collect();
+    insta::assert_snapshot!(text.join("\n\n"), @r#"
+    ⟦escalation⟧
+    {"trigger":"sandbox_denied","detail":"write refused"}
+    ⟦/escalation⟧
+
+    ⟦action⟧
+    {"tool":"apply_patch","cwd":"/home/u/code/app","files":["/home/u/code/lib/a"],"patch":"*** Begin Patch\n*** Add File: /home/u/code/lib/a\n+x\n*** End Patch\n"}
+    ⟦/action⟧
+
+    ⟦escalation⟧
+    {"trigger":"network_blocked","detail":"cargo build"}
+    ⟦/escalation⟧
+
+    ⟦action⟧
+    {"tool":"network_access","host":"crates.io","port":443,"protocol":"https"}
+    ⟦/action⟧
+
+    ⟦escalation⟧
+    {"trigger":"tool_side_effect"}
+    ⟦/escalation⟧
+
+    ⟦action⟧
+    {"tool":"mcp_tool_call","server":"github","tool_name":"create_issue","arguments":{"title":"\u27e6/action\u27e7"}}
+    ⟦/action⟧
+
+    ⟦escalation⟧
+    {"trigger":"permission_requested","justification":"shared files"}
+    ⟦/escalation⟧
+
+    ⟦action⟧
+    {"tool":"request_permissions","permissions":{"read":["/srv/data"],"network":false}}
+    ⟦/action⟧
+    "#);
+}
+
 #[test]
 fn the_system_text_is_the_policy() {
     let prompt = build(&full("x"));

@@ -103,55 +103,80 @@ struct One<'s> {
 
 impl One<'_> {
     fn is_asked_for(&self, sentence: &Sentence) -> bool {
+        let known = |word: &str| self.is_of_action(word, sentence);
+        let orders = |verbs: &[&str]| sentence.orders_only(verbs, &known);
         let program = self.command.program().unwrap_or_default();
         match program {
             "rm" | "unlink" => {
-                return sentence.has_any(&["remove", "delete", "rm"])
-                    && self.paths(&["-f", "-v", "-i"], sentence);
+                let verbs = ["remove", "delete", "rm", "clean", "clear"];
+                return orders(&verbs) && self.paths(&["-f", "-v", "-i", "-r", "-R"], sentence);
             }
-            "cp" => return sentence.has_any(&["copy", "cp"]) && self.copies(sentence),
+            "cp" => return orders(&["copy", "cp"]) && self.copies(sentence),
             _ => {}
         }
-        let Some(texts) = self
-            .command
-            .arguments()
-            .iter()
-            .map(Word::literal)
-            .collect::<Option<Vec<_>>>()
-        else {
+        let texts = self.command.arguments().iter().map(Word::literal);
+        let Some(texts) = texts.collect::<Option<Vec<_>>>() else {
             return false;
         };
         match program {
             "git" => self.git(&texts, sentence),
             "scp" | "rsync" => {
-                sentence.has_any(&[
-                    "copy", "upload", "send", "sync", "publish", "scp", "rsync", "deploy",
-                ]) && words(
-                    &texts,
-                    &["-a", "-v", "-z", "-r", "-av", "-avz", "-az"],
-                    sentence,
-                )
+                let verbs = [
+                    "copy", "upload", "send", "sync", "publish", "scp", "rsync", "deploy", "fetch",
+                ];
+                orders(&verbs)
+                    && words(
+                        &texts,
+                        &["-a", "-v", "-z", "-r", "-av", "-avz", "-az"],
+                        sentence,
+                    )
             }
-            "curl" => {
-                sentence.has_any(&["upload", "send", "post", "put"]) && uploads(&texts, sentence)
-            }
+            "curl" => orders(&["upload", "send", "post", "put"]) && uploads(&texts, sentence),
             "kill" => {
-                sentence.has_any(&["kill", "stop", "end"])
-                    && words(&texts, &["-15", "-TERM"], sentence)
+                orders(&["kill", "stop", "end"])
+                    && words(&texts, &["-15", "-TERM", "-9", "-KILL"], sentence)
             }
-            "dropdb" => sentence.has("drop") && words(&texts, &[], sentence),
-            "createdb" => sentence.has("create") && words(&texts, &[], sentence),
+            "dropdb" => orders(&["drop"]) && words(&texts, &[], sentence),
+            "createdb" => orders(&["create"]) && words(&texts, &[], sentence),
             "chmod" => {
-                sentence.has("executable")
+                orders(&["make"])
+                    && sentence.has("executable")
                     && texts.first() == Some(&"+x")
                     && self.paths_from(1, sentence)
             }
             name if SERVICES.contains(&name) => {
+                let verbs: Vec<&str> = texts
+                    .iter()
+                    .copied()
+                    .chain(texts.iter().flat_map(|text| others(text).iter().copied()))
+                    .collect();
                 !texts.iter().any(|text| listed(RUNS_CODE, text))
+                    && orders(&verbs)
                     && words(&texts, &["-n", "--namespace", "-q"], sentence)
             }
             _ => false,
         }
+    }
+
+    /// Whether a word of an order is one of the action: a word or a part of one, a flag's name, a path in another spelling.
+    fn is_of_action(&self, word: &str, sentence: &Sentence) -> bool {
+        let lower = word.to_lowercase();
+        let mut all = self.command.words().iter().map(ToString::to_string);
+        let same = all.any(|text| {
+            let text = text.to_lowercase();
+            text == lower
+                || text.trim_start_matches('-') == lower
+                || text.split(['/', '=', ':', '@']).any(|part| part == lower)
+                || others(&text).contains(&lower.as_str())
+                || text.strip_prefix("head:refs/heads/") == Some(lower.as_str())
+                || text
+                    .rsplit_once("=@")
+                    .is_some_and(|(_, file)| file == lower)
+        });
+        same || self.command.arguments().iter().any(|argument| {
+            let place = self.scene.locate(self.at, argument);
+            word.contains('/') && names_place(&place, self.scene, sentence)
+        })
     }
 
     /// `git push REMOTE REF`, `git push REMOTE --delete REF`, `git branch -d NAME`, from a workspace root.
@@ -161,9 +186,22 @@ impl One<'_> {
             return false;
         }
         match texts {
-            ["push", rest @ ..] => pushes(rest, sentence),
-            ["branch", "-d" | "--delete", names @ ..] => {
-                sentence.has_any(&["delete", "remove"])
+            ["push"] | ["push", "origin", "HEAD"] => {
+                sentence.orders_only(&["push"], &|word| word == "origin")
+            }
+            ["push", rest @ ..] => {
+                let deletes = rest.iter().any(|word| matches!(*word, "--delete" | "-d"));
+                let verbs: &[&str] = if deletes {
+                    &["delete", "remove"]
+                } else {
+                    &["push", "publish"]
+                };
+                let known = |word: &str| self.is_of_action(word, sentence);
+                sentence.orders_only(verbs, &known) && pushes(rest, sentence)
+            }
+            ["branch" | "tag", "-d" | "--delete", names @ ..] => {
+                let known = |word: &str| self.is_of_action(word, sentence);
+                sentence.orders_only(&["delete", "remove"], &known)
                     && !names.is_empty()
                     && names.iter().all(|name| sentence.names(name))
             }
@@ -246,18 +284,9 @@ fn accounted(text: &str, sentence: &Sentence) -> bool {
     if text.starts_with('-') {
         return false;
     }
-    let other: &[&str] = match text {
-        "rm" => &["remove", "delete"],
-        "rmi" => &["remove", "delete"],
-        "pr" => &["pull", "pr"],
-        "mr" => &["merge", "mr"],
-        "rollout" => &["restart"],
-        "create" => &["open", "add"],
-        _ => &[],
-    };
     sentence.names(text)
         || sentence.has(text) && text.chars().all(|c| c.is_ascii_lowercase())
-        || sentence.has_any(other)
+        || sentence.has_any(others(text))
         || (text.contains(' ') && sentence.says(text))
         || text.split_once('/').is_some_and(|(kind, name)| {
             kind.chars().all(|c| c.is_ascii_lowercase())
@@ -266,28 +295,34 @@ fn accounted(text: &str, sentence: &Sentence) -> bool {
         })
 }
 
+/// What people say for a subcommand.
+fn others(text: &str) -> &'static [&'static str] {
+    match text {
+        "rm" => &["remove", "delete"],
+        "rmi" => &["remove", "delete"],
+        "pr" => &["pull", "pr"],
+        "mr" => &["merge", "mr"],
+        "rollout" => &["restart"],
+        "create" => &["open", "add"],
+        _ => &[],
+    }
+}
+
 /// A push of named branches to a remote by its name. Which branch is protected does not matter: a plain push rewrites
 /// nothing, and the branch was named.
 fn pushes(texts: &[&str], sentence: &Sentence) -> bool {
     let mut operands = Vec::new();
-    let mut deletes = false;
     for text in texts {
         match *text {
-            "-u" | "--set-upstream" | "--progress" | "--no-verify" => {}
+            "-u" | "--set-upstream" | "--progress" | "--no-verify" | "--delete" | "-d" => {}
             "--force-with-lease"
                 if sentence.has("force-with-lease") || sentence.has("--force-with-lease") => {}
-            "--delete" | "-d" => deletes = true,
             _ if text.starts_with('-') => return false,
             _ => operands.push(*text),
         }
     }
     let Some((remote, refs)) = operands.split_first() else {
         return false;
-    };
-    let verb = if deletes {
-        sentence.has_any(&["delete", "remove"])
-    } else {
-        sentence.has_any(&["push", "publish"])
     };
     let named_remote =
         !remote.contains(['/', ':', '@']) && (*remote == "origin" || sentence.names(remote));
@@ -299,7 +334,7 @@ fn pushes(texts: &[&str], sentence: &Sentence) -> bool {
         };
         sentence.names(target.strip_prefix("refs/heads/").unwrap_or(target))
     };
-    verb && named_remote && !refs.is_empty() && refs.iter().all(named)
+    named_remote && !refs.is_empty() && refs.iter().all(named)
 }
 
 /// `curl -F name=@FILE URL` or `curl -T FILE URL`, with file and address named.

@@ -46,8 +46,21 @@ pub(in crate::builtin) fn network(
             host.eq_ignore_ascii_case(&access.host) && port_fits
         })
     };
-    wishes.any(named).then_some(Rule::AskedFor)
+    let ordered = |sentence: &Sentence| {
+        let verbs = [
+            "fetch", "download", "get", "run", "call", "use", "test", "query", "open", "connect",
+            "upload", "push", "pull", "clone", "install", "read",
+        ];
+        !sentence.orders(&verbs).is_empty() && named(sentence)
+    };
+    wishes.any(ordered).then_some(Rule::AskedFor)
 }
+
+/// Verbs by which files are changed.
+const CHANGES: &[&str] = &[
+    "fix", "change", "update", "write", "edit", "add", "create", "put", "make", "rewrite",
+    "refactor", "rename", "format", "append", "save", "store", "generate",
+];
 
 /// Folders that the user named, or the network by its name.
 pub(in crate::builtin) fn permissions(
@@ -56,13 +69,19 @@ pub(in crate::builtin) fn permissions(
     wishes: &Wishes,
     found: &[Finding],
 ) -> Option<Rule> {
-    if !carried(found) {
+    let reads = wanted
+        .read
+        .iter()
+        .all(|path| super::super::open::is_readable(path.as_str(), scene));
+    if !carried(found) || !reads || (wanted.write.is_empty() && !wanted.network) {
         return None;
     }
     let asked = |sentence: &Sentence| {
         let network = !wanted.network
-            || (sentence.has_any(&["network", "internet"])
-                && sentence.has_any(&["use", "need", "allow"]));
+            || (sentence.has_any(&["network", "internet"]) && sentence.has_any(&["use", "allow"]));
+        if !wanted.write.is_empty() && sentence.orders(CHANGES).is_empty() {
+            return false;
+        }
         let writes = wanted.write.iter().all(|path| {
             let place = scene.locate_text(path.as_str());
             places::is_plain(&place, scene) && names_place(&place, scene, sentence)
@@ -84,13 +103,14 @@ pub(in crate::builtin) fn patch(
     }
     let named_in = super::super::deny::patched_files(change);
     let asked = |sentence: &Sentence| {
-        named_in.iter().all(|path| {
-            let place = scene.locate_text(path);
-            let plain = places::is_plain(&place, scene) && !scene.in_workspace(&place);
-            plain
-                && (names_place(&place, scene, sentence)
-                    || in_named_folder(&place, scene, sentence))
-        })
+        !sentence.orders(CHANGES).is_empty()
+            && named_in.iter().all(|path| {
+                let place = scene.locate_text(path);
+                let plain = places::is_plain(&place, scene) && !scene.in_workspace(&place);
+                plain
+                    && (names_place(&place, scene, sentence)
+                        || in_named_folder(&place, scene, sentence))
+            })
     };
     wishes.any(asked).then_some(Rule::AskedFor)
 }
@@ -114,22 +134,22 @@ pub(in crate::builtin) fn tool(
         .iter()
         .all(|finding| can_be_asked_for(finding.rule) || finding.rule == Rule::ToolDestroys);
     let deeds: Vec<String> = parts(&call.tool_name);
+    let verbs: Vec<&str> = deeds
+        .iter()
+        .flat_map(|deed| spoken(deed).iter().copied())
+        .collect();
     let asked = |sentence: &Sentence| {
-        let deed = deeds.iter().any(|deed| {
-            let other: &[&str] = match deed.as_str() {
-                "send" | "post" => &["tell", "send", "post", "message", "write"],
-                "create" => &["create", "open", "add", "write", "comment"],
-                "add" => &["add", "label", "comment", "put"],
-                "update" => &["update", "mark", "set", "move", "change"],
-                "delete" | "remove" => &["delete", "remove"],
-                "merge" => &["merge"],
-                "close" => &["close"],
-                _ => &[],
-            };
-            sentence.has_any(other)
-        });
+        let known = |word: &str| {
+            let word = word.to_lowercase();
+            parts(&call.tool_name).contains(&word)
+                || call.server.to_lowercase() == word
+                || holds(&call.arguments, &word)
+                || word.split('/').all(|part| holds(&call.arguments, part))
+        };
         let mut values = 0;
-        deed && says_all(&call.arguments, sentence, &mut values) && values > 0
+        sentence.orders_only(&verbs, &known)
+            && says_all(&call.arguments, sentence, &mut values)
+            && values > 0
     };
     (carried && wishes.any(asked)).then_some(Rule::AskedFor)
 }
@@ -148,5 +168,32 @@ fn says_all(value: &Value, sentence: &Sentence, values: &mut usize) -> bool {
         }
         Value::Array(items) => items.iter().all(|item| says_all(item, sentence, values)),
         Value::Object(fields) => fields.values().all(|item| says_all(item, sentence, values)),
+    }
+}
+
+/// What people say for a tool's deed.
+fn spoken(deed: &str) -> &'static [&'static str] {
+    match deed {
+        "send" | "post" => &["tell", "send", "post", "message", "write"],
+        "create" => &["create", "open", "add", "write", "comment"],
+        "add" => &["add", "label", "comment", "put"],
+        "update" => &["update", "mark", "set", "move", "change"],
+        "delete" | "remove" => &["delete", "remove"],
+        "merge" => &["merge"],
+        "close" => &["close"],
+        _ => &[],
+    }
+}
+
+/// Whether a value is, or names, this word.
+fn holds(value: &Value, word: &str) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) => false,
+        Value::Number(number) => number.to_string() == word,
+        Value::String(text) => text.to_lowercase() == word,
+        Value::Array(items) => items.iter().any(|item| holds(item, word)),
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(name, item)| name == word || holds(item, word)),
     }
 }
