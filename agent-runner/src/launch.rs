@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use sandbox::{Command, Plan, Run, Running, Sandbox, SandboxError, Terminal};
+use sandbox::{Ahead, Command, Plan, Run, Running, Sandbox, SandboxError, Terminal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -59,18 +59,23 @@ impl Ending {
     }
 }
 
-/// Runs `command` by `plan` to its end.
+/// Runs `command` by `plan` to its end, in what was begun `ahead` where it fits.
 ///
 /// # Errors
 /// It could not be started: nothing of it ran.
 pub(crate) async fn launch(
     plan: &Plan,
+    ahead: Option<Ahead>,
     command: Command,
     screen: Screen,
     signals: &mut Signals,
 ) -> Result<Ending, Failure> {
     let (command, pty) = with_screen(command, screen)?;
-    let running = Sandbox::start(plan, command).map_err(start_failure)?;
+    let running = match ahead {
+        Some(ahead) => Sandbox::start_in(ahead, plan, command),
+        None => Sandbox::start(plan, command),
+    };
+    let running = running.map_err(start_failure)?;
     let relay = pty.map(|pty| tokio::task::spawn_blocking(move || pty.relay()));
     let ended_after = wait(&running, signals).await?;
     let run = running.wait()?;

@@ -1,12 +1,15 @@
 //! What the walls cost: `cost [RUNS] [BALLAST_MIB]` runs `/bin/true` bare and confined, in turns, and prints the medians.
 //!
 //! The yardstick is the standard library's spawn (no fork of the page tables) in the same process and the same run.
+//! Confined twice: with the namespaces begun together with the plan, and with those begun before, while there was nothing
+//! else to do.
 
 use std::error::Error;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sandbox::{Command, Plan, Program, Sandbox, SandboxPolicy, WorkingDirectory};
+use sandbox::{Ahead, Command, Plan, Program, Sandbox, SandboxPolicy, WorkingDirectory};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut numbers = std::env::args().skip(1).map(|word| word.parse::<usize>());
@@ -17,29 +20,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect();
     let here = std::env::current_dir()?;
     let policy = SandboxPolicy::workspace_write(&here).build()?;
-    let mut bare = Vec::with_capacity(runs);
-    let mut confined = Vec::with_capacity(runs);
-    let mut planned = Vec::with_capacity(runs);
-    let mut started = Vec::with_capacity(runs);
+    let mut times: [Vec<Duration>; 4] = [const { Vec::new() }; 4];
     for _ in 0..runs {
-        let begin = Instant::now();
-        std::process::Command::new("/bin/true")
-            .env_clear()
-            .spawn()?
-            .wait()?;
-        bare.push(begin.elapsed());
-        let begin = Instant::now();
-        let command = Command::new(
-            ["true"],
-            Program::open("/bin/true")?,
-            WorkingDirectory::open(&here)?,
-        )?;
-        let plan = Plan::confined(&policy, &command)?;
-        planned.push(begin.elapsed());
-        let running = Sandbox::start(&plan, command)?;
-        started.push(begin.elapsed());
-        running.wait()?;
-        confined.push(begin.elapsed());
+        let kept = Ahead::begin(policy.network())?;
+        let bare = bare()?;
+        let (_, after) = confined(&policy, &here, || Ok(kept))?;
+        let (started, together) = confined(&policy, &here, || Ok(Ahead::begin(policy.network())?))?;
+        for (times, time) in times.iter_mut().zip([bare, started, together, after]) {
+            times.push(time);
+        }
     }
     let mut out = std::io::stdout();
     writeln!(
@@ -47,21 +36,48 @@ fn main() -> Result<(), Box<dyn Error>> {
         "ballast {} MiB, {runs} runs in turns, microseconds",
         ballast.len() >> 20
     )?;
-    writeln!(out, "{:<24}{:>10}{:>10}", "", "median", "least")?;
-    let [bare, planned, started, confined] =
-        [bare, planned, started, confined].map(median_and_least);
-    let added = [confined[0] - bare[0], confined[1] - bare[1]];
+    writeln!(out, "{:<40}{:>10}{:>10}", "", "median", "least")?;
+    let [bare, started, together, after] = times.map(median_and_least);
+    let over = |one: [f64; 2]| [one[0] - bare[0], one[1] - bare[1]];
     let lines = [
         ("bare spawn", bare),
-        ("confined, to its plan", planned),
-        ("confined, to its start", started),
-        ("confined", confined),
-        ("added", added),
+        ("to its start, begun with the plan", started),
+        ("added, begun with the plan", over(together)),
+        ("added, begun before", over(after)),
     ];
     for (name, [median, least]) in lines {
-        writeln!(out, "{name:<24}{median:>10.0}{least:>10.0}")?;
+        writeln!(out, "{name:<40}{median:>10.0}{least:>10.0}")?;
     }
     Ok(())
+}
+
+fn bare() -> Result<Duration, Box<dyn Error>> {
+    let begin = Instant::now();
+    std::process::Command::new("/bin/true")
+        .env_clear()
+        .spawn()?
+        .wait()?;
+    Ok(begin.elapsed())
+}
+
+/// How long it took to its start and to its end.
+fn confined(
+    policy: &SandboxPolicy,
+    here: &Path,
+    ahead: impl FnOnce() -> Result<Ahead, Box<dyn Error>>,
+) -> Result<(Duration, Duration), Box<dyn Error>> {
+    let begin = Instant::now();
+    let ahead = ahead()?;
+    let command = Command::new(
+        ["true"],
+        Program::open("/bin/true")?,
+        WorkingDirectory::open(here)?,
+    )?;
+    let plan = Plan::confined(policy, &command)?;
+    let running = Sandbox::start_in(ahead, &plan, command)?;
+    let started = begin.elapsed();
+    running.wait()?;
+    Ok((started, begin.elapsed()))
 }
 
 fn median_and_least(mut times: Vec<Duration>) -> [f64; 2] {

@@ -3,6 +3,8 @@
 //! What comes after runs on shared memory, where nothing may allocate or lock, so this is where strings get their NUL,
 //! trees of another owner are taken, images are opened and filters compiled. Steps keep the plan's order.
 
+pub(crate) mod early;
+mod failure;
 mod step;
 mod steps;
 mod trees;
@@ -13,15 +15,17 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
-pub(crate) use step::{Act, Confine, Make, Mount, Reach, Slot, Step, wall};
+pub(crate) use failure::{exec_failed, step_failed};
+pub(crate) use step::{Act, Confine, Make, Mount, Reach, Slot, Step};
 pub(crate) use steps::Held;
 use steps::{Steps, c_path, descriptor_error};
 
 use crate::command::{Command, Stdin, Terminal};
 use crate::error::SandboxError;
-use crate::plan::{Identity, Namespace, Plan, Walls};
+use crate::plan::{Identity, Plan, Walls};
+use crate::seccomp::Observing;
 use crate::sys::child::{Ruleset, Words};
-use crate::{image, probe, seccomp};
+use crate::{image, limits, probe, seccomp};
 
 pub(crate) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 const NO_SET_USER_ID: u64 = libc::MOUNT_ATTR_NOSUID;
@@ -32,8 +36,8 @@ const NO_DEVICES: u64 = libc::MOUNT_ATTR_NODEV;
 /// `AUDIT_WRITE`, `SETFCAP`. Nothing that moves a mount, a network or the kernel.
 const KEPT_BY_CONFINED_ROOT: [u32; 12] = [0, 1, 2, 3, 4, 5, 6, 7, 10, 18, 29, 31];
 
-/// Everything the new process needs. Descriptors are numbers: they are valid in the new process, which got a copy of
-/// the table, while the parent closes its own ([`Held`]) so that a pipe ends when the new process does.
+/// Everything the new process needs. Descriptors are numbers: they are valid in the new process, which shares the table
+/// until it has this and then copies it; the parent keeps its own ([`Held`]) until the command is executed.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) steps: Vec<Step>,
@@ -43,7 +47,8 @@ pub(crate) struct Prepared {
     pub(crate) image: RawFd,
     pub(crate) control: RawFd,
     pub(crate) orders: RawFd,
-    pub(crate) go: RawFd,
+    /// The ends by which the parent says to go on and by which its end shows.
+    pub(crate) told_by: [RawFd; 2],
     pub(crate) stdin: Option<RawFd>,
     pub(crate) terminal: Option<RawFd>,
     pub(crate) arguments: Words,
@@ -55,7 +60,9 @@ pub(crate) struct Prepared {
 pub(crate) struct Ends {
     pub(crate) control: OwnedFd,
     pub(crate) orders: OwnedFd,
-    pub(crate) go: OwnedFd,
+    pub(crate) told_by: [RawFd; 2],
+    /// Where the listener of the filters goes, where somebody watches.
+    pub(crate) watcher: Option<OwnedFd>,
 }
 
 /// Prepares the start of `command` by `plan`.
@@ -70,7 +77,7 @@ pub(crate) fn prepare(
     walls(&mut steps, plan)?;
     place_of_work(&mut steps, &command);
     let program = program(&mut steps, &command, by)?;
-    filters(&mut steps, plan)?;
+    filters(&mut steps, plan, ends.watcher)?;
     let arguments = arguments(&command, by, plan)?;
     let environment = environment(command.environment)?;
     let terminal = match command.terminal {
@@ -98,7 +105,7 @@ pub(crate) fn prepare(
         image: held.keep(image::init().map_err(descriptor_error)?)?,
         control: held.keep(ends.control)?,
         orders: held.keep(ends.orders)?,
-        go: held.keep(ends.go)?,
+        told_by: ends.told_by,
         stdin: stdin.map(|stdin| held.keep(stdin)).transpose()?,
         terminal: terminal.map(|terminal| held.keep(terminal)).transpose()?,
         arguments,
@@ -126,8 +133,8 @@ fn how_to_execute(plan: &Plan, command: &Command, sealed: Option<Slot>) -> Execu
     let is_script = |content: &[u8]| content.starts_with(b"#!");
     match (command.program_copy().map(is_script), plan.walls()) {
         (None, _) => Execute::Descriptor,
-        (Some(true), Walls::Unconfined) => Execute::OpenCopy,
-        (Some(false), Walls::Unconfined) => Execute::Copy,
+        (Some(true), Walls::Unconfined | Walls::Reduced) => Execute::OpenCopy,
+        (Some(false), Walls::Unconfined | Walls::Reduced) => Execute::Copy,
         (Some(true), _) => Execute::Path,
         // Where the command would see nothing at that path, there is no such program.
         (Some(false), _) => sealed.map_or(Execute::Path, Execute::SealedTree),
@@ -146,7 +153,7 @@ fn arguments(command: &Command, by: Execute, plan: &Plan) -> Result<Words, Sandb
     } else {
         b'-'
     };
-    let outside = if plan.walls() == Walls::Unconfined {
+    let outside = if matches!(plan.walls(), Walls::Unconfined | Walls::Reduced) {
         b's'
     } else {
         b'-'
@@ -176,9 +183,8 @@ fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
     let command = Path::new("the command");
     let mut confine = |what, confine| steps.add(what, command, Act::Confine(confine));
     confine("leave the keyring of", Confine::NewKeyring);
-    confine("forbid core files of", Confine::NoCoreFiles);
-    if plan.namespaces().contains(&Namespace::Network) {
-        confine("bring up loopback for", Confine::LoopbackUp);
+    for (resource, limit) in limits::of_the_kernel(plan.limits()) {
+        confine("limit", Confine::Limit { resource, limit });
     }
     let mut kept = 0;
     match plan.identity() {
@@ -192,7 +198,11 @@ fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
                 .fold(0, |kept, number| kept | 1 << number);
         }
     }
-    confine("drop the capabilities of", Confine::Capabilities { kept });
+    if plan.walls() == Walls::Reduced {
+        confine("drop the capabilities of", Confine::NoCapabilities);
+    } else {
+        confine("drop the capabilities of", Confine::Capabilities { kept });
+    }
     confine("forbid new privileges for", Confine::NoPrivilegesByExec);
     if let Some(domain) = plan.landlock() {
         let words = domain.words(probe::landlock()?);
@@ -249,15 +259,24 @@ fn program(
     }
 }
 
-fn filters(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
-    if !plan.filters().is_empty() {
-        probe::seccomp()?;
-        let filter = Confine::Filter(seccomp::compile(plan.filters())?);
-        steps.add(
-            "filter the system calls of",
-            Path::new("the command"),
-            Act::Confine(filter),
-        );
+fn filters(steps: &mut Steps, plan: &Plan, watcher: Option<OwnedFd>) -> Result<(), SandboxError> {
+    if plan.filters().is_empty() {
+        return Ok(());
     }
+    probe::seccomp()?;
+    let (alone, _) = seccomp::compile(plan.filters(), Observing::Nothing)?;
+    let filter = match watcher {
+        None => Confine::Filter(alone),
+        Some(channel) => Confine::WatchedFilter {
+            program: seccomp::compile(plan.filters(), plan.observed())?.0,
+            channel: steps.held.keep(channel)?,
+            alone,
+        },
+    };
+    steps.add(
+        "filter the system calls of",
+        Path::new("the command"),
+        Act::Confine(filter),
+    );
     Ok(())
 }

@@ -7,18 +7,18 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags};
-use rustix::process::{Resource, Rlimit};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
+use crate::ahead;
 use crate::command::Identity;
-use crate::prepare::{Act, Confine, Make, Mount, Prepared, READ_ONLY, Reach, Slot};
+use crate::prepare::{Act, Confine, Make, Mount, Prepared, READ_ONLY, Reach, Slot, Step};
 use crate::record;
 use crate::sys::clone::Ended;
 use crate::sys::{self, MountAttributes, child};
+use crate::watch;
 
 /// Where the init expects its descriptors (`init/main.rs`).
 const CONTROL: RawFd = 3;
@@ -27,16 +27,33 @@ const PROGRAM: RawFd = 5;
 
 /// Everything from the first step to the init's exec.
 pub(crate) fn run(prepared: &Prepared) -> Ended {
-    child::reset_signals();
-    let mask = rustix::process::umask(Mode::empty());
-    for (place, step) in prepared.steps.iter().enumerate() {
-        if let Err(error) = act(&step.act, prepared) {
-            return fail(prepared, place, error);
-        }
+    let context = Context {
+        slots: &prepared.slots,
+        told_by: prepared.told_by,
+    };
+    if let Err((place, error)) = take(&prepared.steps, context) {
+        return fail(prepared, place, error);
     }
-    rustix::process::umask(mask);
     let error = hand_over(prepared);
     fail(prepared, prepared.steps.len(), error)
+}
+
+/// What steps work with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) slots: &'a [AtomicI32],
+    /// The ends by which the parent says to go on and by which its end shows.
+    pub(crate) told_by: [RawFd; 2],
+}
+
+/// Does `steps`, as far as the first that fails: its place and why.
+pub(crate) fn take(steps: &[Step], context: Context<'_>) -> Result<(), (usize, Errno)> {
+    let mask = rustix::process::umask(Mode::empty());
+    for (place, step) in steps.iter().enumerate() {
+        act(&step.act, context).map_err(|error| (place, error))?;
+    }
+    rustix::process::umask(mask);
+    Ok(())
 }
 
 fn fail(prepared: &Prepared, place: usize, error: Errno) -> Ended {
@@ -88,7 +105,7 @@ fn lay_out(prepared: &Prepared) -> Result<(), Errno> {
 
 /// The descriptor in a slot, under a number that the layout does not overwrite.
 fn above_the_layout(prepared: &Prepared, place: Slot) -> Result<RawFd, Errno> {
-    let descriptor = slot(prepared, place)?.load(Ordering::Relaxed);
+    let descriptor = slot(&prepared.slots, place)?.load(Ordering::Relaxed);
     child::with_descriptor(descriptor, |descriptor| {
         let copy = rustix::io::fcntl_dupfd_cloexec(descriptor, 64)?;
         // Closed with all others when the layout stands.
@@ -96,16 +113,16 @@ fn above_the_layout(prepared: &Prepared, place: Slot) -> Result<RawFd, Errno> {
     })
 }
 
-fn slot(prepared: &Prepared, slot: Slot) -> Result<&AtomicI32, Errno> {
-    prepared.slots.get(slot).ok_or(Errno::BADF)
+fn slot(slots: &[AtomicI32], slot: Slot) -> Result<&AtomicI32, Errno> {
+    slots.get(slot).ok_or(Errno::BADF)
 }
 
-fn act(act: &Act, prepared: &Prepared) -> Result<(), Errno> {
+fn act(act: &Act, context: Context<'_>) -> Result<(), Errno> {
     match act {
-        Act::Mount(act) => mount(act, prepared),
+        Act::Mount(act) => mount(act, context.slots),
         Act::Make(act) => make(act),
         Act::Confine(act) => confine(act),
-        Act::AwaitGo => child::with_descriptor(prepared.go, await_go),
+        Act::AwaitGo => ahead::await_go(context.told_by),
         Act::WorkIn { path, identity } => {
             let directory = open_same(path, *identity)?;
             rustix::process::fchdir(&directory)
@@ -116,29 +133,29 @@ fn act(act: &Act, prepared: &Prepared) -> Result<(), Errno> {
             slot: place,
         } => {
             let program = open_same(path, *identity)?;
-            slot(prepared, *place)?.store(program.into_raw_fd(), Ordering::Relaxed);
+            slot(context.slots, *place)?.store(program.into_raw_fd(), Ordering::Relaxed);
             Ok(())
         }
     }
 }
 
-fn mount(act: &Mount, prepared: &Prepared) -> Result<(), Errno> {
+fn mount(act: &Mount, slots: &[AtomicI32]) -> Result<(), Errno> {
     match act {
         Mount::Take {
             path,
             slot: place,
             set,
         } => {
-            let tree = take(path, *set)?;
-            slot(prepared, *place)?.store(tree.into_raw_fd(), Ordering::Relaxed);
+            let tree = copy(path, *set)?;
+            slot(slots, *place)?.store(tree.into_raw_fd(), Ordering::Relaxed);
             Ok(())
         }
         Mount::Place { slot: from, at } => {
-            let descriptor = slot(prepared, *from)?.load(Ordering::Relaxed);
+            let descriptor = slot(slots, *from)?.load(Ordering::Relaxed);
             child::with_descriptor(descriptor, |tree| place(tree, at))
         }
         Mount::Cover { slot: from, at } => {
-            let descriptor = slot(prepared, *from)?.load(Ordering::Relaxed);
+            let descriptor = slot(slots, *from)?.load(Ordering::Relaxed);
             match child::with_descriptor(descriptor, |tree| place(tree, at)) {
                 // What this user cannot reach is hidden from it; the command is the same user, with fewer powers.
                 Err(Errno::ACCESS) => Ok(()),
@@ -146,14 +163,20 @@ fn mount(act: &Mount, prepared: &Prepared) -> Result<(), Errno> {
             }
         }
         Mount::Guard { path } => {
-            let tree = take(path, READ_ONLY)?;
+            let tree = copy(path, READ_ONLY)?;
             place(tree.as_fd(), path)
         }
-        Mount::Attributes { path, set, reach } => {
-            let propagation = libc::MS_PRIVATE;
+        Mount::Bind { from, at } => rustix::mount::mount_bind(from.as_c_str(), at.as_c_str()),
+        Mount::Attributes {
+            path,
+            set,
+            clear,
+            reach,
+        } => {
             let wanted = MountAttributes {
                 set: *set,
-                propagation,
+                clear: *clear,
+                propagation: libc::MS_PRIVATE,
                 ..MountAttributes::default()
             };
             let flags = if *reach == Reach::Tree {
@@ -162,6 +185,10 @@ fn mount(act: &Mount, prepared: &Prepared) -> Result<(), Errno> {
                 0
             };
             sys::mount_setattr(CWD, path, wanted, flags)
+        }
+        Mount::Resize { at, options } => {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            rustix::mount::mount_remount(at.as_c_str(), flags, options.as_c_str())
         }
         Mount::New {
             kind,
@@ -201,14 +228,7 @@ fn make(act: &Make) -> Result<(), Errno> {
 fn confine(act: &Confine) -> Result<(), Errno> {
     match act {
         Confine::NewKeyring => child::new_keyring(),
-        Confine::LoopbackUp => child::loopback_up(),
-        Confine::NoCoreFiles => {
-            let none = Rlimit {
-                current: Some(0),
-                maximum: Some(0),
-            };
-            rustix::process::setrlimit(Resource::Core, none)
-        }
+        Confine::Limit { resource, limit } => rustix::process::setrlimit(*resource, *limit),
         Confine::NoPrivilegesByExec => rustix::thread::set_no_new_privs(true),
         Confine::User { user, group } => {
             rustix::thread::set_thread_groups(&[])?;
@@ -228,13 +248,31 @@ fn confine(act: &Confine) -> Result<(), Errno> {
             };
             rustix::thread::set_capabilities(None, sets)
         }
+        Confine::NoCapabilities => {
+            let empty = CapabilitySet::empty();
+            let sets = CapabilitySets {
+                effective: empty,
+                permitted: empty,
+                inheritable: empty,
+            };
+            rustix::thread::set_capabilities(None, sets)
+        }
         Confine::Landlock { ruleset, rules } => landlock(ruleset, rules),
         Confine::Filter(program) => child::seccomp_install(program),
+        Confine::WatchedFilter {
+            program,
+            channel,
+            alone,
+        } => match child::seccomp_install_watched(program) {
+            Ok(listener) => watch::hand_over(listener, *channel),
+            Err(Errno::BUSY) => child::seccomp_install(alone),
+            Err(error) => Err(error),
+        },
     }
 }
 
 /// A copy of the tree at `path` with `set` set everywhere in it.
-fn take(path: &CStr, set: u64) -> Result<OwnedFd, Errno> {
+fn copy(path: &CStr, set: u64) -> Result<OwnedFd, Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
@@ -269,30 +307,6 @@ fn make_file(path: &CStr, content: &[u8], mode: u32) -> Result<(), Errno> {
         left = left.get(written..).unwrap_or_default();
     }
     Ok(())
-}
-
-/// Longer than any parent that lives takes to write two lines; one that died while another start held the pipe's end
-/// would else never be noticed.
-const GO_WITHIN: Timespec = Timespec {
-    tv_sec: 20,
-    tv_nsec: 0,
-};
-
-fn await_go(go: BorrowedFd<'_>) -> Result<(), Errno> {
-    let mut watched = [PollFd::from_borrowed_fd(go, PollFlags::IN)];
-    if rustix::event::poll(&mut watched, Some(&GO_WITHIN))? == 0 {
-        return Err(Errno::TIMEDOUT);
-    }
-    let mut byte = [0];
-    loop {
-        match rustix::io::read(go, &mut byte) {
-            Ok(1) => return Ok(()),
-            // The parent gave up or is gone.
-            Ok(_) => return Err(Errno::CANCELED),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 fn landlock(ruleset: &child::Ruleset, rules: &[(std::ffi::CString, u64)]) -> Result<(), Errno> {

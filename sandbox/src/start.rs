@@ -5,24 +5,36 @@
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal};
 
+use crate::ahead::Ahead;
 use crate::command::Command;
 use crate::confinement::Confinement;
 use crate::denial::SandboxDenial;
 use crate::error::SandboxError;
 use crate::keeper::Keeper;
-use crate::plan::{Identity, Namespace, Plan};
-use crate::prepare::{self, Act, Ends, Prepared};
+use crate::limits::{LimitReached, Warden};
+use crate::plan::{Identity, Plan};
+use crate::prepare::{self, Ends};
 use crate::record::{self, Record, Started};
-use crate::sys::clone::Sharing;
 use crate::terminal::SavedTerminals;
-use crate::{probe, stage, sys, user_namespace};
+use crate::watch::{self, Watcher};
+use crate::{keeper, sys, user_namespace};
+
+/// Waits until the helping processes of commands that have ended are gone, too.
+///
+/// They have nothing left to do when a command has ended but to end themselves, and each new start waits for them first; so
+/// only who starts no further command has to call this, at the latest before it ends.
+pub fn settle() {
+    keeper::settle();
+    user_namespace::settle();
+}
 
 /// Starts commands.
 #[derive(Debug)]
@@ -36,6 +48,8 @@ pub struct Running {
     control: File,
     orders: Arc<PipeWriter>,
     keeper: Option<Keeper>,
+    watcher: Option<Watcher>,
+    warden: Option<Warden>,
     confinement: Confinement,
     terminals: SavedTerminals,
     state: State,
@@ -77,10 +91,15 @@ pub struct Usage {
 pub struct Run {
     /// How it ended.
     pub ending: Ending,
+    /// The limit that ended it, where one did.
+    pub limit: Option<LimitReached>,
     /// Which walls stood.
     pub confinement: Confinement,
-    /// Refusals seen. What the kernel tells nobody is not in it: an empty list says nothing.
-    pub denials: Vec<SandboxDenial>,
+    /// Refusals seen, each once; which calls are observed is [`crate::Plan::observing`]'s to say. `None` where nothing was
+    /// observed.
+    pub denials: Option<Vec<SandboxDenial>>,
+    /// How many more there were that are not listed.
+    pub unlisted_denials: u64,
     /// What it used.
     pub usage: Usage,
 }
@@ -91,22 +110,40 @@ impl Sandbox {
     /// # Errors
     /// See [`SandboxError`]: whichever it is, nothing of the command has run and nothing is left behind.
     pub fn start(plan: &Plan, command: Command) -> Result<Running, SandboxError> {
+        let ahead = Ahead::of(plan)?;
+        Self::start_in(ahead, plan, command)
+    }
+
+    /// The same in a process that was begun before the plan was made, where it is what the plan needs.
+    ///
+    /// # Errors
+    /// As for [`Sandbox::start`].
+    pub fn start_in(ahead: Ahead, plan: &Plan, command: Command) -> Result<Running, SandboxError> {
         if !plan.is_for(&command) {
             return Err(SandboxError::OtherCommand);
         }
+        let ahead = if ahead.serves(plan) {
+            ahead
+        } else {
+            Ahead::of(plan)?
+        };
         let terminals = SavedTerminals::save();
+        let watcher = Watcher::prepare(plan)?;
         let mut keeper = Keeper::start(plan.placeholders())?;
-        let result = launch(plan, command, keeper.as_mut());
+        let result = launch(ahead, plan, command, watcher, keeper.as_mut());
         match result {
-            Ok((pidfd, ours)) => Ok(Running {
+            Ok((pidfd, ours, watcher)) => Running {
                 pidfd,
                 control: File::from(OwnedFd::from(ours.control)),
                 orders: Arc::new(ours.orders),
                 keeper,
+                watcher,
+                warden: None,
                 confinement: Confinement::of(plan),
                 terminals,
                 state: State::Running,
-            }),
+            }
+            .limited(plan),
             Err(error) => {
                 if let Some(keeper) = keeper {
                     keeper.finish();
@@ -121,168 +158,120 @@ impl Sandbox {
 struct Ours {
     control: PipeReader,
     orders: PipeWriter,
-    go: PipeWriter,
 }
 
-fn pipes() -> io::Result<(Ours, Ends)> {
+fn pipes(told_by: [RawFd; 2], watcher: Option<OwnedFd>) -> io::Result<(Ours, Ends)> {
     let (control, control_end) = io::pipe()?;
     let (orders_end, orders) = io::pipe()?;
-    let (go_end, go) = io::pipe()?;
     let ends = Ends {
         control: control_end.into(),
         orders: orders_end.into(),
-        go: go_end.into(),
+        told_by,
+        watcher,
     };
-    Ok((
-        Ours {
-            control,
-            orders,
-            go,
-        },
-        ends,
-    ))
+    Ok((Ours { control, orders }, ends))
 }
 
-/// Where root starts commands, one at a time between clone and exec: see [`restore_dumpable`].
+/// Where root starts commands, one at a time between its first step and exec: see [`restore_dumpable`].
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn launch(
+    mut ahead: Ahead,
     plan: &Plan,
     command: Command,
+    watcher: Option<(watch::Prepared, OwnedFd)>,
     keeper: Option<&mut Keeper>,
-) -> Result<(OwnedFd, Ours), SandboxError> {
-    let set_up = |step, source| SandboxError::SetUp {
-        step,
-        object: PathBuf::from("the command"),
-        source,
-    };
+) -> Result<(OwnedFd, Ours, Option<Watcher>), SandboxError> {
+    let (watcher, listener) = watcher.unzip();
     let program = command.program.path().to_path_buf();
-    let (mut ours, ends) = pipes().map_err(|source| set_up("make pipes for", source))?;
+    let (mut ours, ends) = pipes(ahead.told_by(), listener)
+        .map_err(|source| for_the_command("make pipes for", source))?;
     let (prepared, held) = prepare::prepare(plan, command, ends)?;
     let as_another = matches!(plan.identity(), Identity::Unprivileged { .. });
     let _turn = as_another.then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
     let dumpable = rustix::process::dumpable_behavior()
         .ok()
         .filter(|_| as_another);
-    let process = Sharing::start(namespaces(plan), Box::new(prepared), stage::run)
-        .map_err(probe::no_namespace)?;
-    drop(held);
-    let outcome = admit(plan, &process, &mut ours, keeper).and_then(|()| {
-        let failure = |step: usize, errno| {
-            let Some(step) = process.task().steps.get(step) else {
-                return set_up_error(Kind::Other, "execute the init of", program.clone(), errno);
-            };
-            set_up_error(kind(&step.act), step.what, step.object.clone(), errno)
-        };
-        started(&mut ours, &program, failure)
-    });
+    let outcome = ahead
+        .give(prepared)
+        .and_then(|()| admit(&mut ahead, keeper))
+        .and_then(|()| watcher.map(watch::Prepared::start).transpose())
+        .and_then(|watcher| Ok((started(&ahead, &mut ours, &program)?, watcher)));
     let finished = match outcome {
-        Ok(proof) => process.executed(proof).ok_or(SandboxError::Lost),
+        Ok((proof, watcher)) => {
+            let pidfd = ahead.executed(proof).ok_or(SandboxError::Lost);
+            pidfd.map(|pidfd| (pidfd, ours, watcher))
+        }
         Err(error) => {
-            drop(process);
-            Err(error)
+            let cause = ahead.failure();
+            drop(ahead);
+            Err(cause.unwrap_or(error))
         }
     };
+    // Until here the new process may not have had a table of its own.
+    drop(held);
     restore_dumpable(dumpable);
-    finished.map(|pidfd| (pidfd, ours))
+    finished
 }
 
-fn namespaces(plan: &Plan) -> libc::c_int {
-    let flag = |namespace: &Namespace| match namespace {
-        Namespace::User => libc::CLONE_NEWUSER,
-        Namespace::Mount => libc::CLONE_NEWNS,
-        Namespace::Process => libc::CLONE_NEWPID,
-        Namespace::Ipc => libc::CLONE_NEWIPC,
-        Namespace::Network => libc::CLONE_NEWNET,
-        Namespace::HostName => libc::CLONE_NEWUTS,
-        Namespace::Cgroup => libc::CLONE_NEWCGROUP,
-    };
-    plan.namespaces()
-        .iter()
-        .map(flag)
-        .fold(0, |flags, flag| flags | flag)
-}
-
-/// Tells the new process who it is and the keeper whom to watch, then lets it go on.
-fn admit(
-    plan: &Plan,
-    process: &Sharing<Prepared>,
-    ours: &mut Ours,
-    keeper: Option<&mut Keeper>,
-) -> Result<(), SandboxError> {
-    let pid = process.pid();
-    if plan.namespaces().contains(&Namespace::User) {
-        user_namespace::write_maps(pid, plan.identity()).map_err(probe::no_user_map)?;
-    }
-    let set_up = |step, source| SandboxError::SetUp {
+fn for_the_command(step: &'static str, source: io::Error) -> SandboxError {
+    SandboxError::SetUp {
         step,
         object: PathBuf::from("the command"),
         source,
-    };
+    }
+}
+
+/// Tells the keeper whom to watch, then lets the new process go on.
+fn admit(ahead: &mut Ahead, keeper: Option<&mut Keeper>) -> Result<(), SandboxError> {
+    let process = ahead.process()?;
     if let Some(keeper) = keeper {
         keeper.ready()?;
         let watched = process.descriptor().ok_or(SandboxError::Lost)?;
         keeper
             .watch(watched)
-            .map_err(|source| set_up("keep the protected names from", source))?;
+            .map_err(|source| for_the_command("keep the protected names from", source))?;
     }
-    // A process that has already failed has closed its end; what it has to say is read next.
-    match ours.go.write_all(&[1]) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(set_up("let go on", error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    ahead.go()
 }
 
 /// Reads what the set-up and the init have to say until the command is executed.
-fn started(
-    ours: &mut Ours,
-    program: &std::path::Path,
-    failure: impl Fn(usize, i32) -> SandboxError,
-) -> Result<Started, SandboxError> {
+fn started(ahead: &Ahead, ours: &mut Ours, program: &Path) -> Result<Started, SandboxError> {
+    let process = ahead.process()?;
+    let ended = process.descriptor().ok_or(SandboxError::Lost)?;
+    // This process, too, holds the end that is written to, so the pipe does not end with the other one.
+    let mut watched = [
+        PollFd::new(&ours.control, PollFlags::IN),
+        PollFd::from_borrowed_fd(ended, PollFlags::IN),
+    ];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, None))
+        .map_err(|error| for_the_command("wait for", error.into()))?;
+    let [said, _] = watched.map(|watched| watched.revents().contains(PollFlags::IN));
+    if !said && !has_said(&ours.control) {
+        return Err(SandboxError::Lost);
+    }
     match record::read(&mut ours.control) {
         Some(Record::Started(proof)) => Ok(proof),
-        Some(Record::ExecFailed(errno)) => Err(exec_error(program.to_path_buf(), errno)),
-        Some(Record::SetUpFailed { step, errno }) => Err(failure(step, errno)),
+        Some(Record::ExecFailed(errno)) => Err(prepare::exec_failed(program.to_path_buf(), errno)),
+        Some(Record::SetUpFailed { step, errno }) => {
+            let steps = ahead.prepared().map(|prepared| &prepared.steps);
+            Err(match steps.and_then(|steps| steps.get(step)) {
+                Some(step) => prepare::step_failed(step, errno),
+                None => {
+                    let source = io::Error::from_raw_os_error(errno);
+                    for_the_command("execute the init of", source)
+                }
+            })
+        }
         Some(Record::Ended(_)) | None => Err(SandboxError::Lost),
     }
 }
 
-fn exec_error(program: PathBuf, errno: i32) -> SandboxError {
-    let source = io::Error::from_raw_os_error(errno);
-    match errno {
-        libc::ENOENT | libc::ENOTDIR => SandboxError::NotFound { program, source },
-        _ => SandboxError::NotExecutable { program, source },
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Program,
-    Wall(crate::Wall),
-    Other,
-}
-
-fn kind(act: &Act) -> Kind {
-    if matches!(act, Act::OpenProgram { .. }) {
-        return Kind::Program;
-    }
-    prepare::wall(act).map_or(Kind::Other, Kind::Wall)
-}
-
-fn set_up_error(kind: Kind, step: &'static str, object: PathBuf, errno: i32) -> SandboxError {
-    let source = io::Error::from_raw_os_error(errno);
-    match (kind, errno) {
-        (_, libc::ESTALE) => SandboxError::Replaced(object),
-        (Kind::Program, _) => exec_error(object, errno),
-        (Kind::Wall(wall), libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EOPNOTSUPP) => {
-            probe::no_wall(wall, step, &object, source)
-        }
-        _ => SandboxError::SetUp {
-            step,
-            object,
-            source,
-        },
-    }
+/// Whether something is in the pipe that was not there a moment ago: its writer has ended since.
+fn has_said(control: &PipeReader) -> bool {
+    let mut watched = [PollFd::new(control, PollFlags::IN)];
+    let now = Timespec::default();
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, Some(&now))) == Ok(1)
 }
 
 /// A change of user makes the kernel mark the memory as nobody's to look into, and the new process shared ours. While it
@@ -295,6 +284,17 @@ fn restore_dumpable(before: Option<DumpableBehavior>) {
 }
 
 impl Running {
+    /// With a warden, where the plan wants one. Without it the command is ended: it would run without its limits.
+    fn limited(mut self, plan: &Plan) -> Result<Self, SandboxError> {
+        let failed = |source| SandboxError::SetUp {
+            step: "watch over the limits of",
+            object: PathBuf::from("the command"),
+            source,
+        };
+        self.warden = Warden::start(plan.limits(), self.pidfd.as_fd()).map_err(failed)?;
+        Ok(self)
+    }
+
     /// Which walls stand.
     #[must_use]
     pub fn confinement(&self) -> &Confinement {
@@ -328,8 +328,9 @@ impl Running {
     /// # Errors
     /// The system cannot say how it ended.
     pub fn wait(mut self) -> io::Result<Run> {
-        let last = record::read(&mut self.control);
+        // The last word is in the pipe before the init ends, so one wait is enough.
         let waited = self.reap();
+        let last = record::read(&mut self.control);
         let ending = match last {
             Some(Record::Ended(status)) => ending(status),
             // The init was ended from outside, and with it the command.
@@ -341,11 +342,19 @@ impl Running {
                     .unwrap_or(libc::SIGKILL),
             ),
         };
+        let limit = self.warden.take().and_then(Warden::finish);
+        let seen = self.watcher.take().and_then(Watcher::finish);
+        if seen.is_none() {
+            self.confinement.unobserved();
+        }
+        let (denials, unlisted_denials) = seen.map(|seen| (seen.listed, seen.unlisted)).unzip();
         let counted = waited.map(|waited| waited.counted).unwrap_or_default();
         Ok(Run {
             ending,
             confinement: self.confinement.clone(),
-            denials: Vec::new(),
+            limit,
+            denials,
+            unlisted_denials: unlisted_denials.unwrap_or_default(),
             usage: Usage {
                 user: Duration::from_micros(counted.user_micros),
                 system: Duration::from_micros(counted.system_micros),

@@ -18,7 +18,7 @@ use crate::error::{SandboxError, Wall};
 use crate::plan::Identity;
 use crate::probe;
 use crate::surroundings::UNPRIVILEGED;
-use crate::sys::clone::{Ended, Sharing};
+use crate::sys::clone::{Descriptors, Ended, Sharing};
 use crate::sys::{self, MountAttributes, child};
 
 /// Writes the user and group maps of the process `pid`.
@@ -101,14 +101,29 @@ fn ownership(user: u32, group: u32) -> Result<Arc<OwnedFd>, SandboxError> {
         return Ok(Arc::clone(map));
     }
     let (wait, done) = io::pipe().map_err(probe::no_user_map)?;
-    let holder = Sharing::start(libc::CLONE_NEWUSER, Box::new(OwnedFd::from(wait)), hold)
-        .map_err(probe::no_namespace)?;
+    let holder = Sharing::start(
+        libc::CLONE_NEWUSER,
+        Descriptors::Copied,
+        Box::new(OwnedFd::from(wait)),
+        hold,
+    )
+    .map_err(probe::no_namespace)?;
     let map = mapped(holder.pid(), user, group).map_err(probe::no_user_map)?;
     let map = Arc::new(map);
-    drop(holder);
     drop(done);
+    let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+    ending.push(holder);
     maps.insert((user, group), Arc::clone(&map));
     Ok(map)
+}
+
+/// Holders that have been told to end. Nothing waits for them while a command is being started.
+static ENDING: Mutex<Vec<Sharing<OwnedFd>>> = Mutex::new(Vec::new());
+
+/// Waits for what was needed to start a command and is not any more.
+pub(crate) fn settle() {
+    let ended = std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner));
+    drop(ended);
 }
 
 /// Writes the maps of the process `pid` and holds its user namespace.

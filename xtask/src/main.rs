@@ -1,5 +1,5 @@
-//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | arrows | doc | test | ci`; and
-//! `cargo xtask yardsticks`, which installs the programs that benchmarks compare with.
+//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | arrows | doc | test | ci`; `soak`, the long forms
+//! of some tests; and `yardsticks`, which installs the programs that benchmarks compare with.
 //!
 //! Needs a Rust toolchain and a C compiler. `git` and a POSIX shell are used by the tests and looked for first.
 #![forbid(unsafe_code)]
@@ -19,16 +19,26 @@ const STEPS: [Step; 5] = [
 ];
 
 /// What the tests run inside the walls and beside them, with Debian's package of it.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 19] = [
     ("git", "git"),
+    ("make", "make"),
+    ("cc", "gcc"),
+    ("python3", "python3"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("bwrap", "bubblewrap"),
+    ("nft", "nftables"),
+    ("dig", "bind9-dnsutils"),
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
     ("bash", "bash"),
     ("perl", "perl-base"),
     ("ps", "procps"),
     ("setsid", "util-linux"),
     ("curl", "curl"),
-    ("python3", "python3"),
-    ("ip", "iproute2"),
     ("stty", "coreutils"),
+    ("strace", "strace"),
 ];
 
 /// What benchmarks compare with, with Debian's package of it.
@@ -65,13 +75,14 @@ fn main() -> ExitCode {
     let steps: Vec<Step> = match wanted.as_str() {
         "ci" => STEPS.to_vec(),
         "yardsticks" => vec![("yardsticks", yardsticks)],
+        "soak" => vec![("soak", soak as fn() -> Result<(), String>)],
         name => STEPS
             .into_iter()
             .filter(|(step, _)| *step == name)
             .collect(),
     };
     if steps.is_empty() {
-        eprintln!("usage: cargo xtask fmt|lint|arrows|doc|test|ci|yardsticks");
+        eprintln!("usage: cargo xtask fmt|lint|arrows|doc|test|ci|soak|yardsticks");
         return ExitCode::from(2);
     }
     for (name, step) in steps {
@@ -171,13 +182,20 @@ fn yardsticks() -> Result<(), String> {
     Ok(())
 }
 
+/// The long forms of tests that `test` runs short: minutes each, and no part of `ci`.
+fn soak() -> Result<(), String> {
+    cargo(&["build", "--workspace", "--bins", "--examples"], &[])?;
+    cargo(&["test", "--workspace", "--", "--ignored"], &[])
+}
+
 /// Installs a system package where this may (root, Debian's packages), and otherwise says the one command.
 fn needs(program: &str, package: &str) -> Result<(), String> {
-    let there = Command::new(program)
-        .arg("--version")
-        .output()
-        // Not every program knows `--version`; one that starts is there.
-        .is_ok_and(|output| output.status.code().is_some_and(|code| code != 127));
+    // Not every program knows `--version`, and some lie where only root looks.
+    let look = format!("PATH=$PATH:/usr/sbin:/sbin command -v {program} >/dev/null");
+    let there = Command::new("sh")
+        .args(["-c", &look])
+        .status()
+        .is_ok_and(|status| status.success());
     if there {
         return Ok(());
     }

@@ -7,9 +7,11 @@ use crate::surroundings::HostSockets;
 fn around(user: u32) -> Surroundings {
     Surroundings {
         user,
-        group: user,
         protected: Vec::new(),
         covered: Vec::new(),
+        files: Vec::new(),
+        top: Vec::new(),
+        notes: Vec::new(),
         sockets: HostSockets::default(),
         veils: Vec::new(),
         shown: Vec::new(),

@@ -4,9 +4,11 @@
 //! place.
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
+use rustix::process::{Resource, Rlimit};
 
 use crate::command::Identity as FileIdentity;
 use crate::error::Wall;
@@ -58,12 +60,17 @@ pub(crate) enum Mount {
     Cover { slot: Slot, at: CString },
     /// Takes what is at a path and puts it there again, read-only.
     Guard { path: CString },
-    /// Sets attributes of a tree in place and makes it this namespace's own.
+    /// Puts what is at one path at another, without a descriptor in between.
+    Bind { from: CString, at: CString },
+    /// Sets and clears attributes of a tree in place and makes it this namespace's own.
     Attributes {
         path: CString,
         set: u64,
+        clear: u64,
         reach: Reach,
     },
+    /// Changes how much a file system in memory holds.
+    Resize { at: CString, options: CString },
     /// A new file system; source and kind have the same name.
     New {
         kind: CString,
@@ -100,8 +107,10 @@ pub(crate) enum Make {
 #[derive(Debug)]
 pub(crate) enum Confine {
     NewKeyring,
-    LoopbackUp,
-    NoCoreFiles,
+    Limit {
+        resource: Resource,
+        limit: Rlimit,
+    },
     NoPrivilegesByExec,
     /// Another user, without any further group.
     User {
@@ -111,11 +120,19 @@ pub(crate) enum Confine {
     Capabilities {
         kept: u64,
     },
+    /// Gives up what there is, where no user namespace gives power over the bounding set.
+    NoCapabilities,
     Landlock {
         ruleset: Ruleset,
         rules: Vec<(CString, u64)>,
     },
     Filter(seccomp::Program),
+    /// The same with a watcher, who gets the listener over the channel; where one watches already, `alone` stands.
+    WatchedFilter {
+        program: seccomp::Program,
+        channel: RawFd,
+        alone: seccomp::Program,
+    },
 }
 
 /// How far attributes reach.
@@ -132,14 +149,14 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
     match act {
         Act::Mount(_) => Some(Wall::Mounts),
         Act::Confine(Confine::Landlock { .. }) => Some(Wall::Landlock),
-        Act::Confine(Confine::Filter(_)) => Some(Wall::Seccomp),
+        Act::Confine(Confine::Filter(_) | Confine::WatchedFilter { .. }) => Some(Wall::Seccomp),
         Act::Confine(Confine::User { .. }) => Some(Wall::UserMapping),
         Act::Confine(
             Confine::NewKeyring
-            | Confine::LoopbackUp
-            | Confine::NoCoreFiles
+            | Confine::Limit { .. }
             | Confine::NoPrivilegesByExec
-            | Confine::Capabilities { .. },
+            | Confine::Capabilities { .. }
+            | Confine::NoCapabilities,
         ) => Some(Wall::Namespaces),
         Act::Make(_) | Act::AwaitGo | Act::WorkIn { .. } | Act::OpenProgram { .. } => None,
     }

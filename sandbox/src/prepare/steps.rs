@@ -121,8 +121,29 @@ impl Steps {
             Act::Mount(Mount::Attributes {
                 path: c_path(path),
                 set,
+                clear: 0,
                 reach,
             }),
+        );
+    }
+
+    /// Takes attributes back that were set on this namespace's own mounts.
+    pub(super) fn clear(&mut self, path: &Path, clear: u64, reach: Reach) {
+        let act = Act::Mount(Mount::Attributes {
+            path: c_path(path),
+            set: 0,
+            clear,
+            reach,
+        });
+        self.add("give back", path, act);
+    }
+
+    pub(super) fn bind(&mut self, from: &Path, at: &Path) {
+        let [from, at_path] = [from, at].map(c_path);
+        self.add(
+            "put a device at",
+            at,
+            Act::Mount(Mount::Bind { from, at: at_path }),
         );
     }
 
@@ -137,6 +158,15 @@ impl Steps {
             flags,
         };
         self.add("mount a file system of its own at", at, Act::Mount(mount));
+    }
+
+    pub(super) fn resize(&mut self, at: &Path, mebibytes: u32) {
+        let options = CString::new(format!("size={mebibytes}m")).unwrap_or_default();
+        let resize = Mount::Resize {
+            at: c_path(at),
+            options,
+        };
+        self.add("set the size of", at, Act::Mount(resize));
     }
 
     pub(super) fn directory(&mut self, path: &Path, mode: u32) {

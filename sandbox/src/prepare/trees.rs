@@ -8,30 +8,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
-use super::step::{Act, Make, Mount, Reach, Slot};
+use super::step::{Act, Mount, Reach, Slot};
 use super::steps::{Steps, c_path};
-use super::{NO_DEVICES, NO_SET_USER_ID, READ_ONLY};
+use super::{NO_DEVICES, NO_SET_USER_ID, READ_ONLY, early};
 use crate::command::Command;
 use crate::error::SandboxError;
 use crate::mounts::{Access, Operation, Owner};
 use crate::plan::{Identity, Plan};
+use crate::policy::Limits;
 use crate::surroundings::Kind;
 use crate::user_namespace;
-
-/// Where the command's own folders are made, before its `/proc` stands there.
-const STAGE: &str = "/proc";
-/// All private folders together, `/dev/shm` among them.
-const PRIVATE_MEBIBYTES: u32 = 1024;
-
-/// The devices every program expects.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-const DEVICE_LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
-];
 
 /// Adds what builds the plan's view to `steps`. Answers the sealed copy of the program, where one is put over its path.
 pub(super) fn build(
@@ -43,20 +29,15 @@ pub(super) fn build(
     if operations.is_empty() {
         return Ok(None);
     }
-    let (user, group) = match plan.identity() {
-        Identity::Caller { user, group } | Identity::Unprivileged { user, group } => (user, group),
-        Identity::ConfinedRoot => (0, 0),
-    };
     let mut trees = Trees {
         steps,
         operations,
         slots: vec![None; operations.len()],
-        shared: None,
-        owner: [user, group],
+        owner: early::owner(plan.identity()),
+        limits: *plan.limits(),
         as_another: matches!(plan.identity(), Identity::Unprivileged { .. }),
     };
     trees.take()?;
-    let devices = trees.take_devices();
     trees.own_the_tree();
     trees.pin();
     trees.steps.add(
@@ -64,15 +45,12 @@ pub(super) fn build(
         Path::new("the command"),
         Act::AwaitGo,
     );
-    if let Identity::Unprivileged { user, group } = plan.identity() {
-        let make = Act::Make(Make::As { user, group });
-        trees
-            .steps
-            .add("act as", Path::new("the command's user"), make);
+    if trees.as_another {
+        early::act_as(trees.steps, trees.owner);
     }
     trees.stage(command);
     for (place, operation) in operations.iter().enumerate() {
-        trees.put(place, operation, &devices);
+        trees.put(place, operation);
     }
     trees.close();
     let program = command.program.path();
@@ -87,8 +65,7 @@ struct Trees<'a> {
     operations: &'a [Operation],
     /// What each operation puts in its place.
     slots: Vec<Option<Slot>>,
-    /// The folder that becomes `/dev/shm`.
-    shared: Option<Slot>,
+    limits: Limits,
     owner: [u32; 2],
     /// Whether the command runs as another user than the caller.
     as_another: bool,
@@ -130,15 +107,9 @@ impl Trees<'_> {
         Ok(())
     }
 
-    fn take_devices(&mut self) -> Vec<Slot> {
-        if !self.operations.contains(&Operation::Devices) {
-            return Vec::new();
-        }
-        let device = |name| {
-            self.steps
-                .take("take the device", &Path::new("/dev").join(name), 0)
-        };
-        DEVICES.map(device).to_vec()
+    /// Whether the stage was set before the plan was known.
+    fn is_staged(&self) -> bool {
+        self.operations.contains(&Operation::Devices)
     }
 
     fn own_the_tree(&mut self) {
@@ -151,6 +122,13 @@ impl Trees<'_> {
             self.steps
                 .attributes("make read-only", root, set, Reach::Tree);
         }
+        if self.is_staged() {
+            for own in [early::STAGE, early::SHARED].map(Path::new) {
+                self.steps.clear(own, READ_ONLY, Reach::Mount);
+            }
+            let devices = Path::new(early::DEVICES);
+            self.steps.clear(devices, NO_DEVICES, Reach::Tree);
+        }
     }
 
     fn pin(&mut self) {
@@ -162,34 +140,27 @@ impl Trees<'_> {
         }
     }
 
-    fn memory(&mut self, at: &Path, mebibytes: u32, mode: u32) {
-        let [user, group] = self.owner;
-        let options = format!("size={mebibytes}m,mode={mode:o},uid={user},gid={group}");
-        self.steps
-            .mount("tmpfs", at, options, MountFlags::NOSUID | MountFlags::NODEV);
-    }
-
     /// Makes what the command has of its own and takes each part.
     fn stage(&mut self, command: &Command) {
-        let stage = Path::new(STAGE);
-        self.memory(stage, PRIVATE_MEBIBYTES, 0o755);
+        let stage = Path::new(early::STAGE);
+        let (temporary, shared) = (
+            self.limits.temporary_mebibytes,
+            self.limits.shared_mebibytes,
+        );
+        if self.is_staged() {
+            early::resize(self.steps, stage, temporary);
+            early::resize(self.steps, Path::new(early::SHARED), shared);
+        } else {
+            early::memory(self.steps, stage, self.owner, (temporary, 0o755));
+        }
         for (place, operation) in self.operations.iter().enumerate() {
-            let mode = if let Operation::Memory { mode, .. } = operation {
-                *mode
-            } else if *operation == Operation::Devices {
-                0o755
-            } else {
+            let Operation::Memory { mode, .. } = operation else {
                 continue;
             };
             let folder = stage.join(format!("memory-{place}"));
-            self.steps.directory(&folder, mode);
+            self.steps.directory(&folder, *mode);
             let slot = self.steps.take("take a folder of", &folder, 0);
             self.set(place, slot);
-            if *operation == Operation::Devices {
-                let folder = stage.join("shared");
-                self.steps.directory(&folder, 0o1777);
-                self.shared = Some(self.steps.take("take a folder of", &folder, 0));
-            }
         }
         let covers = self.make_covers(command);
         self.steps
@@ -202,7 +173,7 @@ impl Trees<'_> {
 
     /// Makes the covers that are asked for; which operation takes which.
     fn make_covers(&mut self, command: &Command) -> Vec<(usize, PathBuf)> {
-        let stage = Path::new(STAGE);
+        let stage = Path::new(early::STAGE);
         let [directory, file] = ["directory", "file"].map(|name| stage.join(name));
         let mut covers = Vec::new();
         for (place, operation) in self.operations.iter().enumerate() {
@@ -232,14 +203,18 @@ impl Trees<'_> {
         covers
     }
 
-    fn put(&mut self, place: usize, operation: &Operation, devices: &[Slot]) {
+    fn put(&mut self, place: usize, operation: &Operation) {
         let slot = self.slots.get(place).copied().flatten();
         match (operation, slot) {
             (Operation::Memory { at, .. }, Some(slot)) => {
                 self.mount_point(place, at);
                 self.steps.place("put a private folder at", slot, at);
             }
-            (Operation::Devices, Some(slot)) => self.devices(slot, devices),
+            (Operation::Devices, _) => self.devices(),
+            (Operation::Processes { .. }, _) if self.is_staged() => {
+                let slot = self.steps.take("take", Path::new(early::PROCESSES), 0);
+                self.steps.place("put its own", slot, Path::new("/proc"));
+            }
             (Operation::Processes { access }, _) => {
                 let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
                 if *access == Access::ReadOnly {
@@ -266,32 +241,16 @@ impl Trees<'_> {
         }
     }
 
-    fn devices(&mut self, folder: Slot, devices: &[Slot]) {
+    fn devices(&mut self) {
         let dev = Path::new("/dev");
+        let [folder, shared] = [early::DEVICES, early::SHARED].map(Path::new);
+        let [folder, shared] = [folder, shared].map(|path| self.steps.take("take", path, 0));
         self.steps.place("put a private folder at", folder, dev);
-        for (name, slot) in DEVICES.iter().zip(devices) {
-            let path = dev.join(name);
-            self.steps.file(&path, &[], 0o444);
-            self.steps.place("put the device at", *slot, &path);
-        }
-        for (target, name) in DEVICE_LINKS {
-            self.steps.link(target, &dev.join(name));
-        }
-        let [terminals, shared] = ["pts", "shm"].map(|name| dev.join(name));
-        self.steps.directory(&terminals, 0o755);
-        self.steps.directory(&shared, 0o755);
+        let set = READ_ONLY | NO_DEVICES;
         self.steps
-            .attributes("make read-only", dev, READ_ONLY, Reach::Mount);
-        let options = "newinstance,ptmxmode=0666,mode=0620".to_owned();
-        self.steps.mount(
-            "devpts",
-            &terminals,
-            options,
-            MountFlags::NOSUID | MountFlags::NOEXEC,
-        );
-        if let Some(slot) = self.shared {
-            self.steps.place("put a private folder at", slot, &shared);
-        }
+            .attributes("make read-only", dev, set, Reach::Mount);
+        let at = dev.join("shm");
+        self.steps.place("put a private folder at", shared, &at);
     }
 
     /// Private folders that are not to be written, now that every mount point in them is made.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Signal, pidfd_send_signal};
 
 /// Stack bytes of the process. Its functions keep records of at most some hundred bytes.
@@ -76,6 +77,15 @@ struct Entry<T> {
     task: *const T,
 }
 
+/// Whose table of descriptors a new process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Descriptors {
+    /// A copy of ours as it is now.
+    Copied,
+    /// Ours, until it copies it (`unshare(2)`, `CLONE_FILES`).
+    Shared,
+}
+
 /// Proof that a task came to its end by its own call: only [`super::child::end`] makes one, and it never returns.
 #[derive(Debug)]
 pub(crate) struct Ended(());
@@ -106,6 +116,7 @@ impl<T> Sharing<T> {
     /// because another thread may hold the lock at this moment.
     pub(crate) fn start(
         namespaces: libc::c_int,
+        descriptors: Descriptors,
         task: Box<T>,
         function: fn(&T) -> Ended,
     ) -> io::Result<Self> {
@@ -120,7 +131,11 @@ impl<T> Sharing<T> {
             })
         };
         let mut descriptor: libc::c_int = -1;
-        let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD | namespaces;
+        let shared = match descriptors {
+            Descriptors::Copied => 0,
+            Descriptors::Shared => libc::CLONE_FILES,
+        };
+        let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD | shared | namespaces;
         let blocked = BlockedSignals::all();
         // SAFETY: the stack is fresh and grows down from the entry; the child runs `enter`, which uses only what
         // `Sharing` keeps alive; the descriptor is written before this returns.
@@ -161,6 +176,21 @@ impl<T> Sharing<T> {
     /// What it works on. Both read it.
     pub(crate) fn task(&self) -> &T {
         &self.task
+    }
+
+    /// Whether it has ended. Where that cannot be told it has.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.wait_for(Timespec::default())
+    }
+
+    /// Waits until it has ended, but not longer than `time`; whether it has.
+    pub(crate) fn wait_for(&self, time: Timespec) -> bool {
+        let Some(pidfd) = &self.pidfd else {
+            return true;
+        };
+        let mut watched = [PollFd::new(pidfd, PollFlags::IN)];
+        let polled = rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, Some(&time)));
+        polled != Ok(0)
     }
 
     /// Waits for the process to end of itself.

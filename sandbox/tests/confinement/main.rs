@@ -3,6 +3,10 @@
 //! Runs as root and as an ordinary user. A host without a wall fails here, since every wall is required (P7).
 
 #[cfg(test)]
+mod ahead;
+#[cfg(test)]
+mod denials;
+#[cfg(test)]
 mod escalated;
 #[cfg(test)]
 mod files;
@@ -11,10 +15,14 @@ mod harness;
 #[cfg(test)]
 mod lifetime;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
 mod permits;
+#[cfg(test)]
+mod rules;
 #[cfg(test)]
 mod surface;
