@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener, UdpSock
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -29,7 +30,7 @@ use crate::wire::{Buffered, answer_and_close};
 use crate::{http, socks5, transparent};
 
 /// How many connections may wait to be accepted.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 /// How many connections beyond the limit are told so at the same time; more are closed without a word.
 const MOST_TURNED_AWAY: usize = 4096;
 /// How long accepting rests where the process has no descriptor left.
@@ -78,14 +79,17 @@ impl Listeners {
     /// # Errors
     /// Where a socket cannot be bound.
     pub fn bind(at: SocketAddr, relays: usize) -> io::Result<Self> {
-        let socket = if at.is_ipv4() {
-            TcpSocket::new_v4()?
+        // Not the runtime's own way: listeners are also made where no runtime is.
+        let family = if at.is_ipv4() {
+            AddressFamily::INET
         } else {
-            TcpSocket::new_v6()?
+            AddressFamily::INET6
         };
-        socket.set_reuseaddr(at.port() != 0)?;
-        socket.bind(at)?;
-        let proxy = socket.listen(BACKLOG)?.into_std()?;
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+        rustix::net::bind(&socket, &at)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        let proxy = StdListener::from(socket);
         let relays = (0..relays)
             .map(|_| StdUdp::bind(SocketAddr::new(at.ip(), 0)))
             .collect::<io::Result<_>>()?;

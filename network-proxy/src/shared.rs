@@ -114,10 +114,8 @@ impl Shared {
         if let Access::Blocked(refusal) = access {
             return Err(by_policy(refusal));
         }
-        if matches!(access, Access::Unlisted(_))
-            && self.questions.told(ask.to).is_none()
-            && !epoch.policy.asks(ask.to)
-        {
+        // INVARIANT: what was approved earlier counts only while the policy still asks: a stricter policy takes it back.
+        if matches!(access, Access::Unlisted(_)) && !epoch.policy.asks(ask.to) {
             return Err(by_policy(Refusal::of(Reason::NotAllowed, ask.to)));
         }
         let look_into = self.check_mode(&epoch.policy, ask).map_err(by_policy)?;

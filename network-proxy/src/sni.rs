@@ -34,6 +34,8 @@ pub(crate) fn read(bytes: &[u8]) -> Hello {
     match bytes.first() {
         None => return Hello::Incomplete,
         Some(22) => {}
+        // Other TLS records, and the hello of SSL 2: no client begins so, and some servers might read on.
+        Some(20 | 21 | 23 | 24 | 128..) => return Hello::Broken,
         Some(_) => return Hello::Other,
     }
     let message = match handshake(bytes) {
@@ -231,6 +233,8 @@ pub(crate) mod tests {
         assert_eq!(read(&client_hello(&["a test"], &[], 512)), Hello::Broken);
         assert_eq!(read(b"SSH-2.0-x"), Hello::Other);
         assert_eq!(read(&[22, 9, 9]), Hello::Broken);
+        assert_eq!(read(&[21, 3, 1, 0, 2, 1, 0]), Hello::Broken);
+        assert_eq!(read(&[128, 46, 1]), Hello::Broken);
     }
 
     proptest! {

@@ -58,7 +58,6 @@ fn look_up(door: &Shared, name: &HostName) -> Lookup {
         {
             None
         }
-        Access::Unlisted(_) if door.questions.told(&to).is_some_and(|told| told.is_ok()) => None,
         Access::Unlisted(_) => Some(Refusal::of(Reason::NotAllowed, &to)),
     };
     match refusal {

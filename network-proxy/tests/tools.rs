@@ -581,7 +581,11 @@ fn where_installed(world: &World) {
         let there = world.folder.join("demo-1.0-py3-none-any.whl").exists();
         assert!(there, "{}", String::from_utf8_lossy(&output.stderr));
     }
-    // The toolchain's own cargo, where this user may run it.
+    cargo_where_it_runs(world);
+}
+
+/// The toolchain's own cargo, where this user may run it.
+fn cargo_where_it_runs(world: &World) {
     let cargo = env!("CARGO");
     if Command::new(cargo)
         .arg("--version")

@@ -36,11 +36,9 @@ fn tell(address: impl std::fmt::Display) -> Anyhow<()> {
 
 fn listener() -> Anyhow<StdListener> {
     let listeners = Listeners::on_loopback()?;
-    listeners
-        .proxy
-        .into_iter()
-        .next()
-        .ok_or_else(|| "no listener".into())
+    let listener = listeners.proxy.into_iter().next().ok_or("no listener")?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Answers GET with 1 KiB, or with 512 MiB under `/bulk`.

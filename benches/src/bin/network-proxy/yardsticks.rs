@@ -221,7 +221,8 @@ fn print_table(subjects: &[(&str, Subject)], rows: &[Row]) {
                 .filter_map(|n| u32::try_from(*n).ok())
                 .map(f64::from)
                 .collect();
-            if numbers.is_empty() {
+            // What does not speak the kind answers nothing.
+            if median(&numbers) < 1.0 {
                 continue;
             }
             let cost = median(row.cost.get(kind).map_or(&[][..], Vec::as_slice));
