@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::{Plan, PlanError, Walls};
 use crate::command::Command;
 use crate::landlock::{Domain, Readable};
-use crate::policy::{Access, Network, PrivateTmp, Reads, SandboxPolicy};
-use crate::seccomp::Filter;
+use crate::policy::{Access, Limits, Network, PrivateTmp, Reads, SandboxPolicy};
+use crate::seccomp::{Filter, Observing};
 use crate::surroundings::{Protected, Surroundings};
 use crate::sys;
 
@@ -86,6 +86,13 @@ impl Plan {
                 devices: Vec::new(),
             }),
             filters,
+            observed: Observing::default(),
+            // Processes are counted by user namespace: here that would count all of the user's.
+            limits: Limits {
+                processes: None,
+                ..*policy.limits()
+            },
+            policy: Some(policy.clone()),
             unlocated_host_sockets: around.sockets.unlocated,
             notes: [policy.notes(), around.notes, vec![LESS.to_owned()]].concat(),
             ..Self::bare(Walls::Reduced, command)
