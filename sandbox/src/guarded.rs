@@ -83,7 +83,7 @@ impl Looking<'_> {
                         return Err(PlanError::ProtectedSymlink(path));
                     }
                     // Made by a run that is still going on or was cut off: held like one of this run's own.
-                    Ok(found) if found.is_dir() && found.mode() & 0o7777 == keeper::MARK => {
+                    Ok(found) if keeper::is_kept_free(&found) => {
                         self.protect(Protected::Missing(path));
                     }
                     Ok(found) => {
@@ -167,7 +167,7 @@ impl Looking<'_> {
             // Gone since its folder was read.
             return Ok(());
         };
-        let made_by_a_run = found.is_dir() && found.mode() & 0o7777 == keeper::MARK;
+        let made_by_a_run = keeper::is_kept_free(&found);
         if found.is_symlink() {
             if let Ok(target) = path.canonicalize()
                 && self.is_writable(&target)

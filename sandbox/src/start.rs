@@ -24,7 +24,7 @@ use crate::plan::{Identity, Plan};
 use crate::prepare::{self, Ends};
 use crate::record::{self, Record, Started};
 use crate::terminal::SavedTerminals;
-use crate::watch::Watcher;
+use crate::watch::{self, Watcher};
 use crate::{keeper, sys, user_namespace};
 
 /// Waits until the helping processes of commands that have ended are gone, too.
@@ -128,11 +128,11 @@ impl Sandbox {
             Ahead::of(plan)?
         };
         let terminals = SavedTerminals::save();
-        let (watcher, listener) = Watcher::start(plan)?.unzip();
+        let watcher = Watcher::prepare(plan)?;
         let mut keeper = Keeper::start(plan.placeholders())?;
-        let result = launch(ahead, plan, command, listener, keeper.as_mut());
+        let result = launch(ahead, plan, command, watcher, keeper.as_mut());
         match result {
-            Ok((pidfd, ours)) => Running {
+            Ok((pidfd, ours, watcher)) => Running {
                 pidfd,
                 control: File::from(OwnedFd::from(ours.control)),
                 orders: Arc::new(ours.orders),
@@ -179,9 +179,10 @@ fn launch(
     mut ahead: Ahead,
     plan: &Plan,
     command: Command,
-    listener: Option<OwnedFd>,
+    watcher: Option<(watch::Prepared, OwnedFd)>,
     keeper: Option<&mut Keeper>,
-) -> Result<(OwnedFd, Ours), SandboxError> {
+) -> Result<(OwnedFd, Ours, Option<Watcher>), SandboxError> {
+    let (watcher, listener) = watcher.unzip();
     let program = command.program.path().to_path_buf();
     let (mut ours, ends) = pipes(ahead.told_by(), listener)
         .map_err(|source| for_the_command("make pipes for", source))?;
@@ -194,9 +195,13 @@ fn launch(
     let outcome = ahead
         .give(prepared)
         .and_then(|()| admit(&mut ahead, keeper))
-        .and_then(|()| started(&ahead, &mut ours, &program));
+        .and_then(|()| watcher.map(watch::Prepared::start).transpose())
+        .and_then(|watcher| Ok((started(&ahead, &mut ours, &program)?, watcher)));
     let finished = match outcome {
-        Ok(proof) => ahead.executed(proof).ok_or(SandboxError::Lost),
+        Ok((proof, watcher)) => {
+            let pidfd = ahead.executed(proof).ok_or(SandboxError::Lost);
+            pidfd.map(|pidfd| (pidfd, ours, watcher))
+        }
         Err(error) => {
             let cause = ahead.failure();
             drop(ahead);
@@ -206,7 +211,7 @@ fn launch(
     // Until here the new process may not have had a table of its own.
     drop(held);
     restore_dumpable(dumpable);
-    finished.map(|pidfd| (pidfd, ours))
+    finished
 }
 
 fn for_the_command(step: &'static str, source: io::Error) -> SandboxError {

@@ -37,29 +37,24 @@ use judge::Judge;
 #[derive(Debug)]
 pub(crate) struct Watcher(JoinHandle<Option<Denials>>);
 
-impl Watcher {
-    /// Starts a watcher for `plan`, and answers the end of the channel that the listener comes over. No watcher where
-    /// nothing is to be observed.
-    pub(crate) fn start(plan: &Plan) -> Result<Option<(Self, OwnedFd)>, SandboxError> {
-        if plan.observed() == Observing::Nothing || plan.filters().is_empty() {
-            return Ok(None);
-        }
-        let failed = |source| SandboxError::SetUp {
-            step: "watch",
-            object: PathBuf::from("the command"),
-            source,
-        };
-        let (_, reading) = seccomp::compile(plan.filters(), plan.observed())?;
-        let judge = Judge::of(plan);
-        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+/// A watcher that is not started yet: making its thread is left for when this process has nothing else to do.
+pub(crate) struct Prepared {
+    channel: UnixStream,
+    judge: Judge,
+    reading: Arc<Reading>,
+}
+
+impl Prepared {
+    /// Starts it.
+    pub(crate) fn start(self) -> Result<Watcher, SandboxError> {
         let watch = move || {
-            let listener = receive(&ours)?;
-            drop(ours);
+            let listener = receive(&self.channel)?;
+            drop(self.channel);
             Some(
                 Watch {
                     listener,
-                    judge,
-                    reading,
+                    judge: self.judge,
+                    reading: self.reading,
                     denials: Denials::default(),
                 }
                 .run(),
@@ -68,8 +63,34 @@ impl Watcher {
         let thread = std::thread::Builder::new()
             .name("walls".to_owned())
             .stack_size(128 * 1024);
-        let thread = thread.spawn(watch).map_err(failed)?;
-        Ok(Some((Self(thread), theirs.into())))
+        thread.spawn(watch).map(Watcher).map_err(failed)
+    }
+}
+
+fn failed(source: io::Error) -> SandboxError {
+    SandboxError::SetUp {
+        step: "watch",
+        object: PathBuf::from("the command"),
+        source,
+    }
+}
+
+impl Watcher {
+    /// Prepares a watcher for `plan`, and answers the end of the channel that the listener comes over. No watcher where
+    /// nothing is to be observed.
+    pub(crate) fn prepare(plan: &Plan) -> Result<Option<(Prepared, OwnedFd)>, SandboxError> {
+        if plan.observed() == Observing::Nothing || plan.filters().is_empty() {
+            return Ok(None);
+        }
+        let (_, reading) = seccomp::compile(plan.filters(), plan.observed())?;
+        let judge = Judge::of(plan);
+        let (channel, theirs) = UnixStream::pair().map_err(failed)?;
+        let prepared = Prepared {
+            channel,
+            judge,
+            reading,
+        };
+        Ok(Some((prepared, theirs.into())))
     }
 
     /// What was seen; to be called when the command is gone. Nothing where another program watches already.

@@ -109,24 +109,6 @@ pub(crate) fn with_descriptor<T>(
     using(unsafe { BorrowedFd::borrow_raw(descriptor) })
 }
 
-/// Runs `using` on `count` descriptors, at most 64, with numbers from `first` on that earlier steps opened.
-pub(crate) fn with_descriptors<T>(
-    first: RawFd,
-    count: usize,
-    using: impl FnOnce(&[BorrowedFd<'_>]) -> Result<T, Errno>,
-) -> Result<T, Errno> {
-    if first < 0 {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: as in `with_descriptor`; places beyond `count` repeat the first and are not given on.
-    let mut descriptors = [unsafe { BorrowedFd::borrow_raw(first) }; 64];
-    for (number, descriptor) in (first..).zip(descriptors.iter_mut().take(count)) {
-        // SAFETY: as in `with_descriptor`.
-        *descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-    }
-    using(descriptors.get(..count).ok_or(Errno::INVAL)?)
-}
-
 /// Leaves what the flags (`CLONE_…`) name for its own (`unshare(2)`).
 pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
     call(libc::SYS_unshare, [signed(flags.into()), 0, 0, 0, 0, 0]).map(drop)
