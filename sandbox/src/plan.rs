@@ -240,7 +240,10 @@ impl Plan {
     /// is observed costs some microseconds. Where another program observes this one already, nothing is.
     #[must_use]
     pub fn observing(mut self, observing: Observing) -> Self {
-        if matches!(self.walls, Walls::Confined | Walls::Widened) {
+        if matches!(
+            self.walls,
+            Walls::Confined | Walls::Widened | Walls::Reduced
+        ) {
             self.observed = observing;
         }
         self

@@ -318,12 +318,13 @@ fn make_file(path: &CStr, content: &[u8], mode: u32) -> Result<(), Errno> {
 fn landlock(ruleset: &child::Ruleset, rules: &[(std::ffi::CString, u64)]) -> Result<(), Errno> {
     let made = child::landlock_ruleset(ruleset)?;
     for (path, rights) in rules {
-        let beneath = rustix::fs::openat(
-            CWD,
-            path.as_c_str(),
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let beneath = match rustix::fs::openat(CWD, path.as_c_str(), flags, Mode::empty()) {
+            Ok(beneath) => beneath,
+            // Gone since it was listed: what is not given is closed.
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(error),
+        };
         child::landlock_allow(made, *rights, beneath.as_fd())?;
     }
     child::landlock_restrict(made)

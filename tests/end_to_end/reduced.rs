@@ -97,6 +97,11 @@ fn two_walls_keep_the_files_that_the_policy_closes() {
         "its time was changed"
     );
     assert_eq!(ran.report["confinement"]["walls"], "reduced");
+    let denials = ran.report["denials"].to_string();
+    assert!(
+        denials.contains("pre-commit") && denials.contains("outside/made"),
+        "{denials}"
+    );
     assert!(
         ran.report["notes"]
             .to_string()

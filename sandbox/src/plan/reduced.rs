@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::{Plan, PlanError, Walls};
 use crate::command::Command;
 use crate::landlock::{Domain, Readable};
-use crate::policy::{Access, Network, PrivateTmp, Reads, SandboxPolicy};
-use crate::seccomp::Filter;
+use crate::policy::{Access, Limits, Network, PrivateTmp, Reads, SandboxPolicy};
+use crate::seccomp::{Filter, Observing};
 use crate::surroundings::{Protected, Surroundings};
 use crate::sys;
 
@@ -86,6 +86,13 @@ impl Plan {
                 devices: Vec::new(),
             }),
             filters,
+            observed: Observing::default(),
+            // Processes are counted by user namespace: here that would count all of the user's.
+            limits: Limits {
+                processes: None,
+                ..*policy.limits()
+            },
+            policy: Some(policy.clone()),
             unlocated_host_sockets: around.sockets.unlocated,
             notes: [policy.notes(), around.notes, vec![LESS.to_owned()]].concat(),
             ..Self::bare(Walls::Reduced, command)
@@ -193,11 +200,20 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, PlanError> {
         path: folder.to_path_buf(),
         source,
     };
+    let listed = match fs::read_dir(folder) {
+        // Gone since its name was read: nothing of it can be given.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(unreadable)?,
+    };
     let mut entries = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
+    for entry in listed {
         let entry = entry.map_err(unreadable)?;
-        if !entry.file_type().map_err(unreadable)?.is_symlink() {
-            entries.push(entry.path());
+        let is_link = entry.file_type().map(|kind| kind.is_symlink());
+        match is_link {
+            Ok(false) => entries.push(entry.path()),
+            Ok(true) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(error)),
         }
     }
     Ok(entries)

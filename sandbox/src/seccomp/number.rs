@@ -67,7 +67,15 @@ pub(super) fn syscall(name: &str) -> Option<Syscall> {
         utimensat = libc::SYS_utimensat, setxattr = libc::SYS_setxattr, lsetxattr = libc::SYS_lsetxattr,
         fsetxattr = libc::SYS_fsetxattr, setxattrat = 463, removexattr = libc::SYS_removexattr,
         lremovexattr = libc::SYS_lremovexattr, fremovexattr = libc::SYS_fremovexattr, removexattrat = 466,
-        setpriority = libc::SYS_setpriority, process_madvise = libc::SYS_process_madvise;
+        setpriority = libc::SYS_setpriority, process_madvise = libc::SYS_process_madvise,
+        prlimit64 = libc::SYS_prlimit64,
+        sched_setscheduler = libc::SYS_sched_setscheduler,
+        sched_setparam = libc::SYS_sched_setparam,
+        sched_setattr = libc::SYS_sched_setattr,
+        sched_setaffinity = libc::SYS_sched_setaffinity,
+        ioprio_set = libc::SYS_ioprio_set,
+        migrate_pages = libc::SYS_migrate_pages,
+        move_pages = libc::SYS_move_pages;
         x86_64
         iopl = libc::SYS_iopl, ioperm = libc::SYS_ioperm, modify_ldt = libc::SYS_modify_ldt,
         uselib = libc::SYS_uselib, open = libc::SYS_open, creat = libc::SYS_creat, mkdir = libc::SYS_mkdir,
