@@ -121,7 +121,7 @@ async fn a_revoked_token_stops_working_while_the_server_runs_and_a_new_one_start
 }
 
 #[tokio::test]
-async fn over_tcp_nobody_answers_for_a_person() {
+async fn over_tcp_no_runner_answers_for_a_person() {
     let folder = Folder::new();
     let program = Program::new(&folder, "");
     let token = program.token();
@@ -133,7 +133,7 @@ async fn over_tcp_nobody_answers_for_a_person() {
     let answered = server
         .post(&token, &path, &json!({"answer": "allow"}))
         .await;
-    assert_eq!(answered.told(), (404, "not_found"));
+    assert_eq!(answered.told(), (403, "role_missing"));
     let trusted = json!({"complete": true, "entries": [{"n": 1, "author": "user", "trust": "trusted", "text": "yes"}]});
     let body = with(submission(&harmless()), &json!({"transcript": trusted}));
     let refused = server.post(&token, "/v1/reviews", &body).await;
