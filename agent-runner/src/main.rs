@@ -8,6 +8,8 @@ mod cli;
 mod config;
 #[cfg(feature = "embedded")]
 mod demo;
+mod denials;
+mod doctor;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod exec;
@@ -29,6 +31,7 @@ mod reviewers;
 mod route;
 mod signals;
 mod state;
+mod try_walls;
 mod walls;
 
 use std::io::Write as _;
@@ -43,7 +46,7 @@ use protocol::Printable;
 use report::{Report, ReportFile};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(cli::spelled(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -78,7 +81,9 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
             let ended = Box::pin(exec::exec(&args, environment, &mut report)).await;
             reported(ended, report, target)
         }
-        Command::Sandbox(args) => exec::sandbox(&args, environment).await,
+        Command::Sandbox(args) => Box::pin(try_walls::sandbox(&args, environment)).await,
+        Command::Doctor(args) => doctor::doctor(&args, environment, &mut std::io::stdout()),
+        Command::TryFromInside(args) => Ok(doctor::from_inside(&args)),
         Command::Explain(args) => {
             explain::explain(&args, environment, &mut std::io::stdout()).await
         }

@@ -123,6 +123,7 @@ impl fmt::Display for Confinement {
             Walls::Widened => "widened",
             Walls::Escalated => "escalated",
             Walls::Unconfined => "unconfined",
+            Walls::Reduced => "reduced",
         };
         write!(out, "{walls}: namespaces: ")?;
         match self.namespaces.len() {

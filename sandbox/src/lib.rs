@@ -15,9 +15,11 @@
 //! the command before anything of it runs; nothing outlives the command. `unsafe` is in `sys` and in `init/` alone.
 
 mod ahead;
+mod cause;
 mod command;
 mod confinement;
 mod denial;
+mod doctor;
 mod error;
 mod glob;
 mod guarded;
@@ -31,6 +33,7 @@ mod policy;
 mod prepare;
 mod probe;
 mod record;
+mod seatbelt;
 mod seccomp;
 mod stage;
 mod start;
@@ -42,9 +45,11 @@ mod walk;
 mod watch;
 
 pub use ahead::Ahead;
+pub use cause::Cause;
 pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
 pub use confinement::{Confinement, RanAs};
 pub use denial::SandboxDenial;
+pub use doctor::{Finding, Standing, Trial, diagnose};
 pub use error::{SandboxError, Wall};
 pub use glob::DeniedPattern;
 pub use landlock::OLDEST_LANDLOCK_ABI;
@@ -54,6 +59,7 @@ pub use policy::{
     Access, InvalidPolicy, Limits, Network, PROTECTED_NAMES, PolicyBuilder, PrivateTmp, Reads,
     Reason, Rule, Ruling, SandboxPolicy,
 };
-pub use probe::{Probe, probe};
+pub use probe::{Container, ControlGroups, Probe, WindowsSubsystem, probe};
+pub use seatbelt::{InvalidSeatbelt, seatbelt_profile};
 pub use seccomp::{Filter, FilterError, Observing};
 pub use start::{Ending, Run, Running, Sandbox, Signaller, Usage, settle};

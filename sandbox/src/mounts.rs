@@ -82,7 +82,7 @@ pub(crate) fn confined(
         access: Access::ReadOnly,
     });
     let unlisted = layout.top_of_the_disk(policy);
-    layout.private_folders(policy);
+    layout.private_folders(policy, &unlisted);
     layout.veils();
     layout.trees(policy);
     layout.kept(policy, Within::Roots);
@@ -247,7 +247,8 @@ impl Layout<'_> {
         }
     }
 
-    fn private_folders(&mut self, policy: &SandboxPolicy) {
+    /// The folders that everybody has. One that lies in an unlisted folder is gone with it.
+    fn private_folders(&mut self, policy: &SandboxPolicy, unlisted: &[(PathBuf, Kind)]) {
         let tmp = Path::new("/tmp");
         let access = match policy.private_tmp() {
             PrivateTmp::Fresh => {
@@ -264,6 +265,9 @@ impl Layout<'_> {
             }
         };
         for path in self.around.standing.clone() {
+            if unlisted.iter().any(|(gone, _)| path.starts_with(gone)) {
+                continue;
+            }
             if path == Path::new("/var/tmp") {
                 self.memory(&path, access);
             } else {

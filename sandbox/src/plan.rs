@@ -19,6 +19,7 @@ use crate::policy::{Access, InvalidPolicy, Limits, Network, Reads, SandboxPolicy
 use crate::seccomp::{Filter, Observing};
 use crate::surroundings::{Protected, Surroundings, UNPRIVILEGED};
 
+mod reduced;
 mod text;
 
 /// Why there is no plan.
@@ -60,6 +61,11 @@ pub enum PlanError {
     /// The policy does not let the command read its own program.
     #[error("`{}` may not be read under this policy, so that it cannot be run", .0.display())]
     ProgramDenied(PathBuf),
+    /// The policy asks for what Landlock and filters alone cannot keep.
+    #[error(
+        "this cannot be kept without namespaces: {0}\nhint: `agent-runner doctor` says what is in their way"
+    )]
+    NeedsNamespaces(&'static str),
     /// The permitted action is no command.
     #[error("the permitted action is not a command")]
     NotACommand,
@@ -89,6 +95,8 @@ pub enum Walls {
     Escalated,
     /// None.
     Unconfined,
+    /// As the policy says, by Landlock and filters alone: no namespaces, chosen by name.
+    Reduced,
 }
 
 /// Whom the command runs as.

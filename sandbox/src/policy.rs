@@ -214,10 +214,10 @@ impl SandboxPolicy {
             .iter()
             .any(|path| protected.starts_with(path));
         by_name
-            || self
-                .rules
-                .paths(Access::Write)
-                .any(|root| root == protected)
+            || self.rules.paths(Access::Write).any(|root| {
+                // A repository granted by name holds the git directories of its work trees and submodules.
+                root == protected || root.ends_with(REPOSITORY) && protected.starts_with(root)
+            })
     }
 
     /// What a person should know of this policy before it is used, a line each.

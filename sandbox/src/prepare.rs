@@ -133,8 +133,8 @@ fn how_to_execute(plan: &Plan, command: &Command, sealed: Option<Slot>) -> Execu
     let is_script = |content: &[u8]| content.starts_with(b"#!");
     match (command.program_copy().map(is_script), plan.walls()) {
         (None, _) => Execute::Descriptor,
-        (Some(true), Walls::Unconfined) => Execute::OpenCopy,
-        (Some(false), Walls::Unconfined) => Execute::Copy,
+        (Some(true), Walls::Unconfined | Walls::Reduced) => Execute::OpenCopy,
+        (Some(false), Walls::Unconfined | Walls::Reduced) => Execute::Copy,
         (Some(true), _) => Execute::Path,
         // Where the command would see nothing at that path, there is no such program.
         (Some(false), _) => sealed.map_or(Execute::Path, Execute::SealedTree),
@@ -153,7 +153,7 @@ fn arguments(command: &Command, by: Execute, plan: &Plan) -> Result<Words, Sandb
     } else {
         b'-'
     };
-    let outside = if plan.walls() == Walls::Unconfined {
+    let outside = if matches!(plan.walls(), Walls::Unconfined | Walls::Reduced) {
         b's'
     } else {
         b'-'
@@ -198,7 +198,11 @@ fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
                 .fold(0, |kept, number| kept | 1 << number);
         }
     }
-    confine("drop the capabilities of", Confine::Capabilities { kept });
+    if plan.walls() == Walls::Reduced {
+        confine("drop the capabilities of", Confine::NoCapabilities);
+    } else {
+        confine("drop the capabilities of", Confine::Capabilities { kept });
+    }
     confine("forbid new privileges for", Confine::NoPrivilegesByExec);
     if let Some(domain) = plan.landlock() {
         let words = domain.words(probe::landlock()?);

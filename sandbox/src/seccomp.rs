@@ -31,6 +31,10 @@ pub enum Filter {
     Sockets,
     /// Unix sockets other than pairs.
     UnixSockets,
+    /// Every network, where a command has none of its own.
+    Internet,
+    /// What namespaces would keep apart, and what Landlock does not judge.
+    Shared,
 }
 
 impl Filter {
@@ -44,6 +48,8 @@ impl Filter {
             Self::Surface => "surface",
             Self::Sockets => "sockets",
             Self::UnixSockets => "unix-sockets",
+            Self::Internet => "internet",
+            Self::Shared => "shared",
         }
     }
 
@@ -55,6 +61,8 @@ impl Filter {
             Self::Surface => include_str!("filters/surface.json"),
             Self::Sockets => include_str!("filters/sockets.json"),
             Self::UnixSockets => include_str!("filters/unix-sockets.json"),
+            Self::Internet => include_str!("filters/internet.json"),
+            Self::Shared => include_str!("filters/shared.json"),
         }
     }
 }

@@ -248,6 +248,15 @@ fn confine(act: &Confine) -> Result<(), Errno> {
             };
             rustix::thread::set_capabilities(None, sets)
         }
+        Confine::NoCapabilities => {
+            let empty = CapabilitySet::empty();
+            let sets = CapabilitySets {
+                effective: empty,
+                permitted: empty,
+                inheritable: empty,
+            };
+            rustix::thread::set_capabilities(None, sets)
+        }
         Confine::Landlock { ruleset, rules } => landlock(ruleset, rules),
         Confine::Filter(program) => child::seccomp_install(program),
         Confine::WatchedFilter {

@@ -64,6 +64,7 @@ impl DemoService {
         let database = stage.database();
         let service = Service::open(ServiceSettings {
             database: database.clone(),
+            tenants: std::collections::BTreeMap::new(),
             signing_key: SigningKey::ephemeral()?,
             reviewer: Arc::new(Reviewer::new(&settings(model_url), &|_| None)?),
             speaks_for_user: BTreeSet::new(),

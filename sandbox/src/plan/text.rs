@@ -22,6 +22,7 @@ impl fmt::Display for Plan {
                 "escalated: the host as this user, but for what no command may touch"
             }
             Walls::Unconfined => "unconfined: none",
+            Walls::Reduced => "reduced: as the policy says, by Landlock and filters alone",
         };
         writeln!(out, "walls       {walls}")?;
         writeln!(out, "program     {}", Shown(&self.program))?;
@@ -147,6 +148,8 @@ fn refused(filter: Filter) -> &'static str {
         Filter::Surface => "kernel interfaces that no command needs",
         Filter::Sockets => "sockets but Unix, TCP, UDP and ping",
         Filter::UnixSockets => "Unix sockets but pairs",
+        Filter::Internet => "every network",
+        Filter::Shared => "what is shared with other programs, modes and times of files",
     }
 }
 

@@ -120,6 +120,8 @@ pub(crate) enum Confine {
     Capabilities {
         kept: u64,
     },
+    /// Gives up what there is, where no user namespace gives power over the bounding set.
+    NoCapabilities,
     Landlock {
         ruleset: Ruleset,
         rules: Vec<(CString, u64)>,
@@ -153,7 +155,8 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
             Confine::NewKeyring
             | Confine::Limit { .. }
             | Confine::NoPrivilegesByExec
-            | Confine::Capabilities { .. },
+            | Confine::Capabilities { .. }
+            | Confine::NoCapabilities,
         ) => Some(Wall::Namespaces),
         Act::Make(_) | Act::AwaitGo | Act::WorkIn { .. } | Act::OpenProgram { .. } => None,
     }

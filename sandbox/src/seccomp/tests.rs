@@ -2,13 +2,15 @@
 
 use super::*;
 
-const EVERY: [Filter; 6] = [
+const EVERY: [Filter; 8] = [
     Filter::Terminal,
     Filter::Mounts,
     Filter::Namespaces,
     Filter::Surface,
     Filter::Sockets,
     Filter::UnixSockets,
+    Filter::Internet,
+    Filter::Shared,
 ];
 
 /// Runs classic BPF as the kernel would, for the instructions used here.
