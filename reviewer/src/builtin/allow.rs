@@ -198,8 +198,22 @@ fn asks_version(command: &Command) -> bool {
             .is_some_and(|name| !super::listed(BY_WORKSPACE, name))
 }
 
+/// A search over names for what holds secrets.
+fn seeks_secrets(command: &Command) -> bool {
+    const NAMES: &str = "id_rsa id_ed25519 id_ecdsa id_dsa .pem .key .kdbx .p12 .pfx .jks .keystore .env .netrc .pgpass \
+                         password passwd secret token credential wallet keychain shadow .ssh .aws .gnupg";
+    matches!(command.program(), Some("find" | "fd" | "fdfind" | "locate"))
+        && command.arguments().iter().any(|word| {
+            let word = word.to_string().to_ascii_lowercase();
+            NAMES.split_whitespace().any(|name| word.contains(name))
+        })
+}
+
 /// Known safe, or one of a few more that only look, on files that hold no secrets.
 fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
+    if seeks_secrets(command) {
+        return false;
+    }
     if command.class() != Class::KnownSafe && !looks_too(command) {
         return false;
     }
