@@ -16,6 +16,8 @@ mod drive;
 mod ports;
 #[path = "../examples/cases/tls.rs"]
 mod tls;
+#[path = "../examples/cases/wording.rs"]
+mod wording;
 
 fn file() -> Value {
     serde_json::from_str(include_str!("cases.json")).expect("the file of cases is JSON")

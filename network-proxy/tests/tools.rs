@@ -16,12 +16,15 @@ use network_proxy::{
     ResolveError, Resolver, Settings, Setup, Surroundings, SystemDialer, UnawarePrograms,
     environment,
 };
-use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use tokio::net::{TcpStream, UdpSocket, UnixStream};
 
 /// Where the origins are.
 const HTTP: u16 = 18_080;
 const TLS: u16 = 18_443;
 const GIT: u16 = 19_418;
+#[path = "support/secured.rs"]
+mod secured;
+
 const CONTENT: &str = "what the origin holds";
 
 /// Names of the test; the addresses are public ones that nobody reaches from here.
@@ -73,51 +76,6 @@ impl Dialer for ToOrigins {
 
     fn unix<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<UnixStream>> {
         SystemDialer.unix(path)
-    }
-}
-
-/// The authority that the TLS origin's certificate is from, as PEM, and what the origin serves with.
-fn certificates() -> (String, tokio_rustls::TlsAcceptor) {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "the test's authority");
-    let key = KeyPair::generate().expect("a key");
-    let authority = params.self_signed(&key).expect("an authority");
-    let issuer = Issuer::new(params, key);
-    let leaf_key = KeyPair::generate().expect("a key");
-    let mut leaf = CertificateParams::new(vec!["site.test".to_owned()]).expect("parameters");
-    leaf.use_authority_key_identifier_extension = true;
-    let leaf = leaf.signed_by(&leaf_key, &issuer).expect("a certificate");
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
-        .expect("a server");
-    (
-        authority.pem(),
-        tokio_rustls::TlsAcceptor::from(Arc::new(config)),
-    )
-}
-
-/// TLS in front of the plain origin.
-async fn serve_tls(acceptor: tokio_rustls::TlsAcceptor) -> io::Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", TLS)).await?;
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let acceptor = acceptor.clone();
-        let _handle = connections.spawn(async move {
-            let mut secured = acceptor.accept(stream).await?;
-            let mut plain = TcpStream::connect(("127.0.0.1", HTTP)).await?;
-            tokio::io::copy_bidirectional(&mut secured, &mut plain).await
-        });
     }
 }
 
@@ -327,7 +285,7 @@ async fn in_a_network_of_its_own() {
     let folder = std::env::temp_dir().join(format!("network-proxy-tools-{}", std::process::id()));
     furnish_and_clear(&folder);
     set_up_network(&folder);
-    let (authority, acceptor) = certificates();
+    let (authority, acceptor) = secured::certificates();
     let pem = folder.join("authority.pem");
     std::fs::write(&pem, authority).expect("a file");
     let web = folder.join("web").display().to_string();
@@ -359,7 +317,7 @@ async fn in_a_network_of_its_own() {
     let serving = door.clone();
     let _handle =
         tasks.spawn(async move { serving.serve(listeners, std::future::pending()).await });
-    let _handle = tasks.spawn(serve_tls(acceptor));
+    let _handle = tasks.spawn(secured::serve_tls(acceptor, (TLS, HTTP)));
     let world = World {
         folder: folder.clone(),
         variables,
