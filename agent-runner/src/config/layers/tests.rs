@@ -631,7 +631,11 @@ fn managed_modes_bind_a_profile_too() {
     let mut settings = Home::new(PROFILE)
         .load(&Overrides::default())
         .expect("valid");
-    let wanted: Requirements =
-        toml::from_str("allowed_sandbox_modes = [\"read-only\"]").expect("valid");
-    assert!(settings.hold(wanted).is_err());
+    let wanted = Requirements::parse(MANAGED, "allowed_sandbox_modes = [\"read-only\"]");
+    settings
+        .hold(wanted.expect("requirements"), MANAGED)
+        .expect("held");
+    assert_eq!(settings.sandbox, SandboxMode::ReadOnly);
+    let profile = settings.profile.expect("still there");
+    assert_eq!(profile.mode(), SandboxMode::ReadOnly);
 }
