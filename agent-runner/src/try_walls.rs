@@ -49,7 +49,8 @@ pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> R
         notes: prepared.settings.notes.clone(),
         ..Report::default()
     };
-    let code = exec::inside(request, prepared, ahead, environment, &mut report).await?;
+    let inside = exec::inside(request, prepared, ahead, environment, &mut report);
+    let code = Box::pin(inside).await?;
     report.exit_code = code;
     tell(args, &report);
     Ok(code)

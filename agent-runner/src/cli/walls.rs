@@ -12,7 +12,6 @@ use crate::config::Overrides;
 
 /// `agent-runner sandbox`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "one switch a flag, as typed")]
 pub(crate) struct Sandbox {
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,

@@ -264,7 +264,7 @@ impl Settings {
                 .network
                 == ProfileNetwork::Full
         });
-        let open = by_profile.unwrap_or_else(|| match self.sandbox {
+        let open = by_profile.unwrap_or(match self.sandbox {
             SandboxMode::ReadOnly => false,
             SandboxMode::WorkspaceWrite => self.workspace_write.network_access,
             SandboxMode::DangerFullAccess => true,
