@@ -30,7 +30,9 @@ mod terminal;
 mod user_namespace;
 
 pub use ahead::Ahead;
-pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
+pub use command::{
+    Command, InvalidCommand, Output, Program, Sealed, Stdin, Terminal, WorkingDirectory,
+};
 pub use confinement::{Confinement, RanAs};
 pub use denial::SandboxDenial;
 pub use error::{SandboxError, Wall};
