@@ -27,6 +27,7 @@ mod request;
 mod review_client;
 mod reviewers;
 mod route;
+mod shown;
 mod signals;
 mod state;
 mod walls;
