@@ -7,6 +7,7 @@
 mod codex;
 mod environment;
 mod error;
+mod evidence;
 mod layers;
 mod requirements;
 mod runner;
@@ -14,5 +15,6 @@ mod shared_file;
 
 pub(crate) use codex::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, WorkspaceWrite};
 pub(crate) use environment::Environment;
+pub(crate) use evidence::EvidenceLimits;
 pub(crate) use layers::{Overrides, Settings};
 pub(crate) use runner::RemoteServer;

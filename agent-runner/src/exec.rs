@@ -9,6 +9,7 @@ use sandbox::{Ahead, Command, Network, Plan, Program, SandboxPolicy, Stdin};
 use crate::answer::ask;
 use crate::cli;
 use crate::config::{Environment, SandboxMode};
+use crate::evidence;
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
 use crate::journal::JournalEvent;
@@ -170,13 +171,27 @@ impl Walk<'_> {
             &files,
             stdin.as_deref(),
         )?;
-        let body = submission(
+        let subject = evidence::Subject {
+            prepared,
+            environment: self.environment,
+            request,
+            files: &files,
+            program: &program,
+            stdin: stdin.as_deref(),
+            trigger: question.trigger,
+        };
+        let gathered = tokio::select! {
+            gathered = evidence::gather(subject) => gathered?,
+            signal = self.signals.next() => return Err(called_off(signal)),
+        };
+        let mut body = submission(
             prepared,
             self.environment,
             request,
             action.clone(),
             question.trigger,
         )?;
+        body.evidence = gathered.evidence();
 
         let asked = ask(
             prepared,
@@ -197,6 +212,10 @@ impl Walk<'_> {
         };
 
         files.confirm(&program).map_err(hold_failure)?;
+        gathered.confirm().await.map_err(|changed| Failure {
+            code: NOT_PERMITTED,
+            ..Failure::runner(&changed)
+        })?;
         let policy = self.prepared.policy.clone();
         let stdin = match stdin {
             Some(bytes) => Stdin::Bytes(bytes),

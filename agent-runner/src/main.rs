@@ -10,6 +10,7 @@ mod config;
 mod demo;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod evidence;
 mod exec;
 mod explain;
 mod failure;

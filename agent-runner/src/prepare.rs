@@ -115,7 +115,7 @@ impl Prepared {
     }
 
     /// The folders in which programs are looked up, without those that commands may write.
-    fn trusted_path<'a>(
+    pub(crate) fn trusted_path<'a>(
         &'a self,
         environment: &'a Environment,
     ) -> impl Iterator<Item = &'a PathBuf> {
@@ -220,7 +220,10 @@ pub(crate) fn action(
         cwd: absolute(&request.cwd)?,
         sandbox_permissions: request.permissions,
         additional_permissions: None,
-        justification: request.justification.as_deref().map(|text| shown.prose(text)),
+        justification: request
+            .justification
+            .as_deref()
+            .map(|text| shown.prose(text)),
         tty: request.terminal == TerminalWish::Own,
         program: Some(files.program.clone()),
         scripts: files.scripts.clone(),

@@ -54,7 +54,8 @@ impl Shown {
             serde_json::Value::Object(fields) => {
                 fields.values_mut().for_each(|item| self.json(item));
             }
-            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {
+            }
         }
     }
 

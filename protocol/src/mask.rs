@@ -201,16 +201,7 @@ fn run(bytes: &[u8], at: usize, is: impl Fn(u8) -> bool) -> usize {
 
 /// Where `needle` stands next, from `at` on.
 fn find(bytes: &[u8], needle: &[u8], at: usize) -> Option<usize> {
-    let first = *needle.first()?;
-    let mut from = at;
-    loop {
-        let rest = bytes.get(from..)?;
-        let next = from + rest.iter().position(|byte| *byte == first)?;
-        if bytes.get(next..)?.starts_with(needle) {
-            return Some(next);
-        }
-        from = next + 1;
-    }
+    memchr::memmem::find(bytes.get(at..)?, needle).map(|found| at + found)
 }
 
 /// Whether bytes look drawn by lot: a digit, or letters of both cases.

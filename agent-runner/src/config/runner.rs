@@ -6,6 +6,7 @@ use protocol::ServerKey;
 use serde::Deserialize;
 
 use super::error::ConfigError;
+use super::evidence::{EvidenceLimits, EvidenceTable};
 use crate::config::Environment;
 
 /// The file as it is written.
@@ -17,6 +18,7 @@ pub(super) struct RawRunner {
     token_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     state: RawState,
+    evidence: EvidenceTable,
     #[cfg(feature = "embedded")]
     reviewer: reviewer::ReviewerTable,
     #[cfg(feature = "embedded")]
@@ -36,6 +38,8 @@ pub(crate) struct RunnerSettings {
     pub(crate) server: Option<RemoteServer>,
     /// Where state lives.
     pub(crate) state_dir: PathBuf,
+    /// How long and how much is looked at before a question is put.
+    pub(crate) evidence: EvidenceLimits,
     /// How the embedded reviewer judges.
     #[cfg(feature = "embedded")]
     pub(crate) reviewer: reviewer::ReviewerTable,
@@ -103,9 +107,12 @@ impl RunnerSettings {
                 format!("`{}` is not an absolute path", state_dir.display()),
             ));
         }
+        let evidence =
+            EvidenceLimits::try_from(raw.evidence).map_err(|(key, reason)| invalid(key, reason))?;
         Ok(Self {
             server,
             state_dir,
+            evidence,
             #[cfg(feature = "embedded")]
             reviewer: with_home(raw.reviewer, environment),
             #[cfg(feature = "embedded")]

@@ -85,6 +85,9 @@ const HARMLESS: &[&str] = &[
 
 /// What the name `name` says its value is, where it says that it is secret.
 pub(super) fn kind_of(name: &[u8]) -> Option<&'static str> {
+    if name.len() < 3 {
+        return None;
+    }
     let plain: Vec<u8> = name
         .iter()
         .filter(|byte| byte.is_ascii_alphanumeric())
@@ -114,10 +117,11 @@ pub(super) fn kind_of(name: &[u8]) -> Option<&'static str> {
 pub(super) fn find(bytes: &[u8], kind: TextKind, spans: &mut Vec<Span>) {
     let mut at = 0;
     loop {
-        at += run(bytes, at, |byte| !matches!(byte, b'=' | b':'));
-        if at >= bytes.len() {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some(next) = memchr::memchr2(b'=', b':', rest) else {
             return;
-        }
+        };
+        at += next;
         at = match named_at(bytes, at) {
             Some(named) => named.mask(bytes, kind, spans).max(at + 1),
             None => at + 1,

@@ -176,15 +176,16 @@ pub(super) fn find(bytes: &[u8], spans: &mut Vec<Span>) {
     let mut before = b' ';
     let mut parts = Parts::default();
     while let Some(byte) = bytes.get(at).copied() {
-        let found = if before.is_ascii_alphanumeric() {
-            None
-        } else {
-            let shapes = table.get(usize::from(byte)).map_or(&[][..], Vec::as_slice);
-            shapes
-                .iter()
-                .find_map(|(shape, shown)| matched(bytes, at, shape, *shown))
-                .or_else(|| parts.find(bytes, at, byte))
-        };
+        if before.is_ascii_alphanumeric() {
+            before = byte;
+            at += 1;
+            continue;
+        }
+        let shapes = table.get(usize::from(byte)).map_or(&[][..], Vec::as_slice);
+        let found = shapes
+            .iter()
+            .find_map(|(shape, shown)| matched(bytes, at, shape, *shown))
+            .or_else(|| parts.find(bytes, at, byte));
         let next = match found {
             Some(span) => {
                 let end = span.end;
