@@ -24,7 +24,7 @@ use thiserror::Error;
 use self::files::{Barred, Count, Found, Missing};
 use self::inquiry::{Done, Inquiry, inquiries};
 use crate::config::{Environment, EvidenceLimits};
-use crate::failure::Failure;
+use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
 use crate::prepare::Prepared;
 use crate::request::RunRequest;
@@ -72,7 +72,7 @@ pub(crate) struct Gathered {
 /// The world is not as it was when the question was put.
 #[derive(Debug, Error)]
 #[error("what the reviewer was shown of {0} has changed since\nhint: nothing ran; ask again")]
-pub(crate) struct Changed(String);
+struct Changed(String);
 
 /// Everything it takes to look, from any thread.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Gathered {
     ///
     /// # Errors
     /// Something is not as it was, or cannot be seen any more.
-    pub(crate) async fn confirm(&self) -> Result<(), Changed> {
+    pub(crate) async fn confirm(&self) -> Result<(), Failure> {
         let pinned = |at: &usize| matches!(self.answers.get(*at), Some(Some(answer)) if matches!(answer.kind.as_str(), "path" | "repository"));
         if !(0..self.answers.len()).any(|at| pinned(&at)) {
             return Ok(());
@@ -150,10 +150,18 @@ impl Gathered {
                     .get(at)
                     .map(Inquiry::about)
                     .unwrap_or_default();
-                return Err(Changed(format!("`{}`", protocol::Printable(&about))));
+                return Err(changed(&about));
             }
         }
         Ok(())
+    }
+}
+
+fn changed(about: &str) -> Failure {
+    let changed = Changed(format!("`{}`", protocol::Printable(about)));
+    Failure {
+        code: NOT_PERMITTED,
+        ..Failure::runner(&changed)
     }
 }
 
@@ -220,25 +228,9 @@ fn given(subject: &Subject<'_>, shown: &Shown, limits: &EvidenceLimits) -> Vec<E
         "stopped_by": subject.trigger,
     });
     shown.json(&mut walls);
-    let words: Vec<String> = subject
-        .request
-        .argv
-        .iter()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    let mut place = place::place(subject.environment, &host, &words);
-    shown.json(&mut place);
     let mut given = vec![
         fact("walls", walls, "the runner's settings"),
-        fact(
-            "place",
-            place,
-            "variables, the host's name, marker files, the command's words",
-        ),
+        place_of(subject, shown),
     ];
     let own = subject
         .program
@@ -276,6 +268,27 @@ fn given(subject: &Subject<'_>, shown: &Shown, limits: &EvidenceLimits) -> Vec<E
         ));
     }
     given
+}
+
+/// Where it would run.
+fn place_of(subject: &Subject<'_>, shown: &Shown) -> Evidence {
+    let words: Vec<String> = subject
+        .request
+        .argv
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let mut place = place::place(subject.environment, &host, &words);
+    shown.json(&mut place);
+    fact(
+        "place",
+        place,
+        "variables, the host's name, marker files, the command's words",
+    )
 }
 
 impl Looking {

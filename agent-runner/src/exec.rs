@@ -3,13 +3,16 @@
 //! Invariant (P1, P2): a command starts inside the walls, or with the [`PermittedAction`] that [`Walk::asked`] and
 //! [`Walk::full_access`] hold; every error path ends in a refusal.
 
-use protocol::{Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions};
+use protocol::{
+    Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions, SubmitReview,
+    TriggerKind,
+};
 use sandbox::{Ahead, Command, Network, Plan, Program, SandboxPolicy, Stdin};
 
 use crate::answer::ask;
 use crate::cli;
 use crate::config::{Environment, SandboxMode};
-use crate::evidence;
+use crate::evidence::{self, Gathered, Subject};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
 use crate::journal::JournalEvent;
@@ -161,38 +164,22 @@ impl Walk<'_> {
 
     /// Asked first; run by what the answer permits and by nothing else.
     async fn asked(mut self, question: Question, stdin: Option<Vec<u8>>) -> Result<u8, Failure> {
-        let (prepared, request) = (&self.prepared, &self.request);
-        let program = prepared.trusted_program(self.environment, &request.argv)?;
+        let program = self
+            .prepared
+            .trusted_program(self.environment, &self.request.argv)?;
         let files = self.hold(&program)?;
         let action = action(
-            prepared,
+            &self.prepared,
             self.environment,
-            request,
+            &self.request,
             &files,
             stdin.as_deref(),
         )?;
-        let subject = evidence::Subject {
-            prepared,
-            environment: self.environment,
-            request,
-            files: &files,
-            program: &program,
-            stdin: stdin.as_deref(),
-            trigger: question.trigger,
-        };
-        let gathered = tokio::select! {
-            gathered = evidence::gather(subject) => gathered?,
-            signal = self.signals.next() => return Err(called_off(signal)),
-        };
-        let mut body = submission(
-            prepared,
-            self.environment,
-            request,
-            action.clone(),
-            question.trigger,
-        )?;
-        body.evidence = gathered.evidence();
+        let held = (&program, &files);
+        let body = self.put(question.trigger, held, action.clone(), stdin.as_deref());
+        let (gathered, body) = Box::pin(body).await?;
 
+        let (prepared, request) = (&self.prepared, &self.request);
         let asked = ask(
             prepared,
             self.environment,
@@ -212,10 +199,7 @@ impl Walk<'_> {
         };
 
         files.confirm(&program).map_err(hold_failure)?;
-        gathered.confirm().await.map_err(|changed| Failure {
-            code: NOT_PERMITTED,
-            ..Failure::runner(&changed)
-        })?;
+        Box::pin(gathered.confirm()).await?;
         let policy = self.prepared.policy.clone();
         let stdin = match stdin {
             Some(bytes) => Stdin::Bytes(bytes),
@@ -228,6 +212,33 @@ impl Walk<'_> {
             plan(&policy, permitted, command)
         })
         .await
+    }
+
+    /// What is put to a reviewer about `action`, with what the runner finds out itself; a signal calls it off.
+    async fn put(
+        &mut self,
+        trigger: TriggerKind,
+        (program, files): (&Program, &HeldFiles),
+        action: Action,
+        stdin: Option<&[u8]>,
+    ) -> Result<(Gathered, SubmitReview), Failure> {
+        let (prepared, request) = (&self.prepared, &self.request);
+        let subject = Subject {
+            prepared,
+            environment: self.environment,
+            request,
+            files,
+            program,
+            stdin,
+            trigger,
+        };
+        let gathered = tokio::select! {
+            gathered = Box::pin(evidence::gather(subject)) => gathered?,
+            signal = self.signals.next() => return Err(called_off(signal)),
+        };
+        let mut body = submission(prepared, self.environment, request, action, trigger)?;
+        body.evidence = gathered.evidence();
+        Ok((gathered, body))
     }
 
     async fn run(

@@ -76,7 +76,7 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
                 version: 1,
                 ..Report::default()
             };
-            let ended = exec::exec(&args, environment, &mut report).await;
+            let ended = Box::pin(exec::exec(&args, environment, &mut report)).await;
             reported(ended, report, target)
         }
         Command::Sandbox(args) => exec::sandbox(&args, environment).await,

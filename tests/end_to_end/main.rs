@@ -9,6 +9,7 @@ mod attacks;
 mod bad_input;
 mod before_and_after;
 mod demo;
+mod evidence;
 mod fails_closed;
 mod nothing_left_behind;
 mod one_escalation;

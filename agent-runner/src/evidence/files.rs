@@ -135,7 +135,7 @@ pub(super) fn look(path: &Path, barred: &Barred) -> Result<Option<Found>, Missin
         allocated: u64::try_from(found.st_blocks)
             .unwrap_or_default()
             .saturating_mul(512),
-        links: u64::from(found.st_nlink),
+        links: found.st_nlink,
         points_to,
         place,
     }))
@@ -193,7 +193,7 @@ impl Found {
             device,
             barred,
         };
-        counting.folder(top, &self.path, 0);
+        counting.folder(&top, &self.path, 0);
         Ok(counting.count)
     }
 }
@@ -207,8 +207,8 @@ struct Counting<'b> {
 }
 
 impl Counting<'_> {
-    fn folder(&mut self, folder: OwnedFd, path: &Path, depth: usize) {
-        let Ok(entries) = Dir::read_from(&folder) else {
+    fn folder(&mut self, folder: &OwnedFd, path: &Path, depth: usize) {
+        let Ok(entries) = Dir::read_from(folder) else {
             self.count.not_counted += 1;
             return;
         };
@@ -226,7 +226,7 @@ impl Counting<'_> {
                 continue;
             }
             self.count.entries += 1;
-            self.entry(&folder, name, path, depth);
+            self.entry(folder, name, path, depth);
         }
     }
 
@@ -249,7 +249,7 @@ impl Counting<'_> {
                 let below = rustix::fs::openat(folder, name, flags, Mode::empty());
                 match below {
                     Ok(below) if !barred && depth < MAX_DEPTH && found.st_dev == self.device => {
-                        self.folder(below, &path, depth + 1);
+                        self.folder(&below, &path, depth + 1);
                     }
                     _ => self.count.not_counted += 1,
                 }
@@ -277,7 +277,7 @@ fn is_kernels(place: &impl AsFd) -> bool {
         0xcafe_4a11, // bpf
         0x0187,      // autofs
     ];
-    rustix::fs::fstatfs(place).map_or(true, |found| KERNELS.contains(&(found.f_type as i64)))
+    rustix::fs::fstatfs(place).map_or(true, |found| KERNELS.contains(&found.f_type))
 }
 
 #[cfg(test)]

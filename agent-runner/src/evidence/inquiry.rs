@@ -1,6 +1,6 @@
 //! What is worth knowing about a command, found on its reading: [`inquiries`], as data.
 //!
-//! Pure, and apart from the looking. Invariant: what cannot be asked (a path that only a running shell knows) is an inquiry
+//! Pure but for asking whether a script is a regular file, and apart from the looking. Invariant: what cannot be asked (a path that only a running shell knows) is an inquiry
 //! too, so that it is said and not dropped.
 
 use std::path::{Path, PathBuf};
@@ -218,16 +218,10 @@ fn unusual_script(command: &Command, surroundings: &Surroundings) -> Option<Inqu
         .iter()
         .find(|word| !word.literal_prefix().starts_with(['-', '+']))?;
     word.literal()?;
-    match at(word, Done::Script, surroundings) {
-        Inquiry::Path { path, .. } if path.symlink_metadata().is_ok() && !path.is_file() => {
-            Some(Inquiry::Path {
-                path,
-                pattern: None,
-                done: Done::Script,
-            })
-        }
-        _ => None,
-    }
+    let inquiry = at(word, Done::Script, surroundings);
+    let is_odd = |path: &Path| path.symlink_metadata().is_ok() && !path.is_file();
+    let odd = matches!(&inquiry, Inquiry::Path { path, .. } if is_odd(path));
+    odd.then_some(inquiry)
 }
 
 /// The repository that matters: where git works, or where something is lost.
@@ -242,8 +236,8 @@ fn repository(
     let tracked: Vec<PathBuf> = found
         .iter()
         .filter_map(|inquiry| match inquiry {
-            Inquiry::Path { path, done, .. } if done.is_loss() => Some(path.clone()),
-            _ => None,
+            Inquiry::Path { path, done, .. } => done.is_loss().then(|| path.clone()),
+            Inquiry::Unknown { .. } | Inquiry::Repository { .. } | Inquiry::Host { .. } => None,
         })
         .collect();
     if git.is_none() && tracked.is_empty() {
@@ -357,7 +351,7 @@ mod tests {
             .into_iter()
             .filter_map(|inquiry| match inquiry {
                 Inquiry::Path { path, done, .. } => Some((path.display().to_string(), done)),
-                _ => None,
+                Inquiry::Unknown { .. } | Inquiry::Repository { .. } | Inquiry::Host { .. } => None,
             })
             .collect()
     }
@@ -407,7 +401,7 @@ mod tests {
         let found = asked("git -C sub push --force origin main:release");
         let push = found.iter().find_map(|inquiry| match inquiry {
             Inquiry::Repository { folder, push, .. } => Some((folder.clone(), push.clone())),
-            _ => None,
+            Inquiry::Path { .. } | Inquiry::Unknown { .. } | Inquiry::Host { .. } => None,
         });
         let (folder, push) = push.expect("a repository");
         let push = push.expect("a push");

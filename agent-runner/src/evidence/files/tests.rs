@@ -75,7 +75,7 @@ fn what_the_command_may_not_read_is_not_read_by_any_of_its_names() {
     fs::hard_link(&secret, scratch.0.join("second")).expect("a second name");
     fs::create_dir(scratch.0.join("closed")).expect("a folder");
     fs::write(scratch.0.join("closed/x"), "x").expect("a file");
-    let barred = Barred::new(vec![secret.clone(), scratch.0.join("closed")]);
+    let barred = Barred::new(vec![secret, scratch.0.join("closed")]);
     for name in ["secret", "second", "closed", "closed/x"] {
         let seen = look(&scratch.0.join(name), &barred);
         assert_eq!(seen.err(), Some(Missing::DeniedRead), "{name}");
