@@ -88,6 +88,7 @@ fn token() -> String {
 }
 
 fn committed(stage: &Stage) {
+    fs::create_dir(stage.workspace("src")).expect("a folder");
     stage.file("src/main.rs", "fn main() {}\n");
     stage.git(&["add", "."]);
     stage.git(&["commit", "--quiet", "-m", "first"]);
@@ -152,51 +153,43 @@ fn a_secret_reaches_the_command_and_nobody_else() {
     );
 
     let body = watched.posted();
+    marked_alike(&body);
+    for needle in [secret.as_str(), password] {
+        at_home(&watched, &ran, needle);
+    }
+}
+
+/// Holds that word, script, input and transcript show marks, and the same one for the same secret.
+fn marked_alike(body: &Value) {
     let words = body["action"]["command"].as_array().expect("words");
-    assert!(
-        words[3]
-            .as_str()
-            .is_some_and(|word| word.starts_with("MASKED.password.11.")),
-        "{words:?}"
-    );
-    let script = one(&body, "script")["text"].as_str().expect("a text");
+    let password = words[3].as_str().expect("a word");
+    assert!(password.starts_with("MASKED.password.11."), "{words:?}");
+    let script = one(body, "script")["text"].as_str().expect("a text");
     assert!(
         script.starts_with("# deploy with MASKED.github_token.40."),
         "{script}"
     );
-    let stdin = one(&body, "stdin")["text"].as_str().expect("a text");
+    let stdin = one(body, "stdin")["text"].as_str().expect("a text");
     assert!(stdin.starts_with("in MASKED.github_token.40."), "{stdin}");
-
-    let asked = watched.model.asked();
-    assert!(!asked.is_empty(), "the model was asked");
-    for needle in [secret.as_str(), password] {
-        assert!(!body.to_string().contains(needle), "on the wire");
-        for request in &asked {
-            assert!(
-                !request.json().to_string().contains(needle),
-                "the model saw it"
-            );
-        }
-        assert!(
-            !watched.server.said().contains(needle),
-            "the server's log has it"
-        );
-        assert_eq!(
-            in_files(&watched.server.data(), needle),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            in_files(&stage.root().join("state"), needle),
-            Vec::<String>::new()
-        );
-        assert!(
-            !ran.report.to_string().contains(needle),
-            "the report has it"
-        );
-    }
-    // The same secret has the same mark everywhere, so that a reviewer can tell.
     let mark = script.split_whitespace().nth(3).expect("a mark");
     assert!(stdin.contains(mark) && body["transcript"].to_string().contains(mark));
+}
+
+/// Holds that `needle` is nowhere but on this machine's own side.
+fn at_home(watched: &Watched, ran: &Ran, needle: &str) {
+    let (body, asked) = (watched.posted().to_string(), watched.model.asked());
+    assert!(!asked.is_empty(), "the model was asked");
+    assert!(!body.contains(needle), "on the wire");
+    for request in &asked {
+        let request = request.json().to_string();
+        assert!(!request.contains(needle), "the model saw it");
+    }
+    assert!(!watched.server.said().contains(needle), "the server's log");
+    let state = watched.stage.root().join("state");
+    for folder in [watched.server.data(), state] {
+        assert_eq!(in_files(&folder, needle), Vec::<String>::new());
+    }
+    assert!(!ran.report.to_string().contains(needle), "the report");
 }
 
 #[test]
@@ -330,29 +323,19 @@ fn what_would_be_pushed_is_told() {
     );
 }
 
-#[test]
-fn a_repository_that_would_run_programs_runs_none_and_is_told_of() {
-    let watched = Watched::says_no();
-    let stage = &watched.stage;
-    committed(stage);
-    let canary = stage.outside("canary");
-    let evil = stage.file(
-        "evil.sh",
-        &format!("#!/bin/sh\ntouch '{}' /tmp/x\ncat\n", canary.display()),
-    );
-    fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).expect("a mode");
-    let evil = evil.display().to_string();
+/// Makes every setting, attribute and hook of the repository name the program `evil`.
+fn poison(stage: &Stage, evil: &str) {
     for (name, value) in [
-        ("core.fsmonitor", evil.as_str()),
-        ("core.pager", &evil),
-        ("core.sshCommand", &evil),
-        ("diff.external", &evil),
-        ("filter.f.clean", &evil),
-        ("filter.f.smudge", &evil),
-        ("filter.f.process", &evil),
-        ("diff.f.textconv", &evil),
-        ("credential.helper", &evil),
-        ("gpg.program", &evil),
+        ("core.fsmonitor", evil),
+        ("core.pager", evil),
+        ("core.sshCommand", evil),
+        ("diff.external", evil),
+        ("filter.f.clean", evil),
+        ("filter.f.smudge", evil),
+        ("filter.f.process", evil),
+        ("diff.f.textconv", evil),
+        ("credential.helper", evil),
+        ("gpg.program", evil),
         ("log.showSignature", "true"),
         ("alias.rev-parse", "!touch nothing"),
         ("core.hooksPath", "hooks-of-mine"),
@@ -364,8 +347,23 @@ fn a_repository_that_would_run_programs_runs_none_and_is_told_of() {
     for hook in ["pre-commit", "post-index-change", "fsmonitor-watchman"] {
         let hook = stage.workspace(".git/hooks").join(hook);
         fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
-        fs::copy(&evil, &hook).expect("a hook");
+        fs::copy(evil, &hook).expect("a hook");
     }
+}
+
+#[test]
+fn a_repository_that_would_run_programs_runs_none_and_is_told_of() {
+    let watched = Watched::says_no();
+    let stage = &watched.stage;
+    committed(stage);
+    let canary = stage.outside("canary");
+    let evil = stage.file(
+        "evil.sh",
+        &format!("#!/bin/sh\ntouch '{}' /tmp/x\nsleep 30\ncat\n", canary.display()),
+    );
+    fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let evil = evil.display().to_string();
+    poison(stage, &evil);
     for command in [
         &["git", "push", "origin", "main"][..],
         &["rm", "-rf", "src"],
@@ -375,8 +373,9 @@ fn a_repository_that_would_run_programs_runs_none_and_is_told_of() {
         assert_eq!(ran.code(), 126, "{}", ran.stderr);
         assert!(
             !canary.exists(),
-            "{command:?} ran a program of the repository's"
+"{command:?} ran a program of the repository's"
         );
+        // Inside the walls it could leave no trace; but it sleeps, and then git would have had no time to answer.
         let repository = one(&body, "repository");
         let told = repository["settings_that_run_programs"].to_string();
         for name in [
@@ -499,19 +498,26 @@ fn what_changes_while_the_question_is_open_stops_the_run() {
         assessment("allow", "low", "unknown"),
     ));
     let stage = &watched.stage;
-    fs::create_dir(stage.workspace("build")).expect("a folder");
-    stage.file("build/old.o", "x");
-    stage.file("task.sh", "true\n");
+    stage.file("notes.txt", "old");
+    stage.file("task.sh", "echo new\n");
     let started = stage
-        .exec(&["--escalate"], &["sh", "-c", "sh task.sh; rm -r build"])
+        .exec(&["--escalate"], &["sh", "-c", "sh task.sh > notes.txt"])
         .start();
     gate.reached();
-    stage.file("build/precious", "all of my work");
+    stage.file("notes.txt", "all of my work");
     gate.open();
     let ran = started.wait();
     assert_eq!(ran.code(), 126, "{}", ran.stderr);
     assert!(ran.stderr.contains("has changed since"), "{}", ran.stderr);
-    assert!(stage.workspace("build/precious").exists(), "nothing ran");
+    let notes = fs::read_to_string(stage.workspace("notes.txt")).expect("the file");
+    assert_eq!(notes, "all of my work", "nothing ran");
+
+    let ran = stage
+        .exec(&["--escalate"], &["sh", "-c", "sh task.sh > notes.txt"])
+        .ran();
+    assert_eq!(ran.code(), 0, "what does not change runs: {}", ran.stderr);
+    let notes = fs::read_to_string(stage.workspace("notes.txt")).expect("the file");
+    assert_eq!(notes, "new\n");
 }
 
 #[test]

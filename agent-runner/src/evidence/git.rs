@@ -31,7 +31,7 @@ const MAX_COMMITS: usize = 20;
 const QUESTIONS: &str = r#"
 mark=$1 git=$2 remote=$3 compared=$4; shift 4
 g() { "$git" -c safe.directory=* -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.untrackedCache=false \
-  -c core.pager=cat -c core.attributesFile=/dev/null -c diff.external= -c submodule.recurse=false -c protocol.allow=never \
+  -c core.pager=cat -c core.attributesFile=/dev/null -c submodule.recurse=false -c protocol.allow=never \
   -c log.showSignature=false --literal-pathspecs --no-pager "$@" 2>/dev/null; }
 say() { printf '\n%s %s\n' "$mark" "$1"; }
 say top; g rev-parse --show-toplevel
@@ -45,7 +45,7 @@ say url; [ -n "$remote" ] && g remote get-url --all -- "$remote"
 say pushurl; [ -n "$remote" ] && g remote get-url --push --all -- "$remote"
 say count; g rev-list --count '@{upstream}..HEAD' --
 say commits; g log -n 20 --no-show-signature --no-ext-diff --no-textconv --format='%h %an: %s' '@{upstream}..HEAD' --
-say changed; g diff --raw --no-ext-diff --no-textconv --name-only -z '@{upstream}..HEAD' --
+say changed; g diff-tree -r --name-only --no-ext-diff --no-textconv -z '@{upstream}' HEAD --
 if [ $# -gt 0 ]; then
 say tree; g ls-tree -r -z --full-name HEAD -- "$@"
 say others; g ls-files -z --others -- "$@" | head -c 65536
