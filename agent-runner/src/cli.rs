@@ -7,6 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::SandboxPermissions;
 
 use crate::config::{ApprovalPolicy, Overrides, SandboxMode};
+use crate::walls::Effort;
+
+mod spelling;
+mod walls;
+
+pub(crate) use spelling::{Platform, spelled};
+pub(crate) use walls::{Doctor, Sandbox, TryFromInside};
 
 /// Runs commands inside an operating-system sandbox, and takes what must leave it to a reviewer.
 ///
@@ -27,6 +34,11 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Run a command inside the walls, with nobody to ask: what the walls stop, stays stopped.
     Sandbox(Sandbox),
+    /// Say which walls this host can put up, try them out, and say what would cure what is missing.
+    Doctor(Doctor),
+    /// Try what the walls must refuse.
+    #[command(hide = true)]
+    TryFromInside(TryFromInside),
     /// Say what `exec` would do with a command, by which rule, and in which walls. Nothing runs.
     Explain(Explain),
     /// Show what was reviewed, newest first.
@@ -48,6 +60,9 @@ pub(crate) struct SettingsArgs {
     /// Set one key of `config.toml` for this run, for example `-c approvals_reviewer=auto_review`.
     #[arg(short = 'c', long = "config", value_name = "KEY=VALUE")]
     pub(crate) config: Vec<String>,
+    /// Run with the walls that this host can put up, where it makes no namespaces; the report says which stood.
+    #[arg(long)]
+    pub(crate) best_effort: bool,
     /// The working directory and workspace, absolute [default: the current one].
     #[arg(long, short = 'C', value_name = "DIR")]
     pub(crate) cd: Option<PathBuf>,
@@ -121,16 +136,6 @@ pub(crate) struct ContextArgs {
     /// The conversation so far, one entry a line. Evidence: it cannot authorize by itself.
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) transcript: Option<PathBuf>,
-}
-
-/// `agent-runner sandbox`.
-#[derive(Debug, Args)]
-pub(crate) struct Sandbox {
-    #[command(flatten)]
-    pub(crate) settings: SettingsArgs,
-    /// The command and its arguments.
-    #[arg(required = true, last = true, value_name = "CMD")]
-    pub(crate) command: Vec<OsString>,
 }
 
 /// `agent-runner explain`.
@@ -228,6 +233,12 @@ impl SettingsArgs {
                 ApprovalPolicyArg::Never => ApprovalPolicy::Never,
                 ApprovalPolicyArg::OnFailure => ApprovalPolicy::OnFailure,
             }),
+            effort: if self.best_effort {
+                Effort::Best
+            } else {
+                Effort::All
+            },
+            permissions_profile: None,
             values: self.config.clone(),
         }
     }

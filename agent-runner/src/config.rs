@@ -9,12 +9,29 @@ mod environment;
 mod error;
 mod evidence;
 mod layers;
+mod permissions;
 mod requirements;
 mod runner;
 mod shared_file;
+mod shell_environment;
 
 pub(crate) use codex::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, WorkspaceWrite};
 pub(crate) use environment::Environment;
 pub(crate) use evidence::EvidenceLimits;
 pub(crate) use layers::{Overrides, Settings};
+pub(crate) use permissions::{Access, Grants, Places, Profile, ProfileNetwork, Reads, Tmp};
 pub(crate) use runner::RemoteServer;
+pub(crate) use shell_environment::{Inherit, SecretNames, ShellEnvironment};
+
+/// `[shell_environment_policy]` from its text.
+#[cfg(test)]
+pub(crate) fn shell_environment(text: &str) -> Result<ShellEnvironment, String> {
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| error.to_string())?;
+    let mut policy = ShellEnvironment::default();
+    policy
+        .apply(&table.into(), "f")
+        .map_err(|error| error.to_string())?;
+    Ok(policy)
+}

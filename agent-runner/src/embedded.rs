@@ -55,7 +55,7 @@ pub(crate) fn reviewer(
         Some(section) => PolicyTable {
             section: Some(section.clone()),
             section_file: None,
-            mode: runner.policy.mode,
+            ..runner.policy.clone()
         },
         None => runner.policy.clone(),
     };
@@ -79,6 +79,7 @@ impl EmbeddedServer {
         let service = Service::open(ServiceSettings {
             database: state.database(),
             // The key lives as long as this process: who reads its decisions is in the same one.
+            tenants: std::collections::BTreeMap::new(),
             signing_key: SigningKey::ephemeral()?,
             reviewer: Arc::new(reviewer(settings, environment)?),
             speaks_for_user: BTreeSet::new(),

@@ -94,8 +94,6 @@ pub(crate) async fn gather(subject: Subject<'_>) -> Result<Gathered, Failure> {
     let shown = Shown::by(prepared.state.mask_key()?);
     let limits = prepared.settings.runner.evidence;
     let mut given = given(&subject, &shown, &limits);
-    let policy = &prepared.policy;
-    let barred = policy.hidden().iter().chain(policy.denied_reads()).cloned();
     let looking = Arc::new(Looking {
         inquiries: inquiries(
             &prepared.reading,
@@ -103,7 +101,7 @@ pub(crate) async fn gather(subject: Subject<'_>) -> Result<Gathered, Failure> {
             &subject.environment.home,
         ),
         workspace: prepared.writable_roots.clone(),
-        barred: Barred::new(barred.collect()),
+        barred: Barred::of(&prepared.policy),
         path: prepared
             .trusted_path(subject.environment)
             .cloned()

@@ -7,7 +7,7 @@ use protocol::{
     Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions, SubmitReview,
     TriggerKind,
 };
-use sandbox::{Ahead, Command, Network, Plan, Program, SandboxPolicy, Stdin};
+use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, SandboxPolicy, Stdin};
 
 use crate::answer::ask;
 use crate::cli;
@@ -23,6 +23,7 @@ use crate::report::{Refusal, Report, shown_request};
 use crate::request::{RunRequest, read_stdin};
 use crate::route::{Question, Route};
 use crate::signals::{EndSignal, Signals};
+use crate::walls::Standing;
 
 /// One run, from what was typed to how it ended.
 struct Walk<'a> {
@@ -34,6 +35,21 @@ struct Walk<'a> {
     signals: Signals,
     /// Namespaces for a command that runs inside, made while the rest of this was found out.
     ahead: Option<Ahead>,
+}
+
+/// What a plan inside the walls is made of.
+#[derive(Clone, Copy)]
+struct Inside<'a> {
+    standing: &'a Standing,
+    observing: Observing,
+    policy: &'a SandboxPolicy,
+}
+
+impl Inside<'_> {
+    fn plan(self, command: &Command) -> Result<Plan, PlanError> {
+        let plan = self.standing.plan(self.policy, command)?;
+        Ok(plan.observing(self.observing))
+    }
 }
 
 /// Runs `args`; the answer is the exit status.
@@ -49,9 +65,15 @@ pub(crate) async fn exec(
     let ahead = if inside { begin_ahead() } else { None };
     let signals = Signals::listen()?;
     let request = run_request(args, environment)?;
-    let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
+    let prepared = Prepared::new(
+        &args.settings.overrides(),
+        environment,
+        &request.argv,
+        &request.cwd,
+    )?;
     let route = prepared.route(request.permissions);
     report.route = route.name();
+    report.notes.clone_from(&prepared.settings.notes);
     let walk = Walk {
         environment,
         request,
@@ -77,41 +99,30 @@ pub(crate) async fn exec(
     }
 }
 
-/// `agent-runner sandbox`: inside the walls, with nobody to ask.
+/// Runs `request` inside the walls, with nobody to ask: `agent-runner sandbox`.
 ///
 /// # Errors
 /// Nothing ran.
-pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> Result<u8, Failure> {
-    let ahead = begin_ahead();
-    let request = RunRequest {
-        argv: args.command.clone(),
-        cwd: crate::request::working_directory(args.settings.cd.as_deref())?,
-        permissions: SandboxPermissions::UseDefault,
-        justification: None,
-        session: protocol::SessionReference::default(),
-        transcript: protocol::Transcript::default(),
-        terminal: crate::request::TerminalWish::Inherit,
-    };
-    let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
-    if prepared.settings.sandbox == SandboxMode::DangerFullAccess {
-        return Err(Failure::because(
-            "`danger-full-access` has no walls to show\nhint: name another mode with --sandbox",
-        ));
-    }
-    let (signals, mut report) = (Signals::listen()?, Report::default());
+pub(crate) async fn inside(
+    request: RunRequest,
+    prepared: Prepared,
+    ahead: Option<Ahead>,
+    environment: &Environment,
+    report: &mut Report,
+) -> Result<u8, Failure> {
     let walk = Walk {
         environment,
         request,
         prepared,
-        report: &mut report,
-        signals,
+        report,
+        signals: Signals::listen()?,
         ahead,
     };
     walk.inside().await
 }
 
 /// Begins with what most commands need. Where it cannot be, the start itself says why.
-fn begin_ahead() -> Option<Ahead> {
+pub(crate) fn begin_ahead() -> Option<Ahead> {
     Ahead::begin(Network::Off).ok()
 }
 
@@ -121,9 +132,8 @@ impl Walk<'_> {
         let program = self
             .prepared
             .program(self.environment, &self.request.argv)?;
-        let policy = self.prepared.policy.clone();
-        self.run(program, Stdin::Inherit, |command| {
-            Ok(Plan::confined(&policy, command)?)
+        self.run(program, Stdin::Inherit, |inside, command| {
+            Ok(inside.plan(command)?)
         })
         .await
     }
@@ -147,7 +157,7 @@ impl Walk<'_> {
             JournalEvent::FullAccess,
         )?;
         let permitted = PermittedAction::by_full_access(name, action);
-        self.run(program, Stdin::Inherit, |command| {
+        self.run(program, Stdin::Inherit, |_, command| {
             Ok(Plan::full_access(permitted, command)?)
         })
         .await
@@ -200,7 +210,6 @@ impl Walk<'_> {
 
         files.confirm(&program).map_err(hold_failure)?;
         Box::pin(gathered.confirm()).await?;
-        let policy = self.prepared.policy.clone();
         let stdin = match stdin {
             Some(bytes) => Stdin::Bytes(bytes),
             // What was not reviewed reaches nobody who has no walls.
@@ -208,8 +217,8 @@ impl Walk<'_> {
             None => Stdin::Null,
         };
         let sealed = files.sealed;
-        self.run_sealed(program, stdin, sealed, |command| {
-            plan(&policy, permitted, command)
+        self.run_sealed(program, stdin, sealed, |inside, command| {
+            plan(inside, permitted, command)
         })
         .await
     }
@@ -245,7 +254,7 @@ impl Walk<'_> {
         self,
         program: Program,
         stdin: Stdin,
-        plan: impl FnOnce(&Command) -> Result<Plan, Failure>,
+        plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
     ) -> Result<u8, Failure> {
         self.run_sealed(program, stdin, Vec::new(), plan).await
     }
@@ -256,7 +265,7 @@ impl Walk<'_> {
         program: Program,
         stdin: Stdin,
         sealed: Vec<sandbox::Sealed>,
-        plan: impl FnOnce(&Command) -> Result<Plan, Failure>,
+        plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
     ) -> Result<u8, Failure> {
         let env = self
             .prepared
@@ -266,7 +275,13 @@ impl Walk<'_> {
             .with_environment(env.pairs().iter().cloned())?
             .with_stdin(stdin);
         let command = sealed.into_iter().fold(command, Command::with_sealed);
-        let plan = plan(&command)?;
+        let inside = Inside {
+            standing: &self.prepared.standing,
+            observing: self.prepared.observing,
+            policy: &self.prepared.policy,
+        };
+        let plan = plan(inside, &command)?;
+        self.report.add_notes(plan.notes());
         if let Some(signal) = self.signals.pending().await {
             return Err(called_off(signal));
         }
@@ -279,7 +294,8 @@ impl Walk<'_> {
         )
         .await?;
         self.report.confinement = serde_json::to_value(&ending.run.confinement).ok();
-        self.report.denials = serde_json::to_value(&ending.run.denials).ok();
+        self.report.denials.clone_from(&ending.run.denials);
+        self.report.unlisted_denials = ending.run.unlisted_denials;
         self.report.signal = ending.signal();
         Ok(ending.exit_code())
     }
@@ -323,11 +339,11 @@ fn called_off(signal: EndSignal) -> Failure {
 
 /// The plan that `permitted` leads to. Leave to run inside the walls moves none of them.
 fn plan(
-    policy: &SandboxPolicy,
+    inside: Inside<'_>,
     permitted: PermittedAction,
     command: &Command,
 ) -> Result<Plan, Failure> {
-    let inside = match permitted.action() {
+    let stays = match permitted.action() {
         Action::Command(action) => action.sandbox_permissions == SandboxPermissions::UseDefault,
         Action::FileChange(_)
         | Action::NetworkAccess(_)
@@ -336,13 +352,11 @@ fn plan(
     };
     Ok(match permitted.source() {
         PermitSource::FullAccess => Plan::full_access(permitted, command)?,
-        PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_)
-            if inside =>
-        {
-            Plan::confined(policy, command)?
+        PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_) if stays => {
+            inside.plan(command)?
         }
         PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_) => {
-            Plan::permitted(policy, permitted, command)?
+            Plan::permitted(inside.policy, permitted, command)?
         }
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use protocol::{Printable, SandboxPermissions};
-use sandbox::{Command, Plan};
+use sandbox::Command;
 use serde::Serialize;
 
 use crate::cli;
@@ -76,7 +76,12 @@ pub(crate) async fn explain(
         transcript: protocol::Transcript::default(),
         terminal: TerminalWish::Inherit,
     };
-    let prepared = Prepared::new(&args.settings, environment, &request.argv, &request.cwd)?;
+    let prepared = Prepared::new(
+        &args.settings.overrides(),
+        environment,
+        &request.argv,
+        &request.cwd,
+    )?;
     let explanation = Explanation::of(prepared, &request, environment)?;
     let written = if args.json {
         serde_json::to_writer_pretty(&mut *out, &explanation)
@@ -140,7 +145,7 @@ impl Explanation {
             let env = prepared.env(environment, request.permissions);
             let command = Command::new(request.argv.iter().cloned(), program, prepared.directory)?
                 .with_environment(env.pairs().iter().cloned())?;
-            let plan = Plan::confined(&prepared.policy, &command)?;
+            let plan = prepared.standing.plan(&prepared.policy, &command)?;
             explanation.plan = serde_json::to_value(&plan).ok();
             explanation.plan_text = Some(plan.to_string());
         }
@@ -221,17 +226,24 @@ fn settings(prepared: &Prepared) -> Vec<Setting> {
             .cloned()
             .unwrap_or_else(|| "default".to_owned())
     };
+    let profile = settings
+        .profile
+        .as_ref()
+        .map(|profile| profile.name.as_str());
     [
-        ("sandbox_mode", settings.sandbox.as_str()),
-        ("approval_policy", settings.approval.as_str()),
-        ("approvals_reviewer", settings.reviewer.as_str()),
+        profile.map(|name| ("default_permissions", name)),
+        Some(("sandbox_mode", settings.sandbox.as_str())),
+        Some(("approval_policy", settings.approval.as_str())),
+        Some(("approvals_reviewer", settings.reviewer.as_str())),
     ]
+    .into_iter()
+    .flatten()
     .map(|(key, value)| Setting {
         key,
         value: value.to_owned(),
         origin: origin(key, &settings.origins),
     })
-    .into()
+    .collect()
 }
 
 fn reading(prepared: &Prepared) -> Reading {

@@ -8,6 +8,8 @@ mod cli;
 mod config;
 #[cfg(feature = "embedded")]
 mod demo;
+mod denials;
+mod doctor;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod evidence;
@@ -31,6 +33,7 @@ mod route;
 mod shown;
 mod signals;
 mod state;
+mod try_walls;
 mod walls;
 
 use std::io::Write as _;
@@ -45,7 +48,7 @@ use protocol::Printable;
 use report::{Report, ReportFile};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(cli::spelled(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
     };
     // A question that nobody answers any more may still be waiting on a thread of its own.
     runtime.shutdown_background();
+    sandbox::settle();
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(failure) => tell(&failure),
@@ -79,7 +83,9 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
             let ended = Box::pin(exec::exec(&args, environment, &mut report)).await;
             reported(ended, report, target)
         }
-        Command::Sandbox(args) => exec::sandbox(&args, environment).await,
+        Command::Sandbox(args) => Box::pin(try_walls::sandbox(&args, environment)).await,
+        Command::Doctor(args) => doctor::doctor(&args, environment, &mut std::io::stdout()),
+        Command::TryFromInside(args) => Ok(doctor::from_inside(&args)),
         Command::Explain(args) => {
             explain::explain(&args, environment, &mut std::io::stdout()).await
         }

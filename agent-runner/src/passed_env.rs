@@ -1,12 +1,14 @@
 //! Which variables a command sees, and what of them is shown to a reviewer.
 //!
-//! Invariant (P9): a variable whose name speaks of a secret reaches neither a command nor the wire.
+//! Invariant (P9): the variables that hold the runner's own tokens and keys, and what steers loaders, reach no command,
+//! whatever the settings say; a name that speaks of a secret reaches one only where the user has written that it may, and
+//! its value never reaches the wire.
 
 use std::ffi::{OsStr, OsString};
 
 use protocol::{EnvEntry, EnvValue};
 
-use crate::config::Environment;
+use crate::config::{Environment, Inherit, SecretNames, ShellEnvironment};
 use crate::shown::Shown;
 use crate::state::MaskKey;
 
@@ -51,21 +53,57 @@ const STEERING: &[&str] = &[
     "PROMPT_COMMAND",
 ];
 
+/// What programs need to find themselves: `inherit = "core"`, with every `LC_*`.
+const CORE: &[&str] = &[
+    "HOME",
+    "PATH",
+    "SHELL",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "LANG",
+    "LANGUAGE",
+    "TERM",
+    "COLORTERM",
+    "TZ",
+    "PWD",
+];
+
 /// The environment of a command.
 #[derive(Debug, Clone)]
 pub(crate) struct PassedEnv(Vec<(OsString, OsString)>);
 
 impl PassedEnv {
-    /// What of `environment` is passed on; `key_variables` are not, whatever their names say.
-    pub(crate) fn of(environment: &Environment, key_variables: &[String]) -> Self {
-        let mut passed: Vec<_> = environment
+    /// What of `environment` is passed on under `policy`; `key_variables` are not, whatever their names say.
+    pub(crate) fn of(
+        environment: &Environment,
+        policy: &ShellEnvironment,
+        key_variables: &[String],
+    ) -> Self {
+        let inherited = environment
             .all
             .iter()
-            .filter(|(name, _)| {
-                may_pass(name) && !key_variables.iter().any(|key| name == key.as_str())
+            .filter_map(|(name, value)| Some((name.to_str()?, value)))
+            .filter(|(name, _)| inherits(policy.inherit, name))
+            .filter(|(name, _)| policy.secret_names == SecretNames::Passed || !names_secret(name))
+            .filter(|(name, _)| !policy.exclude.iter().any(|pattern| pattern.matches(name)))
+            .filter(|(name, _)| !policy.set.contains_key(*name))
+            .map(|(name, value)| (name.into(), value.clone()));
+        let set = policy
+            .set
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let mut passed: Vec<(OsString, OsString)> = inherited.chain(set).collect();
+        passed.retain(|(name, _)| {
+            name.to_str().is_some_and(|name| {
+                let kept = policy.include_only.is_empty()
+                    || policy
+                        .include_only
+                        .iter()
+                        .any(|pattern| pattern.matches(name));
+                kept && !never_passes(name) && !key_variables.iter().any(|key| name == key.as_str())
             })
-            .cloned()
-            .collect();
+        });
         passed.sort();
         passed.dedup_by(|later, earlier| later.0 == earlier.0);
         Self(passed)
@@ -98,14 +136,17 @@ impl PassedEnv {
     }
 }
 
-fn may_pass(name: &OsStr) -> bool {
-    let Some(name) = name.to_str() else {
-        return false;
-    };
-    !(names_secret(name)
-        || STEERING.contains(&name)
-        || name.starts_with("AUTO_REVIEW_")
-        || name.starts_with("BASH_FUNC_"))
+/// What reaches no command, inside the walls or outside, whatever the settings say.
+pub(crate) fn never_passes(name: &str) -> bool {
+    STEERING.contains(&name) || name.starts_with("AUTO_REVIEW_") || name.starts_with("BASH_FUNC_")
+}
+
+fn inherits(inherit: Inherit, name: &str) -> bool {
+    match inherit {
+        Inherit::All => true,
+        Inherit::Core => CORE.contains(&name) || name.starts_with("LC_"),
+        Inherit::None => false,
+    }
 }
 
 fn names_secret(name: &str) -> bool {
@@ -121,10 +162,17 @@ fn entry(name: &OsStr, value: &OsStr, key: &MaskKey) -> Result<EnvEntry, String>
         .ok_or_else(|| name.to_string_lossy().into_owned())?
         .to_owned();
     let shown = value.to_str().ok_or_else(|| text.clone())?;
-    let value = if carries_secret(shown) {
+    let kind = if names_secret(&text) {
+        Some("secret_name")
+    } else if carries_secret(shown) {
+        Some("url_credentials")
+    } else {
+        None
+    };
+    let value = if let Some(kind) = kind {
         let length = shown.len() as u64;
         EnvValue::Masked {
-            kind: "url_credentials".to_owned(),
+            kind: kind.to_owned(),
             length,
             keyed_hash: key.hash(shown.as_bytes()),
         }
@@ -143,49 +191,4 @@ fn carries_secret(value: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{carries_secret, may_pass};
-
-    #[test]
-    fn a_name_that_speaks_of_a_secret_is_not_passed() {
-        for name in [
-            "OPENAI_API_KEY",
-            "aws_secret_access_key",
-            "GITHUB_TOKEN",
-            "AUTO_REVIEW_TOKEN",
-            "PGPASSWORD",
-            "DB_PASS",
-            "MYSQL_PWD",
-            "GITHUB_PAT",
-            "GPG_PASSPHRASE",
-            "SENTRY_DSN",
-            "NPM_CONFIG__AUTH",
-            "LD_PRELOAD",
-            "BASH_ENV",
-            "BASH_FUNC_ls%%",
-            "AUTO_REVIEW_SESSION",
-        ] {
-            assert!(!may_pass(name.as_ref()), "{name} was passed");
-        }
-        for name in [
-            "PATH",
-            "PWD",
-            "HOME",
-            "LANG",
-            "TERM",
-            "SSH_AUTH_SOCK",
-            "CARGO_HOME",
-            "GIT_AUTHOR_NAME",
-        ] {
-            assert!(may_pass(name.as_ref()), "{name} was not passed");
-        }
-    }
-
-    #[test]
-    fn a_url_with_credentials_is_masked_and_one_without_is_shown() {
-        assert!(carries_secret("http://user:pass@proxy:3128/"));
-        assert!(carries_secret("x postgres://u:p@h/db"));
-        assert!(!carries_secret("https://example.com/@scope"));
-        assert!(!carries_secret("ana@example.com"));
-    }
-}
+mod tests;

@@ -10,10 +10,9 @@ use protocol::{
     AbsolutePath, Action, CommandAction, ContentIdentity, EnvironmentDescription,
     SandboxPermissions, SubmitReview, TriggerKind,
 };
-use sandbox::{Program, SandboxPolicy, WorkingDirectory};
+use sandbox::{Observing, Program, SandboxPolicy, WorkingDirectory};
 
-use crate::cli::SettingsArgs;
-use crate::config::{Environment, SandboxMode, Settings};
+use crate::config::{Environment, Overrides, SandboxMode, Settings};
 use crate::failure::{Failure, NOT_FOUND, NOT_PERMITTED};
 use crate::hold::{HeldFiles, HoldError, find_program};
 use crate::passed_env::PassedEnv;
@@ -21,7 +20,7 @@ use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::Route;
 use crate::shown::Shown;
 use crate::state::State;
-use crate::walls;
+use crate::walls::{self, Standing};
 
 /// A command and where it would run, before anybody decides.
 #[derive(Debug)]
@@ -32,6 +31,10 @@ pub(crate) struct Prepared {
     pub(crate) state: State,
     /// The walls without anybody's leave.
     pub(crate) policy: SandboxPolicy,
+    /// How much of the walls can stand.
+    pub(crate) standing: Standing,
+    /// How much of what the command does is observed.
+    pub(crate) observing: Observing,
     /// The folders that commands may write.
     pub(crate) writable_roots: Vec<PathBuf>,
     /// The working directory, held.
@@ -47,20 +50,22 @@ impl Prepared {
     /// # Errors
     /// Anything is not as it must be; nothing may start then.
     pub(crate) fn new(
-        args: &SettingsArgs,
+        overrides: &Overrides,
         environment: &Environment,
         argv: &[OsString],
         cwd: &Path,
     ) -> Result<Self, Failure> {
-        let settings = Settings::load(environment, &args.overrides(), cwd)?;
-        let writable_roots = walls::writable_roots(&settings, cwd);
+        let mut settings = Settings::load(environment, overrides, cwd)?;
+        let writable_roots = walls::writable_roots(&settings, environment, cwd);
         let state = State::open(
             &settings.runner.state_dir,
             &environment.codex_home,
             &writable_roots,
         )?;
         let never_touch = walls::never_touch(&settings, environment, state.dir());
-        let policy = walls::policy(&settings, environment, cwd, &never_touch)?;
+        let standing = Standing::here(overrides.effort)?;
+        let policy = walls::policy(&settings, environment, cwd, &never_touch, &standing)?;
+        settings.notes.extend(policy.notes());
         let words: Vec<String> = argv
             .iter()
             .map(|word| word.to_string_lossy().into_owned())
@@ -68,10 +73,16 @@ impl Prepared {
         Ok(Self {
             reading: Reading::of_argv(&words),
             directory: WorkingDirectory::open(cwd)?,
-            env: PassedEnv::of(environment, &settings.runner.key_variables()),
+            env: PassedEnv::of(
+                environment,
+                &settings.shell_environment,
+                &settings.runner.key_variables(),
+            ),
             settings,
             state,
+            observing: observing(&policy),
             policy,
+            standing,
             writable_roots,
         })
     }
@@ -147,7 +158,11 @@ impl Prepared {
         if permissions == SandboxPermissions::UseDefault
             && self.settings.sandbox != SandboxMode::DangerFullAccess
         {
-            env.set("TMPDIR", "/tmp");
+            let tmp = match &self.standing {
+                Standing::All => Path::new("/tmp"),
+                Standing::Reduced(tmp) => tmp.path(),
+            };
+            env.set("TMPDIR", tmp);
             env.set("AUTO_REVIEW_SANDBOX", self.settings.sandbox.as_str());
             if self.policy.network() == sandbox::Network::Off {
                 // The name that tools of this field look for.
@@ -162,6 +177,18 @@ impl Prepared {
             }
         }
         env
+    }
+}
+
+/// Reads are observed where some are denied: each costs some microseconds, and elsewhere none is refused.
+fn observing(policy: &SandboxPolicy) -> Observing {
+    let all_may_be_read = policy.reads() == sandbox::Reads::Everything
+        && policy.denied_reads().is_empty()
+        && policy.denied_patterns().is_empty();
+    if all_may_be_read {
+        Observing::Changes
+    } else {
+        Observing::Everything
     }
 }
 
@@ -274,7 +301,7 @@ pub(crate) fn submission(
             workspace_roots,
             sandbox_mode: prepared.settings.sandbox.as_str().to_owned(),
             approval_policy: prepared.settings.approval.as_str().to_owned(),
-            denied_reads: Vec::new(),
+            denied_reads: denied_reads(&prepared.policy),
         },
         action_digest: action.digest(),
         action,
@@ -289,6 +316,16 @@ pub(crate) fn submission(
         deadline_ms: None,
         extra: serde_json::Map::new(),
     })
+}
+
+/// What commands may not read, as a reviewer sees it.
+fn denied_reads(policy: &SandboxPolicy) -> Vec<String> {
+    let paths = policy.denied_reads().iter().cloned();
+    let patterns = policy.denied_patterns().iter();
+    let patterns = patterns.map(|pattern| pattern.base().join(pattern.text()));
+    let all = paths.chain(patterns);
+    all.map(|path| path.to_string_lossy().into_owned())
+        .collect()
 }
 
 fn absolute(path: &Path) -> Result<AbsolutePath, Failure> {

@@ -24,16 +24,31 @@ pub(crate) struct Report {
     pub(crate) review: Option<ReviewResource>,
     /// How the review ended, where there was one.
     pub(crate) status: Option<ReviewStatus>,
+    /// What the user should know about the settings, a line each.
+    pub(crate) notes: Vec<String>,
     /// Which walls stood, where the command ran.
     pub(crate) confinement: Option<serde_json::Value>,
-    /// The refusals that the walls saw.
-    pub(crate) denials: Option<serde_json::Value>,
+    /// The refusals that the walls saw; `None` where nothing was observed.
+    pub(crate) denials: Option<Vec<sandbox::SandboxDenial>>,
+    /// How many more there were.
+    pub(crate) unlisted_denials: u64,
     /// The runner's exit status.
     pub(crate) exit_code: u8,
     /// The signal that ended the command.
     pub(crate) signal: Option<i32>,
     /// What the runner said, where it refused or failed.
     pub(crate) message: Option<String>,
+}
+
+impl Report {
+    /// Adds what is not noted yet.
+    pub(crate) fn add_notes(&mut self, notes: &[String]) {
+        for note in notes {
+            if !self.notes.contains(note) {
+                self.notes.push(note.clone());
+            }
+        }
+    }
 }
 
 /// Where the report goes, opened before the command starts: nothing that the command does can turn it elsewhere.

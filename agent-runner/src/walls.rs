@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use sandbox::{InvalidPolicy, Network, PrivateTmp, SandboxPolicy};
+use sandbox::{InvalidPolicy, Network, PolicyBuilder, PrivateTmp, SandboxPolicy};
 use thiserror::Error;
 
 use crate::config::{Environment, SandboxMode, Settings};
+
+mod effort;
+mod profile;
+
+pub(crate) use effort::{Effort, Standing};
 
 /// Why no walls can be built around this workspace.
 #[derive(Debug, Error)]
@@ -18,13 +23,23 @@ pub(crate) enum WallsError {
         /// What it is.
         what: &'static str,
     },
+    /// The profile leaves the command no folder to stand in.
+    #[error("the permission profile does not open the working directory `{}`\nhint: give it access: `\":workspace_roots\" = {{ \".\" = \"write\" }}`", .0.display())]
+    Shut(PathBuf),
     /// The sandbox refuses the policy.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
 }
 
 /// The folders that a command may write under `settings`: the workspace first.
-pub(crate) fn writable_roots(settings: &Settings, cwd: &Path) -> Vec<PathBuf> {
+pub(crate) fn writable_roots(
+    settings: &Settings,
+    environment: &Environment,
+    cwd: &Path,
+) -> Vec<PathBuf> {
+    if let Some(profile) = &settings.profile {
+        return profile::writable_roots(&profile::grants(profile, settings, environment, cwd));
+    }
     match settings.sandbox {
         SandboxMode::WorkspaceWrite => {
             let named = settings.workspace_write.writable_roots.iter();
@@ -44,9 +59,34 @@ pub(crate) fn policy(
     environment: &Environment,
     cwd: &Path,
     never_touch: &[PathBuf],
+    standing: &Standing,
 ) -> Result<SandboxPolicy, WallsError> {
     refuse_workspace(environment, cwd)?;
-    let mut builder = match settings.sandbox {
+    let mut builder = match &settings.profile {
+        Some(profile) => {
+            profile::builder(&profile::grants(profile, settings, environment, cwd), cwd)?
+        }
+        None => by_mode(settings, cwd),
+    };
+    if let Standing::Reduced(tmp) = standing {
+        builder = builder.private_tmp(PrivateTmp::Session(tmp.path().to_owned()));
+    }
+    // The runner's own folder comes first of what no command may touch.
+    if let Some(state) = never_touch.first() {
+        builder = builder.remember_in(state);
+    }
+    for path in never_touch {
+        builder = builder.hide(path);
+    }
+    for path in never_change(environment) {
+        builder = builder.keep(path);
+    }
+    Ok(builder.build()?)
+}
+
+/// What a sandbox mode gives.
+fn by_mode(settings: &Settings, cwd: &Path) -> PolicyBuilder {
+    match settings.sandbox {
         SandboxMode::ReadOnly | SandboxMode::DangerFullAccess => {
             SandboxPolicy::read_only().readable(cwd)
         }
@@ -70,14 +110,7 @@ pub(crate) fn policy(
                 .iter()
                 .fold(builder, |builder, root| builder.root(root))
         }
-    };
-    for path in never_touch {
-        builder = builder.hide(path);
     }
-    for path in never_change(environment) {
-        builder = builder.keep(path);
-    }
-    Ok(builder.build()?)
 }
 
 fn refuse_workspace(environment: &Environment, cwd: &Path) -> Result<(), WallsError> {

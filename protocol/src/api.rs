@@ -216,6 +216,67 @@ pub enum PersonsAnswer {
     Deny,
 }
 
+/// `POST /v1/tokens`: a token of the admin's own tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// What it is for.
+    #[serde(default)]
+    pub name: String,
+    /// What its holder may do: `runner`, `auditor`, `policy-author`, `approver`, `admin`. At least one.
+    pub roles: Vec<String>,
+    /// The human behind it. Nobody answers for a person what the same human asked.
+    #[serde(default)]
+    pub person: Option<String>,
+    /// From when on it is refused.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The answer to a [`CreateToken`]: the only time that the token is told.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreatedToken {
+    /// Its name in lists.
+    pub id: String,
+    /// The secret.
+    pub token: String,
+}
+
+impl std::fmt::Debug for CreatedToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CreatedToken({})", self.id)
+    }
+}
+
+/// `GET /v1/tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenList {
+    /// Oldest first, revoked ones included.
+    pub tokens: Vec<TokenResource>,
+}
+
+/// A token, without what would let anybody in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenResource {
+    /// Its name in lists.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// What its holder may do.
+    pub roles: Vec<String>,
+    /// The human behind it.
+    pub person: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
 /// An error, as `application/problem+json` (RFC 9457) with a stable `code`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

@@ -8,6 +8,7 @@
 mod action;
 mod api;
 mod assessment;
+mod audit;
 mod canonical;
 mod decision;
 mod escalation;
@@ -27,10 +28,14 @@ pub use action::{
     Sha256Hex, ToolCall,
 };
 pub use api::{
-    Answer, ClientDescription, EnvironmentDescription, HistoryEntry, PersonsAnswer, Problem,
-    RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource, SessionReference, SubmitReview,
+    Answer, ClientDescription, CreateToken, CreatedToken, EnvironmentDescription, HistoryEntry,
+    PersonsAnswer, Problem, RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource,
+    SessionReference, SubmitReview, TokenList, TokenResource,
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
+pub use audit::{
+    ModelCost, ReviewDetail, RunReport, Stats, TimelineEntry, VerifyAnswer, WithCount,
+};
 pub use canonical::Canonical;
 pub use decision::{
     Bounds, DecidedBy, Decision, Denial, FailedStep, Judge, Judgement, ReviewFailure, RuleId,
@@ -44,5 +49,5 @@ pub use signing::{
     Expected, ForgedAnswer, InvalidServerKey, Nonce, Receipt, ServerKey, Statement, StatementKind,
 };
 pub use strict_json::{InvalidJson, parse_strict};
-pub use tenant::{CallerId, TenantId};
+pub use tenant::{CallerId, InvalidTenantId, TenantId};
 pub use transcript::{Author, Entry, Transcript, Trust};

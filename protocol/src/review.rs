@@ -89,6 +89,8 @@ pub enum ReviewEvent {
     Failed,
     /// Its approval was spent.
     Redeemed,
+    /// What it allowed was run, as its runner tells it.
+    Ran,
 }
 
 impl ReviewStatus {
@@ -113,7 +115,9 @@ impl ReviewStatus {
             (Some(Self::Reviewing), ReviewEvent::TimedOut) => Some(Self::TimedOut),
             (Some(Self::Reviewing), ReviewEvent::Aborted) => Some(Self::Aborted),
             (Some(Self::Reviewing), ReviewEvent::Failed) => Some(Self::Failed),
-            (Some(Self::Approved), ReviewEvent::Redeemed) => Some(Self::Approved),
+            (Some(Self::Approved), ReviewEvent::Redeemed | ReviewEvent::Ran) => {
+                Some(Self::Approved)
+            }
             (None | Some(_), _) => None,
         }
     }
@@ -158,6 +162,24 @@ impl ReviewStatus {
 }
 
 impl ReviewEvent {
+    /// Every event, in the order in which they may happen.
+    pub const ALL: [Self; 8] = [
+        Self::Opened,
+        Self::Approved,
+        Self::Denied,
+        Self::TimedOut,
+        Self::Aborted,
+        Self::Failed,
+        Self::Redeemed,
+        Self::Ran,
+    ];
+
+    /// Reads [`ReviewEvent::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == text)
+    }
+
     /// The name in the store.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -169,6 +191,7 @@ impl ReviewEvent {
             Self::Aborted => "aborted",
             Self::Failed => "failed",
             Self::Redeemed => "redeemed",
+            Self::Ran => "ran",
         }
     }
 }
@@ -177,36 +200,26 @@ impl ReviewEvent {
 mod tests {
     use super::{ReviewEvent, ReviewId, ReviewStatus};
 
-    const EVENTS: [ReviewEvent; 7] = [
-        ReviewEvent::Opened,
-        ReviewEvent::Approved,
-        ReviewEvent::Denied,
-        ReviewEvent::TimedOut,
-        ReviewEvent::Aborted,
-        ReviewEvent::Failed,
-        ReviewEvent::Redeemed,
-    ];
-
     #[test]
     fn every_pair_of_status_and_event_has_the_answer_of_this_table() {
         let before = [None].into_iter().chain(ReviewStatus::ALL.map(Some));
         let table: String = before
             .map(|before| {
                 let name = before.map_or("-", ReviewStatus::as_str);
-                let after = EVENTS.map(|event| {
+                let after = ReviewEvent::ALL.map(|event| {
                     ReviewStatus::after(before, event).map_or("-", ReviewStatus::as_str)
                 });
                 format!("{name}: {}\n", after.join(" "))
             })
             .collect();
         insta::assert_snapshot!(table, @r"
-        -: reviewing - - - - - -
-        reviewing: - approved denied timed_out aborted failed -
-        approved: - - - - - - approved
-        denied: - - - - - - -
-        timed_out: - - - - - - -
-        aborted: - - - - - - -
-        failed: - - - - - - -
+        -: reviewing - - - - - - -
+        reviewing: - approved denied timed_out aborted failed - -
+        approved: - - - - - - approved approved
+        denied: - - - - - - - -
+        timed_out: - - - - - - - -
+        aborted: - - - - - - - -
+        failed: - - - - - - - -
         ");
     }
 

@@ -2,11 +2,34 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use thiserror::Error;
 
-/// Whose policy applies. One server has one tenant, `default`, until tenants are configured.
+/// Whose policy applies: 1 to 64 lower-case letters, digits and `-`, beginning with a letter or digit. Where nothing is
+/// said, `default`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct TenantId(String);
+
+/// Why a text names no tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "a tenant's name has 1 to 64 of `a` to `z`, `0` to `9` and `-`, and does not begin with `-`"
+)]
+pub struct InvalidTenantId;
+
+impl TryFrom<String> for TenantId {
+    type Error = InvalidTenantId;
+
+    fn try_from(text: String) -> Result<Self, InvalidTenantId> {
+        Self::parse(&text)
+    }
+}
+
+impl From<TenantId> for String {
+    fn from(tenant: TenantId) -> Self {
+        tenant.0
+    }
+}
 
 impl Default for TenantId {
     fn default() -> Self {
@@ -15,6 +38,20 @@ impl Default for TenantId {
 }
 
 impl TenantId {
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// The text has another length or other characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidTenantId> {
+        let fits = (1..=64).contains(&text.len()) && !text.starts_with('-');
+        let plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        if fits && text.bytes().all(plain) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidTenantId)
+        }
+    }
+
     /// The name, as stored.
     #[must_use]
     pub fn as_str(&self) -> &str {

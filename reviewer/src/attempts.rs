@@ -1,7 +1,8 @@
 //! At most three calls inside one deadline, over one or more models (design D7).
 //!
 //! Apart from the call, because whether to try again is a decision. Invariant: it is made by the error's variant, never
-//! by a text; an assessment, also one that denies, is final.
+//! by a text; an assessment, also one that denies, is final; another model is asked only where the one before could not
+//! be had, and never because of what it said.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;
@@ -9,9 +10,11 @@ use std::time::Duration;
 use protocol::Assessment;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::budget::{Budget, Ceilings, Reservation};
 use crate::error::ReviewError;
 use crate::exhibit::{Attempt, Tokens};
-use crate::model::{Model, ModelError};
+use crate::model::{Completion, Model, ModelError};
+use crate::pause::Pause;
 use crate::prompt::Prompt;
 use crate::reply::{InvalidReply, Reply};
 
@@ -19,12 +22,31 @@ use crate::reply::{InvalidReply, Reply};
 const MAX_ATTEMPTS: u32 = 3;
 /// The pause before the second call of the same model; it doubles.
 const BACKOFF: Duration = Duration::from_millis(200);
+/// What a reply is reserved, in tokens.
+const REPLY_TOKENS: u64 = 2_048;
 
-/// One model of the list, and whether asking it again has a point.
+/// The models of a process, in their order, and what holds over all reviews.
+#[derive(Debug)]
+pub(crate) struct Models<M> {
+    models: Vec<(M, Pause)>,
+    budget: Budget,
+}
+
+/// One model in one review.
 struct Candidate<'m, M> {
     model: &'m M,
+    pause: &'m Pause,
     usable: bool,
     asked: bool,
+    repair: Repair,
+}
+
+/// Whether a model is told that its reply could not be read: once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repair {
+    NotNeeded,
+    Next,
+    Done,
 }
 
 /// How one call failed.
@@ -33,74 +55,193 @@ enum Fault {
     Reply(InvalidReply),
 }
 
-/// Asks the models in turn until one answers with an assessment.
-pub(crate) async fn ask<M: Model>(
-    models: &[M],
-    prompt: &Prompt,
-    deadline: Instant,
-    attempts: &mut Vec<Attempt>,
-) -> Result<Assessment, ReviewError> {
-    let mut candidates: Vec<Candidate<'_, M>> = models
-        .iter()
-        .map(|model| Candidate {
-            model,
-            usable: true,
-            asked: false,
-        })
-        .collect();
-    let mut last = ReviewError::NoModel;
-    let mut not_before = Instant::now();
-    for round in 0..MAX_ATTEMPTS {
-        // One that was not asked yet comes before one that failed.
-        let next = candidates
-            .iter_mut()
-            .filter(|candidate| candidate.usable)
-            .min_by_key(|candidate| candidate.asked);
-        let Some(candidate) = next else {
-            return Err(last);
-        };
-        if candidate.asked {
-            let from = not_before.max(Instant::now() + backoff(round));
-            if from >= deadline {
-                // Waiting would only turn a known cause into a timeout.
-                return Err(last);
-            }
-            sleep_until(from).await;
-        }
-        candidate.asked = true;
-        let started = Instant::now();
-        let result = call(candidate.model, prompt, deadline).await;
-        attempts.push(record(candidate.model, started.elapsed(), &result));
-        match result {
-            Err(None) => return Err(ReviewError::Deadline),
-            Ok((assessment, _)) => return Ok(assessment),
-            Err(Some(fault)) => {
-                candidate.usable = fault.is_retryable();
-                if let Fault::Model(ModelError::RateLimited(Some(secs))) = fault {
-                    not_before = Instant::now() + Duration::from_secs(secs.min(86_400));
-                }
-                last = fault.error(candidate.model.name());
-            }
+/// What one call came to.
+struct Called {
+    result: Result<Assessment, Option<Fault>>,
+    completion: Option<Completion>,
+    took: Duration,
+}
+
+impl<M: Model> Models<M> {
+    pub(crate) fn new(models: Vec<M>, ceilings: Ceilings) -> Self {
+        Self {
+            models: models
+                .into_iter()
+                .map(|model| (model, Pause::default()))
+                .collect(),
+            budget: Budget::new(ceilings),
         }
     }
-    Err(last)
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &M> {
+        self.models.iter().map(|(model, _)| model)
+    }
+
+    /// Asks the models in turn until one answers with an assessment.
+    pub(crate) async fn ask(
+        &self,
+        prompt: &Prompt,
+        deadline: Instant,
+        attempts: &mut Vec<Attempt>,
+    ) -> Result<Assessment, ReviewError> {
+        let mut candidates: Vec<Candidate<'_, M>> = self
+            .models
+            .iter()
+            .map(|(model, pause)| Candidate {
+                model,
+                pause,
+                usable: true,
+                asked: false,
+                repair: Repair::NotNeeded,
+            })
+            .collect();
+        let mut last = ReviewError::NoModel;
+        let mut not_before = Instant::now();
+        let mut round = 0;
+        while round < MAX_ATTEMPTS {
+            // One that was not asked yet comes before one that could not be had.
+            let next = candidates
+                .iter_mut()
+                .filter(|candidate| candidate.usable)
+                .min_by_key(|candidate| candidate.asked);
+            let Some(candidate) = next else {
+                return Err(last);
+            };
+            if !candidate.pause.may_ask(Instant::now()) {
+                candidate.usable = false;
+                last = Fault::Model(ModelError::Paused).error(candidate.model.name());
+                continue;
+            }
+            if candidate.asked {
+                let from = not_before.max(Instant::now() + backoff(round));
+                if from >= deadline {
+                    // Waiting would only turn a known cause into a timeout.
+                    return Err(last);
+                }
+                sleep_until(from).await;
+            }
+            candidate.asked = true;
+            round += 1;
+            let Some(called) = self.call(candidate, prompt, deadline).await else {
+                return Err(ReviewError::Budget);
+            };
+            attempts.push(called.record(candidate.model));
+            match called.result {
+                Err(None) => return Err(ReviewError::Deadline),
+                Ok(assessment) => return Ok(assessment),
+                Err(Some(fault)) => {
+                    let spoke = !fault.is_absence();
+                    if let Some(wait) = candidate.after(&fault) {
+                        not_before = Instant::now() + wait;
+                    }
+                    last = fault.error(candidate.model.name());
+                    if spoke {
+                        // What it said is no reason to ask somebody else.
+                        let same = candidate.model;
+                        candidates.retain(|other| std::ptr::eq(other.model, same));
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// One call, inside the budget. `None`: the budget does not hold it.
+    async fn call(
+        &self,
+        candidate: &Candidate<'_, M>,
+        prompt: &Prompt,
+        deadline: Instant,
+    ) -> Option<Called> {
+        let model = candidate.model;
+        let prices = model.prices();
+        let cost = |input, output| prices.map_or(0, |prices| prices.cost_micros(input, output));
+        let input = prompt.tokens();
+        let reserved = self.budget.reserve(
+            Instant::now(),
+            input.saturating_add(REPLY_TOKENS),
+            cost(input, REPLY_TOKENS),
+        )?;
+        let called = if candidate.repair == Repair::Next {
+            call(model, &prompt.repaired(), deadline).await
+        } else {
+            call(model, prompt, deadline).await
+        };
+        self.settle(
+            reserved,
+            called
+                .completion
+                .as_ref()
+                .and_then(|completion| completion.tokens),
+            cost,
+        );
+        match &called.result {
+            Err(Some(fault)) if fault.is_absence() => candidate.pause.failed(Instant::now()),
+            Err(None) => {}
+            Ok(_) | Err(Some(_)) => candidate.pause.answered(),
+        }
+        Some(called)
+    }
+
+    fn settle(
+        &self,
+        reserved: Reservation,
+        tokens: Option<Tokens>,
+        cost: impl Fn(u64, u64) -> u64,
+    ) {
+        // What a failed call took is not known: its reservation stays.
+        if let Some(tokens) = tokens {
+            let sum = tokens.input.saturating_add(tokens.output);
+            self.budget
+                .settle(reserved, sum, cost(tokens.input, tokens.output));
+        }
+    }
+}
+
+impl<M> Candidate<'_, M> {
+    /// Notes how a call failed; answers how long to wait at least.
+    fn after(&mut self, fault: &Fault) -> Option<Duration> {
+        self.usable = fault.is_retryable();
+        self.repair = match (fault, self.repair) {
+            (Fault::Reply(_), Repair::NotNeeded) => Repair::Next,
+            (_, Repair::Next) => Repair::Done,
+            (_, repair) => repair,
+        };
+        match fault {
+            Fault::Model(ModelError::RateLimited(Some(secs))) => {
+                Some(Duration::from_secs((*secs).min(86_400)))
+            }
+            Fault::Model(_) | Fault::Reply(_) => None,
+        }
+    }
 }
 
 /// One call. `Err(None)`: the review's deadline passed.
-async fn call<M: Model>(
-    model: &M,
-    prompt: &Prompt,
-    deadline: Instant,
-) -> Result<(Assessment, Option<Tokens>), Option<Fault>> {
-    let own = model.timeout().map(|limit| Instant::now() + limit);
+async fn call<M: Model>(model: &M, prompt: &Prompt, deadline: Instant) -> Called {
+    let started = Instant::now();
+    let own = model.timeout().map(|limit| started + limit);
     let until = own.map_or(deadline, |own| own.min(deadline));
-    let completion = match timeout_at(until, model.complete(prompt)).await {
-        Err(_) if until >= deadline => return Err(None),
-        Err(_) => return Err(Some(Fault::Model(ModelError::TimedOut))),
-        Ok(result) => result.map_err(|error| Some(Fault::Model(error)))?,
+    let (result, completion) = match timeout_at(until, model.complete(prompt)).await {
+        Err(_) if until >= deadline => (Err(None), None),
+        Err(_) => (Err(Some(Fault::Model(ModelError::TimedOut))), None),
+        Ok(Err(error)) => (Err(Some(Fault::Model(error))), None),
+        Ok(Ok(completion)) => {
+            let read = Reply::parse(&completion.text).map(|reply| reply.0);
+            (
+                read.map_err(|error| Some(Fault::Reply(error))),
+                Some(completion),
+            )
+        }
     };
-    let reply = Reply::parse(&completion.text).map_err(|error| Some(Fault::Reply(error)))?;
-    Ok((reply.0, completion.tokens))
+    Called {
+        result,
+        completion,
+        took: started.elapsed(),
+    }
 }
 
 impl Fault {
@@ -108,6 +249,13 @@ impl Fault {
         match self {
             Self::Model(error) => error.is_retryable(),
             Self::Reply(_) => true,
+        }
+    }
+
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Model(error) => error.is_absence(),
+            Self::Reply(_) => false,
         }
     }
 
@@ -127,22 +275,31 @@ impl Fault {
     }
 }
 
-fn record<M: Model>(
-    model: &M,
-    took: Duration,
-    result: &Result<(Assessment, Option<Tokens>), Option<Fault>>,
-) -> Attempt {
-    let (error, tokens) = match result {
-        Ok((_, tokens)) => (None, *tokens),
-        Err(Some(fault)) => (Some(fault.code()), None),
-        Err(None) => (Some("deadline"), None),
-    };
-    Attempt {
-        provider: model.provider(),
-        model: model.name().to_owned(),
-        latency_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        error: error.map(str::to_owned),
-        tokens,
+impl Called {
+    fn record<M: Model>(&self, model: &M) -> Attempt {
+        let error = match &self.result {
+            Ok(_) => None,
+            Err(Some(fault)) => Some(fault.code()),
+            Err(None) => Some("deadline"),
+        };
+        let tokens = self
+            .completion
+            .as_ref()
+            .and_then(|completion| completion.tokens);
+        Attempt {
+            provider: model.provider(),
+            model: model.name().to_owned(),
+            latency_ms: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            error: error.map(str::to_owned),
+            first_token_ms: self
+                .completion
+                .as_ref()
+                .and_then(|completion| completion.first_token_ms),
+            tokens,
+            cost_micros: tokens
+                .zip(model.prices())
+                .map(|(tokens, prices)| prices.cost_micros(tokens.input, tokens.output)),
+        }
     }
 }
 

@@ -1,20 +1,30 @@
-//! The built-in reviewer: decides from the action alone, with no model and no network (design D6).
+//! The built-in reviewer: decides from the action and the user's own words, with no model and no network
+//! (design D6).
 //!
 //! The first tier in front of every model, the floor under it, and the only one where none is configured. Invariant: it
 //! allows only what it read whole and knows to be low risk; what it denies holds whatever anybody else says; where it
 //! cannot tell, it says so and names the least risk that a model may not go below.
 
 mod allow;
+mod asked;
 mod deny;
+mod fetch;
 mod floor;
+mod harms;
+mod machine;
+mod open;
 mod places;
 mod rule;
 mod scene;
+mod services;
+mod sql;
+mod tools;
 
 use protocol::{Action, Assessment, Escalation, Outcome, RiskLevel, UserAuthorization};
 
 pub use rule::{RULES, Rule};
 
+use self::asked::Wishes;
 use self::scene::Scene;
 
 /// The built-in reviewer. It holds nothing.
@@ -28,6 +38,8 @@ pub enum Verdict {
     Allow {
         /// By this rule.
         rule: Rule,
+        /// How much risk it has all the same: above `low` only where the user's own words ask for it.
+        risk: RiskLevel,
         /// What and why.
         rationale: String,
     },
@@ -61,30 +73,125 @@ impl BuiltIn {
         Self(())
     }
 
-    /// Judges an escalation by its action alone. Pure; takes well under a millisecond.
+    /// Judges an escalation by its action, and where that does not decide, by what the user's own words ask for. Pure;
+    /// takes well under a millisecond.
     #[must_use]
     pub fn judge(&self, escalation: &Escalation) -> Verdict {
         let scene = Scene::of(escalation);
-        let mut found = Vec::new();
-        match &escalation.action {
-            Action::Command(command) => {
-                deny::command(&scene, &mut found);
-                floor::command(command, &scene, &mut found);
-            }
-            Action::FileChange(change) => deny::patch(change, &scene, &mut found),
-            Action::NetworkAccess(access) => deny::network(access, &mut found),
-            Action::ToolCall(call) => deny::tool(call, &mut found),
-            Action::PermissionRequest(request) => {
-                deny::permissions(&request.permissions, &scene, &mut found);
+        let mut found = findings(escalation, &scene);
+        if found
+            .iter()
+            .any(|finding| asked::can_be_named(finding.rule))
+        {
+            let wishes = Wishes::of(&escalation.transcript);
+            asked::soften(&mut found, &scene, &wishes);
+        }
+        if found.iter().any(|finding| finding.rule.denies()) {
+            return settle(found).unwrap_or_else(|| Verdict::undecided(Rule::NothingKnown));
+        }
+        if let Some(rule) = low(escalation, &scene, &found) {
+            return Verdict::allow(rule, RiskLevel::Low, escalation);
+        }
+        let wishes = Wishes::of(&escalation.transcript);
+        if let Some(rule) = wished(escalation, &scene, &wishes, &found) {
+            let risk = found.iter().map(|finding| finding.rule.floor()).max();
+            let risk = risk.unwrap_or(RiskLevel::Low).max(rule.floor());
+            if risk < RiskLevel::Critical {
+                return Verdict::allow(rule, risk, escalation);
             }
         }
-        settle(found).unwrap_or_else(|| match &escalation.action {
-            Action::Command(command) => allow::command(command, &scene),
-            Action::FileChange(_)
-            | Action::NetworkAccess(_)
-            | Action::ToolCall(_)
-            | Action::PermissionRequest(_) => Verdict::undecided(Rule::NothingKnown),
-        })
+        settle(found).unwrap_or_else(|| Verdict::undecided(Rule::NothingKnown))
+    }
+}
+
+/// Whether a word stands in a list of words with blanks between them.
+fn listed(list: &str, word: &str) -> bool {
+    list.split_whitespace().any(|one| one == word)
+}
+
+/// All that speaks against an action.
+fn findings(escalation: &Escalation, scene: &Scene) -> Vec<Finding> {
+    let mut found = Vec::new();
+    match &escalation.action {
+        Action::Command(command) => {
+            deny::command(scene, &mut found);
+            floor::command(command, scene, &mut found);
+        }
+        Action::FileChange(change) => deny::patch(change, scene, &mut found),
+        Action::NetworkAccess(access) => deny::network(access, &mut found),
+        Action::ToolCall(call) => tools::tool(call, scene, &mut found),
+        Action::PermissionRequest(request) => {
+            deny::permissions(&request.permissions, scene, &mut found);
+        }
+    }
+    found
+}
+
+/// The rule by which an action is low risk, whoever asks.
+fn low(escalation: &Escalation, scene: &Scene, found: &[Finding]) -> Option<Rule> {
+    match &escalation.action {
+        Action::Command(command) => allow::command(command, scene, found),
+        Action::ToolCall(call) => {
+            let only_a_tool = found
+                .iter()
+                .all(|finding| finding.rule == Rule::SideEffects);
+            (only_a_tool && tools::looks(call, scene)).then_some(Rule::LooksByTool)
+        }
+        Action::NetworkAccess(access) => {
+            let public = found
+                .iter()
+                .all(|finding| finding.rule == Rule::ReachesNetwork);
+            open::network(access, &escalation.trigger).filter(|_| public)
+        }
+        Action::PermissionRequest(request) => {
+            let denied = &escalation.environment.denied_reads;
+            open::permissions(&request.permissions, denied, scene).filter(|_| found.is_empty())
+        }
+        Action::FileChange(_) => None,
+    }
+}
+
+/// The rule by which the user's own words ask for an action.
+fn wished(
+    escalation: &Escalation,
+    scene: &Scene,
+    wishes: &Wishes,
+    found: &[Finding],
+) -> Option<Rule> {
+    match &escalation.action {
+        Action::Command(command) => asked::command(command, scene, wishes, found),
+        Action::FileChange(change) => asked::patch(change, scene, wishes, found),
+        Action::NetworkAccess(access) => asked::network(access, wishes, found),
+        Action::ToolCall(call) => asked::tool(call, wishes, found),
+        Action::PermissionRequest(request) => {
+            asked::permissions(&request.permissions, scene, wishes, found)
+        }
+    }
+}
+
+/// What an action is about, for a rationale.
+fn object(action: &Action) -> String {
+    match action {
+        Action::Command(command) => command.command.join(" "),
+        Action::FileChange(change) => {
+            let files: Vec<&str> = change.files.iter().map(|file| file.as_str()).collect();
+            files.join(" ")
+        }
+        Action::NetworkAccess(access) => format!("{}:{}", access.host, access.port),
+        Action::ToolCall(call) => format!("{}/{}", call.server, call.tool_name),
+        Action::PermissionRequest(request) => {
+            let wanted = &request.permissions;
+            let mut all: Vec<&str> = wanted
+                .read
+                .iter()
+                .chain(&wanted.write)
+                .map(|path| path.as_str())
+                .collect();
+            if wanted.network {
+                all.push("network");
+            }
+            all.join(" ")
+        }
     }
 }
 
@@ -105,6 +212,23 @@ fn settle(found: Vec<Finding>) -> Option<Verdict> {
 }
 
 impl Verdict {
+    fn allow(rule: Rule, risk: RiskLevel, escalation: &Escalation) -> Self {
+        Self::Allow {
+            rule,
+            risk,
+            rationale: rule.rationale(&object(&escalation.action)),
+        }
+    }
+
+    /// A host that the team trusts.
+    pub(crate) fn trusted(host: &str) -> Self {
+        Self::Allow {
+            rule: Rule::ReachesTrusted,
+            risk: RiskLevel::Low,
+            rationale: Rule::ReachesTrusted.rationale(host),
+        }
+    }
+
     fn undecided(rule: Rule) -> Self {
         Self::Undecided {
             rule,
@@ -126,7 +250,7 @@ impl Verdict {
     #[must_use]
     pub fn floor(&self) -> RiskLevel {
         match self {
-            Self::Allow { .. } => RiskLevel::Low,
+            Self::Allow { risk, .. } => *risk,
             Self::Deny { rule, .. } => rule.floor(),
             Self::Undecided { floor, .. } => *floor,
         }
@@ -141,8 +265,12 @@ impl Verdict {
         };
         Some(Assessment {
             risk_level: self.floor(),
-            // It reads no conversation, so it claims no more than that somebody asked.
-            user_authorization: UserAuthorization::Unknown,
+            // But for the rules that hold the action against the user's words, it claims no more than that somebody asked.
+            user_authorization: if outcome == Outcome::Allow && self.rule().is_by_words() {
+                UserAuthorization::High
+            } else {
+                UserAuthorization::Unknown
+            },
             outcome,
             rationale: rationale.as_str().into(),
         })

@@ -33,6 +33,9 @@ pub(crate) enum ReviewError {
         #[source]
         cause: InvalidReply,
     },
+    /// A ceiling of calls, tokens or cost is reached.
+    #[error("the hour's ceiling of calls, tokens or cost is reached")]
+    Budget,
     /// The review's deadline passed.
     #[error("the deadline passed")]
     Deadline,
@@ -72,6 +75,13 @@ impl ReviewError {
                 cause.code(),
                 true,
                 format!("the model `{}` did not answer with an assessment: {cause}", protocol::Printable(model)),
+            ),
+            Self::Budget => failure(
+                FailedStep::Budget,
+                "budget_exhausted",
+                true,
+                "the hour's ceiling of calls, tokens or cost is reached\nhint: wait, or raise it under `[reviewer.budget]`"
+                    .to_owned(),
             ),
             Self::Deadline => return None,
         })

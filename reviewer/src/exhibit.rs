@@ -47,8 +47,12 @@ pub struct Attempt {
     pub latency_ms: u64,
     /// What went wrong, as a stable name; `None` where the reply was read.
     pub error: Option<String>,
-    /// What it cost, where the provider said so.
+    /// How long until the first of the answer came, in milliseconds, where it was streamed.
+    pub first_token_ms: Option<u64>,
+    /// What it took, where the provider said so.
     pub tokens: Option<Tokens>,
+    /// What it cost, in millionths of the currency of the configured prices.
+    pub cost_micros: Option<u64>,
 }
 
 /// Tokens, as the provider counts them.
@@ -58,4 +62,6 @@ pub struct Tokens {
     pub input: u64,
     /// Of the reply, reasoning included.
     pub output: u64,
+    /// Of the prompt, what the provider had in its cache.
+    pub cached_input: u64,
 }

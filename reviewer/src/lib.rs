@@ -6,24 +6,36 @@
 //! its place in the prompt (P6).
 #![forbid(unsafe_code)]
 
+mod appeal;
 mod attempts;
+mod authorization;
+mod breaker;
+mod budget;
 mod builtin;
+mod cassette;
 mod error;
 mod exhibit;
 mod model;
+mod pause;
 mod policy;
 mod prompt;
 mod reply;
 mod reviewer;
 mod settings;
+mod team;
 
+pub use appeal::{NotLifted, PersonsLeave, Retry, Use};
+pub use authorization::AuthorizationVersion;
+pub use breaker::{CircuitBreaker, Tripped};
 pub use builtin::{BuiltIn, RULES, Rule, Verdict};
+pub use cassette::{Cassette, CassetteError};
 pub use exhibit::{Attempt, BuiltInExhibit, Exhibit, Tokens};
 pub use policy::{InvalidPolicy, Policy, PolicyRevision, SHIPPED_SECTION, SectionMode};
 pub use prompt::{Prompt, PromptError};
 pub use reply::{InvalidReply, Reply};
-pub use reviewer::{Reviewed, Reviewer};
+pub use reviewer::{Probe, Reviewed, Reviewer};
 pub use settings::{
-    FileFault, InvalidSettings, ModelTable, PolicyTable, Provider, ReviewerSettings, ReviewerTable,
-    SettingsFault,
+    BudgetTable, FileFault, InvalidSettings, ModelTable, OutputForm, PolicyTable, Provider,
+    ReviewerSettings, ReviewerTable, SettingsFault,
 };
+pub use team::InvalidRule;

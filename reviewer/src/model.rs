@@ -3,9 +3,11 @@
 //! Apart from the HTTP call so that attempts can be tested without one. Invariant: an error carries nothing that a model
 //! or a provider wrote, and whether it is worth another try follows from its variant.
 
+mod anthropic;
 mod http;
 mod openai_chat;
 mod openai_responses;
+mod sse;
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use thiserror::Error;
 
 use crate::exhibit::Tokens;
 use crate::prompt::Prompt;
-use crate::settings::Provider;
+use crate::settings::{OutputForm, Prices, Provider};
 
 pub(crate) use http::HttpModel;
 
@@ -24,6 +26,10 @@ pub(crate) trait Model {
     fn provider(&self) -> Provider;
     /// Which model.
     fn name(&self) -> &str;
+    /// What it costs, where that is configured.
+    fn prices(&self) -> Option<Prices> {
+        None
+    }
     /// How long one attempt may take, where it is less than what is left of the review.
     fn timeout(&self) -> Option<Duration>;
     /// Asks once. Dropping the future stops the call.
@@ -38,6 +44,28 @@ pub(crate) trait Model {
 pub(crate) struct Completion {
     pub(crate) text: String,
     pub(crate) tokens: Option<Tokens>,
+    pub(crate) first_token_ms: Option<u64>,
+}
+
+/// What a provider's body is made from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) effort: Option<&'a str>,
+    pub(crate) form: OutputForm,
+    pub(crate) stream: bool,
+    pub(crate) prompt: &'a Prompt,
+}
+
+impl Ask<'_> {
+    /// The body of the request to a provider.
+    pub(crate) fn body(&self, provider: Provider) -> serde_json::Value {
+        match provider {
+            Provider::OpenAiResponses => openai_responses::body(self),
+            Provider::OpenAiChat => openai_chat::body(self),
+            Provider::Anthropic => anthropic::body(self),
+        }
+    }
 }
 
 /// Why a model did not answer.
@@ -84,6 +112,12 @@ pub(crate) enum ModelError {
     /// No text in it.
     #[error("its answer holds no text")]
     Empty,
+    /// Too many calls failed; it is left alone for a while.
+    #[error("it failed again and again and is left alone for a while")]
+    Paused,
+    /// A cassette has no answer to this request.
+    #[error("the cassette holds no answer to this request")]
+    NotRecorded,
     /// The model would not answer.
     #[error("the model declined to answer")]
     Declined,
@@ -106,6 +140,8 @@ impl ModelError {
             Self::CutOff => "cut_off",
             Self::WrongShape => "wrong_shape",
             Self::Empty => "empty",
+            Self::Paused => "provider_paused",
+            Self::NotRecorded => "not_recorded",
             Self::Declined => "declined",
         }
     }
@@ -126,6 +162,31 @@ impl ModelError {
             | Self::BadRequest(_)
             | Self::Redirected(_)
             | Self::TooLarge
+            | Self::Paused
+            | Self::NotRecorded
+            | Self::Declined => false,
+        }
+    }
+
+    /// Whether the model could not be had at all, so that another may be asked in its place. What it did say, or would not
+    /// say, is no reason to ask somebody else.
+    pub(crate) fn is_absence(self) -> bool {
+        match self {
+            Self::ConnectRefused
+            | Self::Connect
+            | Self::TimedOut
+            | Self::RateLimited(_)
+            | Self::ServerError(_)
+            | Self::Unauthorized(_)
+            | Self::NotFound
+            | Self::BadRequest(_)
+            | Self::Redirected(_)
+            | Self::Paused
+            | Self::CutOff => true,
+            Self::WrongShape
+            | Self::Empty
+            | Self::TooLarge
+            | Self::NotRecorded
             | Self::Declined => false,
         }
     }

@@ -21,6 +21,7 @@ const MAX_SECTION_BYTES: usize = 64 * 1024;
 /// What a reviewer judges by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
+    shipped: bool,
     section: String,
     revision: PolicyRevision,
 }
@@ -77,11 +78,26 @@ impl Policy {
         }))
     }
 
+    /// The same with what the team trusts written behind its rules; nothing to write leaves it as it is.
+    pub(crate) fn with_team(self, text: &str) -> Self {
+        if text.is_empty() {
+            return self;
+        }
+        let shipped = self.shipped;
+        let mut policy = Self::of(format!(
+            "{}\n## What the team trusts\n{text}\n",
+            self.section
+        ));
+        policy.shipped = shipped;
+        policy
+    }
+
     fn of(section: String) -> Self {
         let mut bytes = Canonical::new("auto-review policy v1");
         bytes.text(TEMPLATE).text(&section);
         let revision = protocol::Sha256Hex::of(&bytes.sha256());
         Self {
+            shipped: section == SHIPPED_SECTION,
             section,
             revision: PolicyRevision(format!("sha256:{}", revision.as_str())),
         }
@@ -93,10 +109,10 @@ impl Policy {
         &self.revision
     }
 
-    /// Whether it is the shipped one, word for word.
+    /// Whether its section is the shipped one, word for word, whatever destinations are trusted beside it.
     #[must_use]
     pub fn is_shipped(&self) -> bool {
-        self.section == SHIPPED_SECTION
+        self.shipped
     }
 
     /// The whole text, as a model gets it.

@@ -128,6 +128,32 @@ impl Prompt {
         })
     }
 
+    /// The same request, said again to a model whose reply could not be read.
+    #[must_use]
+    pub(crate) fn repaired(&self) -> Self {
+        let again = "Your first answer could not be read. Answer again: exactly one JSON object with exactly the four fields, nothing before it and nothing behind it.\n";
+        Self {
+            user: format!("{}{again}", self.user),
+            ..self.clone()
+        }
+    }
+
+    /// A request that costs little and asks for nothing, to see whether a model can be had.
+    #[must_use]
+    pub(crate) fn probe() -> Self {
+        Self {
+            system: "Answer with exactly this JSON object: {\"risk_level\":\"low\",\"user_authorization\":\"unknown\",\"outcome\":\"deny\",\"rationale\":\"probe\"}".to_owned(),
+            user: "Answer with the one JSON object.\n".to_owned(),
+            entries_kept: 0,
+            entries_omitted: 0,
+        }
+    }
+
+    /// About how many tokens it takes.
+    pub(crate) fn tokens(&self) -> u64 {
+        ((self.system.len() + self.user.len()) / BYTES_PER_TOKEN) as u64
+    }
+
     /// The system text: contract and policy.
     #[must_use]
     pub fn system(&self) -> &str {

@@ -4,26 +4,46 @@
 
 use std::time::Duration;
 
-use protocol::{Assessment, Bounds, Decision, Escalation, Judge, Outcome};
-use tokio::time::Instant;
+use protocol::{
+    Assessment, Bounds, Decision, Denial, Escalation, FailedStep, Judge, Outcome, ReviewFailure,
+    RuleId,
+};
+use tokio::time::{Instant, timeout_at};
 
-use crate::attempts;
+use crate::attempts::Models;
+use crate::authorization::AuthorizationVersion;
 use crate::builtin::{BuiltIn, Verdict};
+use crate::cassette::Cassette;
 use crate::error::ReviewError;
 use crate::exhibit::{BuiltInExhibit, Exhibit};
-use crate::model::HttpModel;
+use crate::model::{Ask, HttpModel, Model as _, ModelError};
 use crate::policy::{Policy, PolicyRevision};
 use crate::prompt::{Prompt, PromptError};
-use crate::settings::{InvalidSettings, ReviewerSettings, SettingsFault, Valid};
+use crate::settings::{
+    InvalidSettings, OutputForm, Provider, ReviewerSettings, SettingsFault, Valid,
+};
+use crate::team::TeamRules;
 
 /// Judges escalations by one policy. Holds no state of a review: one serves any number at once.
 #[derive(Debug)]
 pub struct Reviewer {
     policy: Policy,
+    team: TeamRules,
     built_in: BuiltIn,
-    models: Vec<HttpModel>,
+    models: Models<HttpModel>,
     time_limit: Duration,
     built_in_allows: bool,
+}
+
+/// What one model said to the question whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Which API.
+    pub provider: Provider,
+    /// Which model.
+    pub model: String,
+    /// What is wrong, with the way out; `None` where it answered.
+    pub problem: Option<String>,
 }
 
 /// A decision and what it was made from.
@@ -33,6 +53,31 @@ pub struct Reviewed {
     pub decision: Decision,
     /// What it was made from, for the record.
     pub exhibit: Exhibit,
+    /// What the user had said when it was made.
+    pub authorization: AuthorizationVersion,
+}
+
+impl Reviewed {
+    /// Held against what the user has said by now: an approval that was given under other words is stale and becomes a
+    /// failure, so that it is reviewed again and never used. Everything else stays.
+    #[must_use]
+    pub fn held_against(self, now: AuthorizationVersion) -> Self {
+        let stale = self.authorization != now && matches!(self.decision, Decision::Approved(_));
+        if !stale {
+            return self;
+        }
+        let failure = ReviewFailure {
+            step: FailedStep::Prompt,
+            code: "stale_authorization".to_owned(),
+            retryable: true,
+            message: "the user said something more while the action was judged\nhint: ask again"
+                .to_owned(),
+        };
+        Self {
+            decision: Decision::Failed(failure),
+            ..self
+        }
+    }
 }
 
 impl Reviewer {
@@ -45,13 +90,25 @@ impl Reviewer {
         settings: &ReviewerSettings,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, InvalidSettings> {
+        Self::with_cassette(settings, environment, None)
+    }
+
+    /// The same with a cassette between it and its models, for evaluations.
+    ///
+    /// # Errors
+    /// As [`Reviewer::new`].
+    pub fn with_cassette(
+        settings: &ReviewerSettings,
+        environment: &dyn Fn(&str) -> Option<String>,
+        cassette: Option<&Cassette>,
+    ) -> Result<Self, InvalidSettings> {
         let valid = Valid::read(settings, environment)?;
         let mut models = Vec::new();
         let mut faults = Vec::new();
         for model in valid.models {
             let url = model.base_url.to_string();
             match HttpModel::new(model) {
-                Ok(model) => models.push(model),
+                Ok(model) => models.push(model.with_cassette(cassette.cloned())),
                 Err(cause) => faults.push(SettingsFault::Client {
                     url,
                     cause: cause.without_url().to_string(),
@@ -63,8 +120,9 @@ impl Reviewer {
         }
         Ok(Self {
             policy: valid.policy,
+            team: valid.team,
             built_in: BuiltIn::new(),
-            models,
+            models: Models::new(models, valid.ceilings),
             time_limit: valid.time_limit,
             built_in_allows: valid.built_in_allows,
         })
@@ -86,7 +144,7 @@ impl Reviewer {
     ///
     /// `deadline` holds for all of it, every attempt included (design D25).
     pub async fn review(&self, escalation: &Escalation, deadline: Instant) -> Reviewed {
-        let verdict = self.built_in.judge(escalation);
+        let verdict = self.verdict(escalation);
         if let Some(reviewed) = self.bind(escalation, &verdict, deadline) {
             return reviewed;
         }
@@ -94,19 +152,32 @@ impl Reviewer {
         let decision = if Instant::now() >= deadline {
             Decision::TimedOut
         } else {
-            match self.ask(escalation, deadline, &mut exhibit).await {
-                Ok(assessment) => decide(escalation, &verdict, assessment, Judge::Model),
+            // On the heap: most reviews never get here, and a caller carries this in its own task.
+            match Box::pin(self.ask(escalation, deadline, &mut exhibit)).await {
+                Ok(assessment) => {
+                    let denied = self.team.denies(&escalation.action);
+                    decide(escalation, &verdict, denied, (assessment, Judge::Model))
+                }
                 Err(error) => failed(&error),
             }
         };
-        Reviewed { decision, exhibit }
+        Reviewed {
+            decision,
+            exhibit,
+            authorization: AuthorizationVersion::of(&escalation.transcript),
+        }
     }
 
     /// What the built-in rules decide by themselves, in no time and asking nobody; `None` where a model has to be asked.
     #[must_use]
     pub fn review_at_once(&self, escalation: &Escalation, deadline: Instant) -> Option<Reviewed> {
-        let verdict = self.built_in.judge(escalation);
+        let verdict = self.verdict(escalation);
         self.bind(escalation, &verdict, deadline)
+    }
+
+    /// The built-in verdict with the team's trust in it.
+    fn verdict(&self, escalation: &Escalation) -> Verdict {
+        self.team.trust(self.built_in.judge(escalation), escalation)
     }
 
     fn bind(
@@ -115,16 +186,24 @@ impl Reviewer {
         verdict: &Verdict,
         deadline: Instant,
     ) -> Option<Reviewed> {
-        let assessment = verdict.binding(self.built_in_allows)?;
-        let decision = if Instant::now() >= deadline {
-            Decision::TimedOut
-        } else {
-            let judge = Judge::BuiltIn(verdict.rule().id());
-            decide(escalation, verdict, assessment, judge)
+        let denied = self.team.denies(&escalation.action);
+        let assessment = verdict.binding(self.built_in_allows);
+        if assessment.is_none() && denied.is_none() {
+            return None;
+        }
+        let decision = match (denied, assessment) {
+            _ if Instant::now() >= deadline => Decision::TimedOut,
+            (denied, Some(assessment)) => {
+                let judge = Judge::BuiltIn(verdict.rule().id());
+                decide(escalation, verdict, denied, (assessment, judge))
+            }
+            (Some(rule), None) => Decision::Denied(Denial::ByRule(rule)),
+            (None, None) => return None,
         };
         Some(Reviewed {
             decision,
             exhibit: self.exhibit(verdict),
+            authorization: AuthorizationVersion::of(&escalation.transcript),
         })
     }
 
@@ -134,6 +213,52 @@ impl Reviewer {
     /// The action, the evidence or the surroundings cannot be shown whole.
     pub fn prompt(&self, escalation: &Escalation) -> Result<Prompt, PromptError> {
         Prompt::build(&self.policy, escalation)
+    }
+
+    /// The exact body of the request to a model, nothing sent: to the first model of the settings, or in the form of
+    /// `provider`. Where no model is configured its name is left open.
+    ///
+    /// # Errors
+    /// As [`Reviewer::prompt`].
+    pub fn request(
+        &self,
+        escalation: &Escalation,
+        provider: Option<Provider>,
+    ) -> Result<serde_json::Value, PromptError> {
+        let prompt = self.prompt(escalation)?;
+        let first = self.models.all().next();
+        Ok(match first {
+            Some(model) => model.body(&prompt, provider.unwrap_or_else(|| model.provider())),
+            None => {
+                let ask = Ask {
+                    model: "…",
+                    effort: None,
+                    form: OutputForm::JsonSchema,
+                    stream: true,
+                    prompt: &prompt,
+                };
+                ask.body(provider.unwrap_or(Provider::OpenAiResponses))
+            }
+        })
+    }
+
+    /// Asks each model one small question, so that a wrong name, address or key is found before anybody waits for a
+    /// review. Nothing of it is a verdict.
+    pub async fn probe(&self, deadline: Instant) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        for model in self.models.all() {
+            let problem = match timeout_at(deadline, model.complete(&Prompt::probe())).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error),
+                Err(_) => Some(ModelError::TimedOut),
+            };
+            probes.push(Probe {
+                provider: model.provider(),
+                model: model.name().to_owned(),
+                problem: problem.map(|error| error.to_string()),
+            });
+        }
+        probes
     }
 
     async fn ask(
@@ -149,7 +274,9 @@ impl Reviewer {
         exhibit.prompt_digest = Some(prompt.digest());
         exhibit.entries_kept = prompt.entries_kept();
         exhibit.entries_omitted = prompt.entries_omitted();
-        attempts::ask(&self.models, &prompt, deadline, &mut exhibit.attempts).await
+        self.models
+            .ask(&prompt, deadline, &mut exhibit.attempts)
+            .await
     }
 
     fn exhibit(&self, verdict: &Verdict) -> Exhibit {
@@ -172,13 +299,16 @@ impl Reviewer {
     }
 }
 
-/// Holds a proposal against the floor that code found and the ceiling that the transcript can carry.
+/// Holds a proposal against the team's denials, the floor that code found and the ceiling that the transcript can carry.
 fn decide(
     escalation: &Escalation,
     verdict: &Verdict,
-    proposed: Assessment,
-    judge: Judge,
+    denied: Option<RuleId>,
+    (proposed, judge): (Assessment, Judge),
 ) -> Decision {
+    if let Some(rule) = denied {
+        return Decision::Denied(Denial::ByRule(rule));
+    }
     let bounds = Bounds {
         risk_floor: verdict.floor(),
         authorization_ceiling: escalation.transcript.authorization_ceiling(),

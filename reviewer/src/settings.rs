@@ -3,16 +3,20 @@
 //! Apart, because this is the door: inside, only valid values. Invariant: a key is held as a secret, comes from the
 //! environment or from a file of its owner's alone, and is never shown.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::budget::Ceilings;
 use crate::policy::{InvalidPolicy, Policy, SectionMode};
+use crate::team::{InvalidRule, TeamRules};
 
 /// How long a review may take where nothing else is set: long enough for a model that reasons, short enough for a person
 /// who waits.
@@ -47,9 +51,27 @@ pub struct ReviewerTable {
     /// a team's own prose is never bypassed. What it denies and its floors always hold.
     #[serde(default)]
     pub built_in_allow: Option<bool>,
-    /// The models, in the order in which they are tried.
+    /// The models. The first is asked; a later one only where those before it cannot be had.
     #[serde(default)]
     pub model: Vec<ModelTable>,
+    /// How much the models may be asked in an hour, all reviews of the process together.
+    #[serde(default)]
+    pub budget: BudgetTable,
+}
+
+/// `[reviewer.budget]`: ceilings of one hour. None where not set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetTable {
+    /// Calls.
+    #[serde(default)]
+    pub requests_per_hour: Option<u64>,
+    /// Tokens, of prompts and replies together.
+    #[serde(default)]
+    pub tokens_per_hour: Option<u64>,
+    /// Cost in hundredths of the currency of the prices; holds for models that have prices.
+    #[serde(default)]
+    pub cost_cents_per_hour: Option<u64>,
 }
 
 /// `[[reviewer.model]]`: one model.
@@ -71,6 +93,24 @@ pub struct ModelTable {
     /// How much the model is to reason, in the provider's own word.
     #[serde(default)]
     pub effort: Option<String>,
+    /// How the answer's form is asked for. `json-schema` where not set; `text` for a model or gateway without it.
+    #[serde(default)]
+    pub output: Option<OutputForm>,
+    /// Whether the answer is streamed, where the API here can be (`openai-responses`). Yes where not set.
+    #[serde(default)]
+    pub stream: Option<bool>,
+    /// Further header lines of each request. What carries a key is not among them: that is `api_key_env`'s.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// A file of certificates (PEM) that are trusted in the place of the machine's own.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// What a million tokens of prompt cost, in hundredths of a currency.
+    #[serde(default)]
+    pub input_cents_per_million: Option<u64>,
+    /// What a million tokens of reply cost, in hundredths of the same currency.
+    #[serde(default)]
+    pub output_cents_per_million: Option<u64>,
     /// How long a connection may take to open, in seconds. 10 where not set.
     #[serde(default)]
     pub connect_timeout_secs: Option<u64>,
@@ -94,6 +134,36 @@ pub enum Provider {
     /// OpenAI Chat Completions: `POST {base_url}/chat/completions`; also vLLM, llama.cpp, Ollama and gateways.
     #[serde(rename = "openai-chat")]
     OpenAiChat,
+    /// Anthropic Messages: `POST {base_url}/messages`.
+    #[serde(rename = "anthropic")]
+    Anthropic,
+}
+
+/// How the form of an answer is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutputForm {
+    /// By the provider's own means: a JSON schema, or a tool whose arguments have one.
+    #[default]
+    JsonSchema,
+    /// By the instructions alone. The reply is read just as strictly.
+    Text,
+}
+
+/// What a model costs, in hundredths of a currency for a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prices {
+    pub(crate) input_cents: u64,
+    pub(crate) output_cents: u64,
+}
+
+impl Prices {
+    /// The cost of a call in millionths of the currency.
+    pub(crate) fn cost_micros(self, input: u64, output: u64) -> u64 {
+        let micros = |tokens: u64, cents: u64| u128::from(tokens) * u128::from(cents) / 100;
+        let sum = micros(input, self.input_cents) + micros(output, self.output_cents);
+        u64::try_from(sum).unwrap_or(u64::MAX)
+    }
 }
 
 /// `[policy]`: by which policy.
@@ -109,6 +179,16 @@ pub struct PolicyTable {
     /// Whether the section stands behind the shipped one or in its place. `replace` where not set, as documented.
     #[serde(default)]
     pub mode: Option<SectionMode>,
+    /// Hosts that the team's content may go to: `intranet.example.com`, or `*.example.com` for all below it. No secret
+    /// may.
+    #[serde(default)]
+    pub trusted_destinations: Vec<String>,
+    /// Remotes that the team's source may go to: `github.com/ana/app`, or `github.com/ana/*`.
+    #[serde(default)]
+    pub trusted_repositories: Vec<String>,
+    /// What is never done: `host:NAME`, `program:NAME`, `tool:SERVER/NAME`, `path:/FOLDER`.
+    #[serde(default)]
+    pub deny: Vec<String>,
 }
 
 /// Everything that is wrong with the settings.
@@ -163,6 +243,12 @@ pub enum SettingsFault {
     /// The policy cannot be used.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
+    /// A rule of the team cannot be used.
+    #[error(transparent)]
+    Rule(#[from] InvalidRule),
+    /// A header line that cannot be sent.
+    #[error("`reviewer.model.headers` `{0}` {1}")]
+    Header(String, &'static str),
     /// No HTTP client can be made.
     #[error("cannot set up the connection to `{url}`: {cause}")]
     Client {
@@ -197,8 +283,10 @@ pub enum FileFault {
 #[derive(Debug)]
 pub(crate) struct Valid {
     pub(crate) policy: Policy,
+    pub(crate) team: TeamRules,
     pub(crate) built_in_allows: bool,
     pub(crate) time_limit: Duration,
+    pub(crate) ceilings: Ceilings,
     pub(crate) models: Vec<ModelSettings>,
 }
 
@@ -213,6 +301,36 @@ pub(crate) struct ModelSettings {
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Option<Duration>,
     pub(crate) proxy: Option<String>,
+    pub(crate) form: OutputForm,
+    pub(crate) stream: bool,
+    pub(crate) headers: HeaderMap,
+    pub(crate) ca: Option<String>,
+    pub(crate) prices: Option<Prices>,
+}
+
+impl ModelTable {
+    /// A model by its API, address and name, with everything else as where it is not set.
+    #[must_use]
+    pub fn new(provider: Provider, base_url: String, model: String) -> Self {
+        Self {
+            provider,
+            base_url,
+            model,
+            api_key_env: None,
+            api_key_file: None,
+            effort: None,
+            output: None,
+            stream: None,
+            headers: BTreeMap::new(),
+            ca_file: None,
+            input_cents_per_million: None,
+            output_cents_per_million: None,
+            connect_timeout_secs: None,
+            timeout_secs: None,
+            proxy: None,
+            dangerously_allow_http: false,
+        }
+    }
 }
 
 impl Provider {
@@ -222,6 +340,7 @@ impl Provider {
         match self {
             Self::OpenAiResponses => "openai-responses",
             Self::OpenAiChat => "openai-chat",
+            Self::Anthropic => "anthropic",
         }
     }
 }
@@ -244,6 +363,9 @@ impl Valid {
         let policy = read_policy(&settings.policy)
             .map_err(|fault| faults.push(fault))
             .ok();
+        let team = TeamRules::read(&settings.policy)
+            .map_err(|fault| faults.push(fault.into()))
+            .unwrap_or_default();
         let mut models = Vec::new();
         for model in &table.model {
             models.extend(read_model(model, environment, &mut faults));
@@ -251,8 +373,17 @@ impl Valid {
         match policy {
             Some(policy) if faults.is_empty() => Ok(Self {
                 built_in_allows: table.built_in_allow.unwrap_or_else(|| policy.is_shipped()),
-                policy,
+                policy: policy.with_team(&team.text()),
+                team,
                 time_limit: Duration::from_secs(secs),
+                ceilings: Ceilings {
+                    requests: table.budget.requests_per_hour,
+                    tokens: table.budget.tokens_per_hour,
+                    cost_micros: table
+                        .budget
+                        .cost_cents_per_hour
+                        .map(|cents| cents.saturating_mul(10_000)),
+                },
                 models,
             }),
             _ => Err(InvalidSettings(faults)),
@@ -317,9 +448,21 @@ fn read_model(
     let key = read_key(table, environment)
         .map_err(|fault| faults.push(fault))
         .ok();
+    let headers = read_headers(&table.headers)
+        .map_err(|fault| faults.push(fault))
+        .ok();
+    let ca = match &table.ca_file {
+        None => None,
+        Some(path) => read_text("reviewer.model.ca_file", path, Readers::Anyone)
+            .map_err(|fault| faults.push(fault))
+            .ok(),
+    };
     if faults.len() > before {
         return None;
     }
+    let prices = table
+        .input_cents_per_million
+        .zip(table.output_cents_per_million);
     Some(ModelSettings {
         provider: table.provider,
         base_url: base_url?,
@@ -329,7 +472,45 @@ fn read_model(
         connect_timeout: Duration::from_secs(connect),
         timeout: table.timeout_secs.map(Duration::from_secs),
         proxy: table.proxy.clone(),
+        form: table.output.unwrap_or_default(),
+        stream: table.stream.unwrap_or(true),
+        headers: headers?,
+        ca,
+        prices: prices.map(|(input_cents, output_cents)| Prices {
+            input_cents,
+            output_cents,
+        }),
     })
+}
+
+/// Header lines by name. What carries a key has its own settings, which keep it from being shown.
+fn read_headers(table: &BTreeMap<String, String>) -> Result<HeaderMap, SettingsFault> {
+    const TAKEN: &[&str] = &[
+        "authorization",
+        "x-api-key",
+        "api-key",
+        "proxy-authorization",
+        "cookie",
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "accept",
+    ];
+    let mut headers = HeaderMap::new();
+    for (name, value) in table {
+        let fault = |fault| SettingsFault::Header(protocol::Printable(name).to_string(), fault);
+        if TAKEN.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(fault("is set by the program itself"));
+        }
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| fault("is no name of a header"))?;
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| fault("has a value that no header can carry"))?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
 }
 
 fn read_base_url(table: &ModelTable) -> Result<Url, SettingsFault> {

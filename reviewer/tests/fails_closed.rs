@@ -8,6 +8,7 @@
 )]
 
 mod common;
+mod fault_matrix;
 mod scripted;
 
 use std::time::Duration;

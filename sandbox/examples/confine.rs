@@ -1,6 +1,7 @@
 //! Runs a command inside the walls: `confine [--read-only | --network] -- COMMAND…`.
 //!
-//! The workspace is the working directory; a directory named in `ESC_SECRET_DIR` may not be read. Ends with the
+//! The workspace is the working directory; what is called `*.env` in it may not be read, nor a directory named in
+//! `ESC_SECRET_DIR`. Ends with the
 //! command's own code (128 and the number for a signal), 127 for a program that is not there, 126 for one that cannot
 //! be executed, 125 where the sandbox refuses. `SANDBOX_REPORT` set: one line of what stood, on standard error.
 
@@ -79,13 +80,7 @@ fn run() -> Result<u8, Box<dyn Error>> {
     if let Some(secret) = variable("ESC_SECRET_DIR") {
         policy = policy.deny_read(secret);
     }
-    for name in [
-        "secret.env",
-        "a/b/c/deep.env",
-        "d1/d2/d3/d4/d5/d6/d7/d8/deep8.env",
-    ] {
-        policy = policy.deny_read(here.join(name));
-    }
+    let policy = policy.deny_matching(&here, "**/*.env");
     let policy = policy.build()?;
     let first = words.first().ok_or("no command")?;
     let program = Program::open(
@@ -100,6 +95,11 @@ fn run() -> Result<u8, Box<dyn Error>> {
     let run = Sandbox::start(&plan, command)?.wait()?;
     if variable("SANDBOX_REPORT").is_some() {
         writeln!(std::io::stderr(), "{}", run.confinement)?;
+        writeln!(
+            std::io::stderr(),
+            "{}",
+            serde_json::to_string(&run.denials)?
+        )?;
     }
     Ok(match run.ending {
         Ending::Exited(code) => code,

@@ -21,6 +21,7 @@ use crate::plan::{self, Identity, Namespace, Plan};
 use crate::policy::Network;
 use crate::prepare::{Prepared, Step, early, step_failed};
 use crate::record::Started;
+use crate::start::settle;
 use crate::sys::child;
 use crate::sys::clone::{Descriptors, Ended, Sharing};
 use crate::{probe, stage, user_namespace};
@@ -109,6 +110,7 @@ impl Ahead {
         identity: Identity,
         staged: Staged,
     ) -> Result<Self, SandboxError> {
+        settle();
         let set_up = |source| SandboxError::SetUp {
             step: "make pipes for",
             object: "the command".into(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::plan::{Identity, Namespace, Plan, Walls};
 use crate::policy::Network;
 use crate::probe;
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Observing};
 
 /// How the command stood to the host's users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -35,6 +35,7 @@ pub struct Confinement {
     ran_as: RanAs,
     unix_sockets_refused: Option<usize>,
     leftovers: Leftovers,
+    observed: Observing,
 }
 
 /// What becomes of processes the command leaves behind.
@@ -69,7 +70,19 @@ impl Confinement {
             } else {
                 Leftovers::EndedWherePossible
             },
+            observed: plan.observed(),
         }
+    }
+
+    /// Nobody could observe the command, as it turned out.
+    pub(crate) fn unobserved(&mut self) {
+        self.observed = Observing::Nothing;
+    }
+
+    /// How much of what the command does was observed.
+    #[must_use]
+    pub fn observed(&self) -> Observing {
+        self.observed
     }
 
     /// How wide the walls stood.
@@ -110,6 +123,7 @@ impl fmt::Display for Confinement {
             Walls::Widened => "widened",
             Walls::Escalated => "escalated",
             Walls::Unconfined => "unconfined",
+            Walls::Reduced => "reduced",
         };
         write!(out, "{walls}: namespaces: ")?;
         match self.namespaces.len() {
@@ -149,6 +163,12 @@ impl fmt::Display for Confinement {
                 ", unix sockets: refused ({count} of the host cannot be located)"
             )?;
         }
+        let observed = match self.observed {
+            Observing::Nothing => "not observed",
+            Observing::Changes => "changes and connections observed",
+            Observing::Everything => "reads, changes and connections observed",
+        };
+        write!(out, ", refusals: {observed}")?;
         if self.leftovers == Leftovers::EndedWherePossible {
             write!(out, ", leftovers: ended where possible")?;
         }

@@ -1,24 +1,28 @@
 //! Keeps names that must not come into being, while a command runs: [`Keeper`].
 //!
-//! Nothing can be mounted where no name is, so a missing protected name is made as an empty directory for the command's
-//! time and removed at its end, however that comes. A process of its own makes them while the command's is made: it
-//! shares this program's memory (see `sys::clone`), so it costs no exec, and it outlives a runner that is killed. In the
-//! ordinary case the runner removes the names itself, without waiting for anybody. Whoever does it does it only when the
-//! whole process namespace is gone, and not while another run holds the name (a shared `flock` on the directory, which
-//! runner and keeper have in common). A mode that nobody uses marks the directory as ours, so that the next run adopts
-//! what a power cut left.
+//! Nothing can be mounted where no name is, so a missing protected name is made for the command's time and removed at its
+//! end, however that comes. It is made as a socket that nobody listens on: a tenth of the price of a folder, and nothing
+//! that git lists. A process of its own makes them while the command's is made: it shares this program's memory (see
+//! `sys::clone`), so it costs no exec, and it outlives a runner that is killed. In the ordinary case the runner removes the
+//! names itself, without waiting for anybody. Whoever does it does it only when the whole process namespace is gone, and
+//! not while another run keeps names in the same folder (a shared `flock` on the folder, by one open file that runner and
+//! keeper have in common; the last to leave gets it alone). A mode that nobody uses marks the names as ours, so that the
+//! next run adopts what a power cut left.
 
-use std::ffi::CString;
-use std::fs::File;
+use std::ffi::{CString, OsStr};
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -29,14 +33,16 @@ use crate::error::SandboxError;
 use crate::sys::child;
 use crate::sys::clone::{Descriptors, Ended, Sharing};
 
-/// The mark: nothing may be made inside, and the sticky bit on a directory that nobody can write.
-pub(crate) const MARK: u32 = 0o1555;
-/// How often a name may vanish between being made and being held.
-const TRIES: usize = 16;
+/// The mark: a mode with the sticky bit and without a right to write.
+const MARK: u32 = 0o1555;
+/// How often, and how long apart, a folder is asked for that another run is just leaving or another program holds alone.
+const TRIES: usize = 200;
+const APART: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 10_000_000,
+};
 const HIGH: RawFd = 256;
 
-/// Descriptors in one message; the kernel takes at most 253 (`unix(7)`).
-const TOGETHER: usize = 64;
 /// What the runner tells the keeper: whom to watch, with its descriptor; that nothing is left to do.
 const WATCH: u8 = 1;
 const DONE: u8 = 2;
@@ -46,23 +52,19 @@ const DONE: u8 = 2;
 pub(crate) struct Keeper {
     channel: UnixStream,
     process: Sharing<Task>,
-    names: Vec<Name>,
-}
-
-/// A name as the runner has it.
-#[derive(Debug)]
-struct Name {
-    path: PathBuf,
-    parent: OwnedFd,
-    /// The directory made there, with the lock that the keeper took; since [`Keeper::ready`].
-    held: Option<OwnedFd>,
+    folders: Vec<OwnedFd>,
+    paths: Vec<PathBuf>,
 }
 
 /// What the keeping process needs; numbers, because it has its own table of descriptors.
 #[derive(Debug)]
 struct Task {
     channel: RawFd,
-    names: Vec<(RawFd, CString)>,
+    folders: Vec<RawFd>,
+    /// Each name with the place of its folder.
+    names: Names,
+    /// Whether every name stands.
+    ready: AtomicBool,
 }
 
 impl Keeper {
@@ -71,66 +73,42 @@ impl Keeper {
         let Some(first) = paths.first() else {
             return Ok(None);
         };
-        let mut known = Vec::with_capacity(paths.len());
-        let mut names = Vec::with_capacity(paths.len());
-        for path in paths {
-            let (parent, name) = parent_of(path).map_err(|source| failed(path, source))?;
-            known.push((parent.as_raw_fd(), name));
-            names.push(Name {
-                path: path.clone(),
-                parent,
-                held: None,
-            });
-        }
+        let (folders, names) = folders_of(paths)?;
         let prepared = || -> io::Result<_> {
             let (ours, theirs) = UnixStream::pair()?;
             let theirs = fcntl_dupfd_cloexec(&theirs, HIGH)?;
             let task = Task {
                 channel: theirs.as_raw_fd(),
-                names: known,
+                folders: folders.iter().map(AsRawFd::as_raw_fd).collect(),
+                names,
+                ready: AtomicBool::new(false),
             };
             let process = Sharing::start(0, Descriptors::Copied, Box::new(task), keep)?;
             Ok(Self {
                 channel: ours,
                 process,
-                names,
+                folders,
+                paths: paths.to_vec(),
             })
         };
         prepared().map(Some).map_err(|source| failed(first, source))
     }
 
-    /// Waits until every name stands and is held.
+    /// Waits until every name stands.
     pub(crate) fn ready(&mut self) -> Result<(), SandboxError> {
-        let mut place = 0;
-        while place < self.names.len() {
-            let (answer, descriptors) = receive(self.channel.as_fd())
-                .map_err(|error| self.failed_at(place, error.into()))?;
-            let [errno, at] = answer;
-            if errno != 0 {
-                let at = usize::try_from(at).unwrap_or_default();
-                let error = io::Error::from_raw_os_error(errno.cast_signed());
-                return Err(self.failed_at(at, error));
-            }
-            if descriptors.is_empty() {
-                let error = io::ErrorKind::UnexpectedEof.into();
-                return Err(self.failed_at(place, error));
-            }
-            for descriptor in descriptors {
-                if let Some(name) = self.names.get_mut(place) {
-                    name.held = Some(descriptor);
-                }
-                place += 1;
-            }
+        let answer = receive(self.channel.as_fd());
+        let [errno, at] = answer.map_err(|error| self.failed_at(0, error.into()))?;
+        if errno == 0 {
+            return Ok(());
         }
-        Ok(())
+        let at = usize::try_from(at).unwrap_or_default();
+        let error = io::Error::from_raw_os_error(errno.cast_signed());
+        Err(self.failed_at(at, error))
     }
 
     fn failed_at(&self, place: usize, source: io::Error) -> SandboxError {
-        let name = self.names.get(place);
-        failed(
-            name.map_or_else(|| Path::new(""), |name| name.path.as_path()),
-            source,
-        )
+        let path = self.paths.get(place);
+        failed(path.map_or_else(|| Path::new(""), PathBuf::as_path), source)
     }
 
     /// Names the process whose namespace the names are kept for.
@@ -139,22 +117,31 @@ impl Keeper {
     }
 
     /// Removes the names and lets the keeper go; to be called when the watched process is gone.
+    ///
+    /// Nobody waits here until it is gone; [`settle`] does.
     pub(crate) fn finish(self) {
-        let mut left = false;
-        for (name, (_, word)) in self.names.iter().zip(&self.process.task().names) {
-            match &name.held {
-                // Held by another run, or replaced by somebody: then it is not ours to remove.
-                Some(held) => drop(remove(held.as_fd(), name.parent.as_fd(), word)),
-                None => left = true,
+        // Whatever it still makes it removes by itself, when it finds nobody at the other end.
+        if self.process.task().ready.load(Ordering::Acquire) {
+            let task = self.process.task();
+            for (place, folder) in self.folders.iter().enumerate() {
+                remove_all(folder.as_fd(), task, place);
             }
-        }
-        if !left {
             // Where it cannot be told, it looks itself and finds nothing to do.
             send(self.channel.as_fd(), &[DONE], &[]).ok();
         }
         drop(self.channel);
-        self.process.wait();
+        let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.push(self.process);
     }
+}
+
+/// Keepers that have been told to go.
+static ENDING: Mutex<Vec<Sharing<Task>>> = Mutex::new(Vec::new());
+
+/// Waits until every keeper that was told to go is gone.
+pub(crate) fn settle() {
+    let ending = std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner));
+    ending.into_iter().for_each(Sharing::wait);
 }
 
 fn failed(path: &Path, source: io::Error) -> SandboxError {
@@ -164,35 +151,62 @@ fn failed(path: &Path, source: io::Error) -> SandboxError {
     }
 }
 
-fn parent_of(path: &Path) -> io::Result<(OwnedFd, CString)> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let parent = fcntl_dupfd_cloexec(File::open(parent)?, HIGH)?;
-    Ok((parent, CString::new(name.as_bytes())?))
+/// Names with the place of their folder.
+type Names = Vec<(usize, CString)>;
+
+/// The folders of `paths`, each opened once, and each name with the place of its folder.
+fn folders_of(paths: &[PathBuf]) -> Result<(Vec<OwnedFd>, Names), SandboxError> {
+    let mut known: Vec<&Path> = Vec::new();
+    let mut folders = Vec::new();
+    let mut names = Vec::with_capacity(paths.len());
+    for path in paths {
+        let open = |parent: &Path| -> io::Result<OwnedFd> {
+            Ok(fcntl_dupfd_cloexec(File::open(parent)?, HIGH)?)
+        };
+        let name = |name: &OsStr| CString::new(name.as_bytes()).ok();
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(name)) else {
+            return Err(failed(path, io::ErrorKind::InvalidInput.into()));
+        };
+        let place = known.iter().position(|folder| *folder == parent);
+        if place.is_none() {
+            folders.push(open(parent).map_err(|source| failed(path, source))?);
+            known.push(parent);
+        }
+        names.push((place.unwrap_or(known.len() - 1), name));
+    }
+    Ok((folders, names))
 }
 
-/// The keeping process. Its descriptors: 0 the channel, then the directories, then what it holds.
+/// Whether what was found under a protected name was made by a run that is still going on, or was cut off.
+pub(crate) fn is_kept_free(found: &Metadata) -> bool {
+    let kind = found.file_type();
+    (kind.is_socket() || kind.is_dir()) && found.mode() & 0o7777 == MARK
+}
+
+/// The keeping process. Its descriptors: 0 the channel, then the folders.
 fn keep(task: &Task) -> Ended {
     // A session of its own, so that the terminal's signals do not reach it; the others are blocked.
     rustix::process::setsid().ok();
     rustix::process::umask(Mode::empty());
     let made = lay_out(task).and_then(|()| make_all(task));
-    let outcome = made.and_then(|()| hand_over(task).map_err(|error| (error, 0)));
-    let told = match outcome {
-        Ok(()) => child::with_descriptor(0, wait_for_the_end),
+    let (answer, outcome) = match made {
+        Ok(()) => ([0; 2], Ok(())),
         Err((error, place)) => {
             let code = error.raw_os_error().cast_unsigned();
-            let answer = [code, u32::try_from(place).unwrap_or(u32::MAX)];
-            child::with_descriptor(0, |channel| send(channel, &bytes(answer), &[])).ok();
-            Ok(Left::Names)
+            ([code, u32::try_from(place).unwrap_or(u32::MAX)], Err(error))
         }
     };
+    task.ready.store(outcome.is_ok(), Ordering::Release);
+    let told = child::with_descriptor(0, |channel| {
+        send(channel, &bytes(answer), &[])?;
+        outcome?;
+        wait_for_the_end(channel)
+    });
     if told != Ok(Left::Nothing) {
-        for (place, (_, name)) in task.names.iter().enumerate() {
-            // Held by another run, or replaced by somebody: then it is not ours to remove.
-            child::with_descriptor(held(task, place), |held| {
-                child::with_descriptor(directory(place), |parent| remove(held, parent, name))
+        for place in 0..task.folders.len() {
+            child::with_descriptor(folder(place), |folder| {
+                remove_all(folder, task, place);
+                Ok(())
             })
             .ok();
         }
@@ -216,22 +230,9 @@ fn bytes(answer: [u32; 2]) -> [u8; 8] {
     bytes
 }
 
-/// Gives the runner what is held.
-fn hand_over(task: &Task) -> Result<(), Errno> {
-    let mut place = 0;
-    while place < task.names.len() {
-        let count = TOGETHER.min(task.names.len() - place);
-        child::with_descriptors(held(task, place), count, |descriptors| {
-            child::with_descriptor(0, |channel| send(channel, &bytes([0; 2]), descriptors))
-        })?;
-        place += count;
-    }
-    Ok(())
-}
-
-/// Sends `text` and `descriptors`, at most [`TOGETHER`]. Allocates nothing.
+/// Sends `text` and at most one descriptor. Allocates nothing.
 fn send(channel: BorrowedFd<'_>, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TOGETHER))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::TOOBIG);
@@ -240,86 +241,73 @@ fn send(channel: BorrowedFd<'_>, text: &[u8], descriptors: &[BorrowedFd<'_>]) ->
     rustix::net::sendmsg(channel, &text, &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
-/// The keeper's next answer, and what came with it.
-fn receive(channel: BorrowedFd<'_>) -> Result<([u32; 2], Vec<OwnedFd>), Errno> {
+/// The keeper's answer.
+fn receive(channel: BorrowedFd<'_>) -> Result<[u32; 2], Errno> {
     let mut answer = [[0; 4]; 2];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TOGETHER))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::WAITALL;
-    let mut into = [IoSliceMut::new(answer.as_flattened_mut())];
-    let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(channel, &mut into, &mut control, flags)
+    let (_, received) = rustix::io::retry_on_intr(|| {
+        rustix::net::recv(channel, answer.as_flattened_mut(), RecvFlags::WAITALL)
     })?;
-    let mut descriptors = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            descriptors.extend(rights);
-        }
-    }
-    if received.bytes != size_of_val(&answer) {
+    if received != size_of_val(&answer) {
         return Err(Errno::PIPE);
     }
-    Ok((answer.map(u32::from_ne_bytes), descriptors))
+    Ok(answer.map(u32::from_ne_bytes))
 }
 
-fn number(place: usize) -> RawFd {
-    RawFd::try_from(place).unwrap_or(RawFd::MAX)
-}
-
-fn directory(place: usize) -> RawFd {
-    number(place + 1)
-}
-
-fn held(task: &Task, place: usize) -> RawFd {
-    number(task.names.len() + 1 + place)
+fn folder(place: usize) -> RawFd {
+    RawFd::try_from(place + 1).unwrap_or(RawFd::MAX)
 }
 
 fn lay_out(task: &Task) -> Result<(), (Errno, usize)> {
     child::dup_to(task.channel, 0).map_err(|error| (error, 0))?;
-    for (place, (parent, _)) in task.names.iter().enumerate() {
-        child::dup_to(*parent, directory(place)).map_err(|error| (error, place))?;
+    for (place, number) in task.folders.iter().enumerate() {
+        child::dup_to(*number, folder(place)).map_err(|error| (error, 0))?;
     }
     // Whatever else this program has open is not to be held by a process of its own.
-    child::close_all_but(held(task, 0), RawFd::MAX).map_err(|error| (error, 0))
+    child::close_all_but(folder(task.folders.len()), RawFd::MAX).map_err(|error| (error, 0))
 }
 
+/// Holds every folder, then makes the names: a run that leaves has either removed them before or leaves them.
 fn make_all(task: &Task) -> Result<(), (Errno, usize)> {
-    for (place, (_, name)) in task.names.iter().enumerate() {
-        let made = child::with_descriptor(directory(place), |parent| make(parent, name));
-        let descriptor = made.map_err(|error| (error, place))?;
-        child::dup_to(descriptor.as_raw_fd(), held(task, place)).map_err(|error| (error, place))?;
-        if descriptor.as_raw_fd() == held(task, place) {
-            std::mem::forget(descriptor);
-        }
+    for place in 0..task.folders.len() {
+        child::with_descriptor(folder(place), hold).map_err(|error| (error, 0))?;
+    }
+    for (at, (place, name)) in task.names.iter().enumerate() {
+        child::with_descriptor(folder(*place), |folder| make(folder, name))
+            .map_err(|error| (error, at))?;
     }
     Ok(())
 }
 
-/// Makes or adopts the name and holds it.
-fn make(parent: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, Errno> {
+fn hold(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     for _ in 0..TRIES {
-        let made = rustix::fs::mkdirat(parent, name.as_c_str(), Mode::from_raw_mode(MARK));
-        match made {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error),
+        match rustix::fs::flock(folder, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::AGAIN) => {}
+            Err(Errno::INTR) => continue,
+            other => return other,
         }
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-        let found = match rustix::fs::openat(parent, name.as_c_str(), flags, Mode::empty()) {
-            // Another run removed it in this moment.
-            Err(Errno::NOENT) => continue,
-            // Something else took the name since the plan was made.
-            Err(Errno::NOTDIR | Errno::LOOP) => return Err(Errno::EXIST),
-            other => other?,
-        };
-        if rustix::fs::fstat(&found)?.st_mode & 0o7777 != MARK {
-            return Err(Errno::EXIST);
-        }
-        rustix::fs::flock(&found, FlockOperation::LockShared)?;
-        if rustix::fs::fstat(&found)?.st_nlink > 0 {
-            return Ok(found);
-        }
+        // Woken up early it asks early.
+        drop(rustix::thread::nanosleep(&APART));
     }
     Err(Errno::AGAIN)
+}
+
+/// Makes or adopts the name.
+fn make(folder: BorrowedFd<'_>, name: &CString) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(MARK);
+    match rustix::fs::mknodat(folder, name.as_c_str(), FileType::Socket, mode, 0) {
+        // Something else took the name since the plan was made, or another run made it.
+        Err(Errno::EXIST) if made_by_a_run(folder, name)?.is_some() => Ok(()),
+        other => other,
+    }
+}
+
+/// What kind of thing a run made under this name; nothing where it is somebody else's.
+fn made_by_a_run(folder: BorrowedFd<'_>, name: &CString) -> Result<Option<FileType>, Errno> {
+    let found = rustix::fs::statat(folder, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+    let kind = FileType::from_raw_mode(found.st_mode);
+    let ours =
+        matches!(kind, FileType::Socket | FileType::Directory) && found.st_mode & 0o7777 == MARK;
+    Ok(ours.then_some(kind))
 }
 
 /// Reads whom to watch until the runner says that nothing is left to do, or is gone: then waits until the watched process
@@ -357,12 +345,23 @@ fn wait_for_the_end(channel: BorrowedFd<'_>) -> Result<Left, Errno> {
     Ok(Left::Names)
 }
 
-/// Removes the name where it is still what is held and no other run holds it. Allocates nothing.
-fn remove(held: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &CString) -> Result<(), Errno> {
-    rustix::fs::flock(held, FlockOperation::NonBlockingLockExclusive)?;
-    // While the lock is held only this one removes it; gone already means that the name may be another's by now.
-    if rustix::fs::fstat(held)?.st_nlink == 0 {
-        return Ok(());
+/// Removes the names of one folder, where no other run keeps names in it. Allocates nothing.
+fn remove_all(folder: BorrowedFd<'_>, task: &Task, place: usize) {
+    // While it is held alone nobody adopts a name in it.
+    if rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return;
     }
-    rustix::fs::unlinkat(parent, name.as_c_str(), AtFlags::REMOVEDIR)
+    for (_, name) in task.names.iter().filter(|(at, _)| *at == place) {
+        // Gone, or somebody else's: then it is not ours to remove.
+        let Ok(Some(kind)) = made_by_a_run(folder, name) else {
+            continue;
+        };
+        let flags = if kind == FileType::Directory {
+            AtFlags::REMOVEDIR
+        } else {
+            AtFlags::empty()
+        };
+        rustix::fs::unlinkat(folder, name.as_c_str(), flags).ok();
+    }
+    rustix::fs::flock(folder, FlockOperation::Unlock).ok();
 }

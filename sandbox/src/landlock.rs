@@ -13,6 +13,7 @@ pub(crate) const WRITE_FILE: u64 = 1 << 1;
 pub(crate) const READ_FILE: u64 = 1 << 2;
 pub(crate) const READ_DIR: u64 = 1 << 3;
 pub(crate) const REFER: u64 = 1 << 13;
+pub(crate) const TRUNCATE: u64 = 1 << 14;
 pub(crate) const IOCTL_DEV: u64 = 1 << 15;
 
 /// The oldest interface accepted: kernel 6.2, the first that also controls truncation. Before it a file outside could be
@@ -23,20 +24,37 @@ pub const OLDEST_LANDLOCK_ABI: u32 = 3;
 fn file_rights(abi: u32) -> u64 {
     let first = (1 << 13) - 1;
     let refer = if abi >= 2 { REFER } else { 0 };
-    let truncate = if abi >= 3 { 1 << 14 } else { 0 };
+    let truncate = if abi >= 3 { TRUNCATE } else { 0 };
     let ioctl = if abi >= 5 { IOCTL_DEV } else { 0 };
     let resolve_unix = if abi >= 9 { 1 << 16 } else { 0 };
     first | refer | truncate | ioctl | resolve_unix
+}
+
+/// What may be read and executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Readable {
+    /// Everything that is to be seen.
+    Everything,
+    /// These directories, with what is beneath them, and these files.
+    Listed {
+        folders: Vec<PathBuf>,
+        files: Vec<PathBuf>,
+    },
 }
 
 /// What the ruleset is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Domain {
-    /// Reads everywhere, writes beneath these paths alone, signals and abstract sockets within the sandbox.
+    /// Reads what is listed, writes beneath these paths alone, signals and abstract sockets within the sandbox.
     Writes {
         /// Directories with every right.
         beneath: Vec<PathBuf>,
+        /// Files with every right that a file has.
+        files: Vec<PathBuf>,
+        /// What may be read.
+        reads: Readable,
         /// Devices that may be written and controlled.
         devices: Vec<PathBuf>,
     },
@@ -52,6 +70,22 @@ pub(crate) struct Words {
     pub(crate) rules: Vec<(PathBuf, u64)>,
 }
 
+impl Readable {
+    fn rules(&self) -> Vec<(PathBuf, u64)> {
+        match self {
+            Self::Everything => vec![(PathBuf::from("/"), EXECUTE | READ_FILE | READ_DIR)],
+            Self::Listed { folders, files } => {
+                let folders = folders
+                    .iter()
+                    .map(|path| (path, EXECUTE | READ_FILE | READ_DIR));
+                let files = files.iter().map(|path| (path, EXECUTE | READ_FILE));
+                let both = folders.chain(files);
+                both.map(|(path, rights)| (path.clone(), rights)).collect()
+            }
+        }
+    }
+}
+
 impl Domain {
     pub(crate) fn words(&self, abi: u32) -> Words {
         let all = file_rights(abi);
@@ -61,8 +95,16 @@ impl Domain {
                 scoped: 0,
                 rules: vec![(PathBuf::from("/"), REFER)],
             },
-            Self::Writes { beneath, devices } => {
-                let mut rules = vec![(PathBuf::from("/"), EXECUTE | READ_FILE | READ_DIR)];
+            Self::Writes {
+                beneath,
+                files,
+                reads,
+                devices,
+            } => {
+                let mut rules = reads.rules();
+                // The kernel refuses a right of directories on a file (landlock_add_rule(2)).
+                let of_files = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
+                rules.extend(files.iter().map(|path| (path.clone(), all & of_files)));
                 rules.extend(beneath.iter().map(|path| (path.clone(), all)));
                 let device = all & (READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV);
                 rules.extend(devices.iter().map(|path| (path.clone(), device)));
@@ -86,6 +128,8 @@ mod tests {
     fn writing_is_given_back_beneath_the_roots_alone() {
         let domain = Domain::Writes {
             beneath: vec!["/srv/a".into()],
+            files: Vec::new(),
+            reads: Readable::Everything,
             devices: vec!["/dev".into()],
         };
         let words = domain.words(7);

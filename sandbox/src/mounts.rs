@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::command::Command;
-use crate::policy::{PrivateTmp, SandboxPolicy};
+use crate::policy::{self, PrivateTmp, Reads, SandboxPolicy, depth};
 use crate::surroundings::{Kind, Protected, Surroundings};
 
 /// Whether a tree may be written.
@@ -81,12 +81,13 @@ pub(crate) fn confined(
     layout.operations.push(Operation::Processes {
         access: Access::ReadOnly,
     });
-    layout.private_folders(policy);
+    let unlisted = layout.top_of_the_disk(policy);
+    layout.private_folders(policy, &unlisted);
     layout.veils();
-    layout.attached(policy);
-    layout.protected();
+    layout.trees(policy);
     layout.kept(policy, Within::Roots);
     layout.sealed(command);
+    layout.covers(unlisted.into_iter());
     layout.covers(
         around
             .sockets
@@ -132,6 +133,17 @@ pub(crate) fn escalated(
     );
     layout.covers(around.covered.iter().cloned());
     layout.operations
+}
+
+/// What comes to stand at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// What is there, so accessible.
+    Tree(Access),
+    /// An empty folder, in which deeper rules open something.
+    Nothing,
+    /// What is there, read-only.
+    Guard,
 }
 
 /// Where a command may write at all.
@@ -191,7 +203,7 @@ impl Layout<'_> {
         let covered = self.around.covered.iter().map(|(path, _)| path);
         let guarded = protected
             .chain(covered)
-            .chain(policy.roots())
+            .chain(policy.rules().iter().map(|rule| &rule.path))
             .chain(policy.kept())
             .chain(&self.around.sockets.located);
         let mut pins = BTreeSet::new();
@@ -235,7 +247,8 @@ impl Layout<'_> {
         }
     }
 
-    fn private_folders(&mut self, policy: &SandboxPolicy) {
+    /// The folders that everybody has. One that lies in an unlisted folder is gone with it.
+    fn private_folders(&mut self, policy: &SandboxPolicy, unlisted: &[(PathBuf, Kind)]) {
         let tmp = Path::new("/tmp");
         let access = match policy.private_tmp() {
             PrivateTmp::Fresh => {
@@ -252,6 +265,9 @@ impl Layout<'_> {
             }
         };
         for path in self.around.standing.clone() {
+            if unlisted.iter().any(|(gone, _)| path.starts_with(gone)) {
+                continue;
+            }
             if path == Path::new("/var/tmp") {
                 self.memory(&path, access);
             } else {
@@ -281,32 +297,80 @@ impl Layout<'_> {
         }
     }
 
-    /// Outer trees before inner ones, read-only ones among them.
-    fn attached(&mut self, policy: &SandboxPolicy) {
-        let owner = self.owner();
-        let mut trees: Vec<(&PathBuf, Access)> = policy
-            .roots()
-            .iter()
-            .map(|root| (root, Access::ReadWrite))
-            .collect();
-        trees.extend(
-            self.around
-                .shown
-                .iter()
-                .map(|path| (path, Access::ReadOnly)),
-        );
-        trees.sort_by_key(|(path, _)| path.components().count());
-        for (path, access) in trees {
-            self.attach(path, path, access, owner);
+    /// Where only what is listed may be read: empties the folders at the top of the disk in which something listed lies,
+    /// and answers those in which nothing does.
+    fn top_of_the_disk(&mut self, policy: &SandboxPolicy) -> Vec<(PathBuf, Kind)> {
+        if policy.reads() == Reads::Everything {
+            return Vec::new();
         }
+        let around = self.around;
+        let rules = policy.rules().iter();
+        let allowed = rules.filter(|rule| rule.access > policy::Access::Deny);
+        let listed: Vec<&Path> = allowed
+            .map(|rule| rule.path.as_path())
+            .chain(around.shown.iter().map(PathBuf::as_path))
+            .chain(around.veils.iter().map(PathBuf::as_path))
+            .collect();
+        let mut unlisted = Vec::new();
+        for (entry, kind) in &around.top {
+            let own = ["/dev", "/proc", "/tmp"]
+                .iter()
+                .any(|own| entry == Path::new(own));
+            if own || listed.iter().any(|path| entry.starts_with(path)) {
+                continue;
+            }
+            if listed.iter().any(|path| path.starts_with(entry)) {
+                self.memory(entry, Access::ReadOnly);
+            } else {
+                unlisted.push((entry.clone(), *kind));
+            }
+        }
+        unlisted
     }
 
-    fn protected(&mut self) {
-        let around = self.around;
-        for protected in &around.protected {
+    /// What the rules say of trees, and what is protected in them: outer ones before inner ones, so that the deeper word
+    /// is the last.
+    fn trees(&mut self, policy: &SandboxPolicy) {
+        let (owner, around) = (self.owner(), self.around);
+        let rules = policy.rules().iter().filter_map(|rule| {
+            let enclosed = policy.ruled().enclosing(&rule.path).is_some();
+            let put = match rule.access {
+                policy::Access::Write => Put::Tree(Access::ReadWrite),
+                policy::Access::Read if enclosed => Put::Tree(Access::ReadOnly),
+                // Its folder was emptied; what stands at the top of the disk was left.
+                policy::Access::Read
+                    if policy.reads() == Reads::Listed && depth(&rule.path) > 2 =>
+                {
+                    Put::Tree(Access::ReadOnly)
+                }
+                policy::Access::Deny if policy.ruled().opens_beneath(&rule.path) => Put::Nothing,
+                policy::Access::Read | policy::Access::Deny => return None,
+            };
+            Some((rule.path.as_path(), put))
+        });
+        let ruled = |path: &&PathBuf| !policy.rules().iter().any(|rule| rule.path == **path);
+        let shown = around.shown.iter().filter(ruled);
+        let shown = shown.map(|path| (path.as_path(), Put::Tree(Access::ReadOnly)));
+        let protected = around.protected.iter().map(|protected| {
             let (Protected::Present(path) | Protected::Missing(path)) = protected;
-            self.operations
-                .push(Operation::Protect { path: path.clone() });
+            (path.as_path(), Put::Guard)
+        });
+        let mut trees: Vec<_> = rules.chain(shown).chain(protected).collect();
+        trees.sort_by_key(|(path, _)| depth(path));
+        for (path, put) in trees {
+            match put {
+                Put::Tree(access) => self.attach(path, path, access, owner),
+                Put::Nothing if self.is_visible(path) => self.operations.push(Operation::Memory {
+                    at: path.to_path_buf(),
+                    // What may be reached in it can be, by name; nothing is listed.
+                    mode: 0o111,
+                    access: Access::ReadOnly,
+                }),
+                Put::Guard if self.is_visible(path) => self.operations.push(Operation::Protect {
+                    path: path.to_path_buf(),
+                }),
+                Put::Nothing | Put::Guard => {}
+            }
         }
     }
 
@@ -366,7 +430,13 @@ pub(crate) fn writable(operations: &[Operation]) -> Vec<PathBuf> {
         }
         (*operation == Operation::Devices).then(|| PathBuf::from("/dev/shm"))
     };
-    operations.iter().filter_map(path).collect()
+    let covered = |path: &PathBuf| {
+        operations.iter().any(
+            |operation| matches!(operation, Operation::Hide { path: hidden, .. } if path.starts_with(hidden)),
+        )
+    };
+    let paths = operations.iter().filter_map(path);
+    paths.filter(|path| !covered(path)).collect()
 }
 
 #[cfg(test)]

@@ -13,12 +13,13 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::command::{self, Command, Stdin, Terminal};
-use crate::landlock::Domain;
+use crate::landlock::{Domain, Readable};
 use crate::mounts::{self, Operation};
-use crate::policy::{InvalidPolicy, Network, SandboxPolicy};
-use crate::seccomp::Filter;
+use crate::policy::{Access, InvalidPolicy, Limits, Network, Reads, SandboxPolicy};
+use crate::seccomp::{Filter, Observing};
 use crate::surroundings::{Protected, Surroundings, UNPRIVILEGED};
 
+mod reduced;
 mod text;
 
 /// Why there is no plan.
@@ -39,6 +40,32 @@ pub enum PlanError {
         #[source]
         source: std::io::Error,
     },
+    /// A tree is too large to be looked through at every start.
+    #[error("`{}` has more than {most} folders, too many to look through for what must be guarded\nhint: name a smaller workspace, or a deeper base for the patterns", .root.display())]
+    TooManyFolders {
+        /// The tree.
+        root: PathBuf,
+        /// How many are looked through.
+        most: usize,
+    },
+    /// More must be guarded in a tree than can be.
+    #[error("{found} paths in `{}` must be guarded, and at most {most} can be\nhint: deny the folder around them instead", .root.display())]
+    TooManyFound {
+        /// The tree.
+        root: PathBuf,
+        /// How many were found.
+        found: usize,
+        /// How many can be guarded.
+        most: usize,
+    },
+    /// The policy does not let the command read its own program.
+    #[error("`{}` may not be read under this policy, so that it cannot be run", .0.display())]
+    ProgramDenied(PathBuf),
+    /// The policy asks for what Landlock and filters alone cannot keep.
+    #[error(
+        "this cannot be kept without namespaces: {0}\nhint: `agent-runner doctor` says what is in their way"
+    )]
+    NeedsNamespaces(&'static str),
     /// The permitted action is no command.
     #[error("the permitted action is not a command")]
     NotACommand,
@@ -68,6 +95,8 @@ pub enum Walls {
     Escalated,
     /// None.
     Unconfined,
+    /// As the policy says, by Landlock and filters alone: no namespaces, chosen by name.
+    Reduced,
 }
 
 /// Whom the command runs as.
@@ -129,7 +158,13 @@ pub struct Plan {
     placeholders: Vec<PathBuf>,
     landlock: Option<Domain>,
     filters: Vec<Filter>,
+    observed: Observing,
+    limits: Limits,
     unlocated_host_sockets: usize,
+    notes: Vec<String>,
+    /// For saying which rule a refusal came from.
+    #[serde(skip)]
+    policy: Option<SandboxPolicy>,
 }
 
 impl Plan {
@@ -192,7 +227,28 @@ impl Plan {
         self.walls
     }
 
+    /// What a person should know of these walls before the command runs, a line each: what was granted against a default,
+    /// and what cannot be guarded.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// How much of what the command does is observed, so that a refusal is reported; for plans that confine. Every call that
+    /// is observed costs some microseconds. Where another program observes this one already, nothing is.
+    #[must_use]
+    pub fn observing(mut self, observing: Observing) -> Self {
+        if matches!(self.walls, Walls::Confined | Walls::Widened) {
+            self.observed = observing;
+        }
+        self
+    }
+
     fn within(policy: &SandboxPolicy, command: &Command, walls: Walls) -> Result<Self, PlanError> {
+        let program = command.program.path();
+        if policy.access(program).access == Access::Deny {
+            return Err(PlanError::ProgramDenied(program.to_path_buf()));
+        }
         let around = Surroundings::observe(policy, command)?;
         let operations = mounts::confined(policy, command, &around);
         let namespaces = confined_namespaces(policy.network());
@@ -207,8 +263,13 @@ impl Plan {
             filters.push(Filter::UnixSockets);
         }
         let devices = vec![PathBuf::from("/dev")];
+        let (files, beneath) = mounts::writable(&operations)
+            .into_iter()
+            .partition(|path| around.files.contains(path));
         let landlock = Domain::Writes {
-            beneath: mounts::writable(&operations),
+            beneath,
+            files,
+            reads: readable(policy, &around),
             devices,
         };
         let missing = around
@@ -226,7 +287,11 @@ impl Plan {
             placeholders: missing.collect(),
             landlock: Some(landlock),
             filters,
+            observed: Observing::default(),
+            limits: *policy.limits(),
+            policy: Some(policy.clone()),
             unlocated_host_sockets: around.sockets.unlocated,
+            notes: [policy.notes(), around.notes].concat(),
             ..Self::bare(walls, command)
         })
     }
@@ -270,6 +335,10 @@ impl Plan {
             landlock: None,
             filters: Vec::new(),
             unlocated_host_sockets: 0,
+            notes: Vec::new(),
+            observed: Observing::Nothing,
+            limits: Limits::none(),
+            policy: None,
         }
     }
 
@@ -308,9 +377,33 @@ impl Plan {
         &self.filters
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn observed(&self) -> Observing {
+        self.observed
+    }
+
+    pub(crate) fn policy(&self) -> Option<&SandboxPolicy> {
+        self.policy.as_ref()
+    }
+
     pub(crate) fn unlocated_host_sockets(&self) -> usize {
         self.unlocated_host_sockets
     }
+}
+
+/// What the second wall lets be read: what the rules list, and the command's own `/proc` and `/dev`.
+fn readable(policy: &SandboxPolicy, around: &Surroundings) -> Readable {
+    if policy.reads() == Reads::Everything {
+        return Readable::Everything;
+    }
+    let rules = policy.ruled().paths(Access::Read);
+    let paths = rules.chain(&around.shown).cloned();
+    let (mut folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    folders.extend(["/dev", "/proc", "/tmp"].map(PathBuf::from));
+    Readable::Listed { folders, files }
 }
 
 /// What a confined command has of its own.

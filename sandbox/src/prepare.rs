@@ -23,8 +23,9 @@ use steps::{Steps, c_path, descriptor_error};
 use crate::command::{Command, Output, Stdin, Terminal};
 use crate::error::SandboxError;
 use crate::plan::{Identity, Plan, Walls};
+use crate::seccomp::Observing;
 use crate::sys::child::{Ruleset, Words};
-use crate::{image, probe, seccomp};
+use crate::{image, limits, probe, seccomp};
 
 pub(crate) const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 const NO_SET_USER_ID: u64 = libc::MOUNT_ATTR_NOSUID;
@@ -62,6 +63,8 @@ pub(crate) struct Ends {
     pub(crate) control: OwnedFd,
     pub(crate) orders: OwnedFd,
     pub(crate) told_by: [RawFd; 2],
+    /// Where the listener of the filters goes, where somebody watches.
+    pub(crate) watcher: Option<OwnedFd>,
 }
 
 /// Prepares the start of `command` by `plan`.
@@ -76,7 +79,7 @@ pub(crate) fn prepare(
     walls(&mut steps, plan)?;
     place_of_work(&mut steps, &command);
     let program = program(&mut steps, &command, by)?;
-    filters(&mut steps, plan)?;
+    filters(&mut steps, plan, ends.watcher)?;
     let arguments = arguments(&command, by, plan)?;
     let environment = environment(command.environment)?;
     let terminal = match command.terminal {
@@ -143,8 +146,8 @@ fn how_to_execute(plan: &Plan, command: &Command, sealed: Option<Slot>) -> Execu
     let is_script = |content: &[u8]| content.starts_with(b"#!");
     match (command.program_copy().map(is_script), plan.walls()) {
         (None, _) => Execute::Descriptor,
-        (Some(true), Walls::Unconfined) => Execute::OpenCopy,
-        (Some(false), Walls::Unconfined) => Execute::Copy,
+        (Some(true), Walls::Unconfined | Walls::Reduced) => Execute::OpenCopy,
+        (Some(false), Walls::Unconfined | Walls::Reduced) => Execute::Copy,
         (Some(true), _) => Execute::Path,
         // Where the command would see nothing at that path, there is no such program.
         (Some(false), _) => sealed.map_or(Execute::Path, Execute::SealedTree),
@@ -163,7 +166,7 @@ fn arguments(command: &Command, by: Execute, plan: &Plan) -> Result<Words, Sandb
     } else {
         b'-'
     };
-    let outside = if plan.walls() == Walls::Unconfined {
+    let outside = if matches!(plan.walls(), Walls::Unconfined | Walls::Reduced) {
         b's'
     } else {
         b'-'
@@ -193,7 +196,9 @@ fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
     let command = Path::new("the command");
     let mut confine = |what, confine| steps.add(what, command, Act::Confine(confine));
     confine("leave the keyring of", Confine::NewKeyring);
-    confine("forbid core files of", Confine::NoCoreFiles);
+    for (resource, limit) in limits::of_the_kernel(plan.limits()) {
+        confine("limit", Confine::Limit { resource, limit });
+    }
     let mut kept = 0;
     match plan.identity() {
         Identity::Caller { .. } => {}
@@ -206,7 +211,11 @@ fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
                 .fold(0, |kept, number| kept | 1 << number);
         }
     }
-    confine("drop the capabilities of", Confine::Capabilities { kept });
+    if plan.walls() == Walls::Reduced {
+        confine("drop the capabilities of", Confine::NoCapabilities);
+    } else {
+        confine("drop the capabilities of", Confine::Capabilities { kept });
+    }
     confine("forbid new privileges for", Confine::NoPrivilegesByExec);
     if let Some(domain) = plan.landlock() {
         let words = domain.words(probe::landlock()?);
@@ -263,15 +272,24 @@ fn program(
     }
 }
 
-fn filters(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {
-    if !plan.filters().is_empty() {
-        probe::seccomp()?;
-        let filter = Confine::Filter(seccomp::compile(plan.filters())?);
-        steps.add(
-            "filter the system calls of",
-            Path::new("the command"),
-            Act::Confine(filter),
-        );
+fn filters(steps: &mut Steps, plan: &Plan, watcher: Option<OwnedFd>) -> Result<(), SandboxError> {
+    if plan.filters().is_empty() {
+        return Ok(());
     }
+    probe::seccomp()?;
+    let (alone, _) = seccomp::compile(plan.filters(), Observing::Nothing)?;
+    let filter = match watcher {
+        None => Confine::Filter(alone),
+        Some(channel) => Confine::WatchedFilter {
+            program: seccomp::compile(plan.filters(), plan.observed())?.0,
+            channel: steps.held.keep(channel)?,
+            alone,
+        },
+    };
+    steps.add(
+        "filter the system calls of",
+        Path::new("the command"),
+        Act::Confine(filter),
+    );
     Ok(())
 }

@@ -31,6 +31,10 @@ pub enum Filter {
     Sockets,
     /// Unix sockets other than pairs.
     UnixSockets,
+    /// Every network, where a command has none of its own.
+    Internet,
+    /// What namespaces would keep apart, and what Landlock does not judge.
+    Shared,
 }
 
 impl Filter {
@@ -44,6 +48,8 @@ impl Filter {
             Self::Surface => "surface",
             Self::Sockets => "sockets",
             Self::UnixSockets => "unix-sockets",
+            Self::Internet => "internet",
+            Self::Shared => "shared",
         }
     }
 
@@ -55,6 +61,8 @@ impl Filter {
             Self::Surface => include_str!("filters/surface.json"),
             Self::Sockets => include_str!("filters/sockets.json"),
             Self::UnixSockets => include_str!("filters/unix-sockets.json"),
+            Self::Internet => include_str!("filters/internet.json"),
+            Self::Shared => include_str!("filters/shared.json"),
         }
     }
 }
@@ -73,12 +81,45 @@ pub enum FilterError {
     TooLong,
 }
 
+/// How much of what a command does is told to a watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Observing {
+    /// Nothing: what is refused is refused in silence.
+    Nothing,
+    /// What is refused as not permitted, and calls that change files or connect.
+    #[default]
+    Changes,
+    /// Opening files to read them, too.
+    Everything,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(rename = "why")]
     _why: String,
     refuse: Vec<Refusal>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WatchFile {
+    #[serde(rename = "why")]
+    _why: String,
+    watch: Vec<Watched>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Watched {
+    syscall: String,
+    #[serde(default)]
+    when: Vec<Condition>,
+    #[serde(default)]
+    reads: bool,
+    #[serde(rename = "why")]
+    _why: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,32 +148,125 @@ enum Test {
     Is(Vec<u32>),
     IsNot(Vec<u32>),
     AnyBit(u32),
+    NoBit(u32),
 }
 
-/// A refusal with its names looked up.
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// It fails.
+    Refuse(u32),
+    /// It fails, by the watcher's answer, or as missing where nobody answers any more.
+    Tell(u32),
+    /// The watcher sees it and lets it go on to the other walls.
+    Watch,
+}
+
+impl Answer {
+    fn action(self) -> u32 {
+        match self {
+            Self::Refuse(errno) => libc::SECCOMP_RET_ERRNO | errno,
+            Self::Tell(_) | Self::Watch => libc::SECCOMP_RET_USER_NOTIF,
+        }
+    }
+}
+
+/// A refusal, or a call to watch, with its names looked up. The first of a call's rules that holds decides.
 #[derive(Debug, Clone)]
 struct Rule {
-    errno: u32,
+    name: String,
+    answer: Answer,
     when: Vec<Condition>,
+}
+
+impl Rule {
+    fn holds(&self, arguments: [u32; 6]) -> bool {
+        let holds = |condition: &Condition| {
+            let at = usize::try_from(condition.argument).ok();
+            let value = at.and_then(|at| arguments.get(at)).copied().unwrap_or(0);
+            match &condition.test {
+                Test::Is(values) => values.contains(&value),
+                Test::IsNot(values) => !values.contains(&value),
+                Test::AnyBit(mask) => value & mask != 0,
+                Test::NoBit(mask) => value & mask == 0,
+            }
+        };
+        self.when.iter().all(holds)
+    }
+}
+
+/// What a watcher has to do about a call that it is told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told<'a> {
+    /// Answer with this errno: the call is refused here.
+    Refused { name: &'a str, errno: i32 },
+    /// Let it go on.
+    Watched { name: &'a str },
+}
+
+/// The rules that a program was made of, for whoever answers what it tells.
+#[derive(Debug)]
+pub(crate) struct Reading(BTreeMap<u32, Vec<Rule>>);
+
+impl Reading {
+    /// What to do about a call. One that no rule tells of is refused.
+    pub(crate) fn of(&self, call: u32, arguments: [u32; 6]) -> Told<'_> {
+        let rules = self.0.get(&call).into_iter().flatten();
+        let rule = rules.into_iter().find(|rule| rule.holds(arguments));
+        match rule.map(|rule| (rule.name.as_str(), rule.answer)) {
+            Some((name, Answer::Watch)) => Told::Watched { name },
+            Some((name, Answer::Tell(errno) | Answer::Refuse(errno))) => Told::Refused {
+                name,
+                errno: errno.cast_signed(),
+            },
+            None => Told::Refused {
+                name: "unknown",
+                errno: libc::EPERM,
+            },
+        }
+    }
 }
 
 /// A compiled program, shared by every command that wants the same filters.
 pub(crate) type Program = Arc<[libc::sock_filter]>;
 
-static COMPILED: Mutex<BTreeMap<Vec<Filter>, Program>> = Mutex::new(BTreeMap::new());
+/// Programs and what they were made of, by what was asked for.
+type Compiled = BTreeMap<(Vec<Filter>, Observing), (Program, Arc<Reading>)>;
 
-/// The program that refuses what any of `filters` refuses. Compiled once per process and set.
-pub(crate) fn compile(filters: &[Filter]) -> Result<Program, FilterError> {
+static COMPILED: Mutex<Compiled> = Mutex::new(BTreeMap::new());
+
+/// The program that refuses what any of `filters` refuses, and tells what is observed. Compiled once per process and set.
+pub(crate) fn compile(
+    filters: &[Filter],
+    observing: Observing,
+) -> Result<(Program, Arc<Reading>), FilterError> {
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(program) = compiled.get(filters) {
-        return Ok(Arc::clone(program));
+    let key = (filters.to_vec(), observing);
+    if let Some((program, reading)) = compiled.get(&key) {
+        return Ok((Arc::clone(program), Arc::clone(reading)));
     }
-    let program: Program = assemble(&rules(filters)?)?.into();
-    compiled.insert(filters.to_vec(), Arc::clone(&program));
-    Ok(program)
+    let rules = rules(filters, observing)?;
+    let program: Program = assemble(&rules)?.into();
+    let made = (program, Arc::new(Reading(rules)));
+    compiled.insert(key, (Arc::clone(&made.0), Arc::clone(&made.1)));
+    Ok(made)
 }
 
-fn rules(filters: &[Filter]) -> Result<BTreeMap<u32, Vec<Rule>>, FilterError> {
+/// Refusals that say a thing is not permitted are worth telling; one that says it is not there is expected, and followed by
+/// another way.
+fn answer(errno: u32, observing: Observing) -> Answer {
+    let missing = ["ENOSYS", "EOPNOTSUPP"].map(number::errno);
+    if observing == Observing::Nothing || missing.contains(&Some(errno)) {
+        Answer::Refuse(errno)
+    } else {
+        Answer::Tell(errno)
+    }
+}
+
+fn rules(
+    filters: &[Filter],
+    observing: Observing,
+) -> Result<BTreeMap<u32, Vec<Rule>>, FilterError> {
     let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
     for filter in filters {
         let name = filter.as_str();
@@ -147,12 +281,38 @@ fn rules(filters: &[Filter]) -> Result<BTreeMap<u32, Vec<Rule>>, FilterError> {
                 continue;
             };
             rules.entry(call).or_default().push(Rule {
-                errno,
+                name: refusal.syscall,
+                answer: answer(errno, observing),
                 when: refusal.when,
             });
         }
     }
+    if observing > Observing::Nothing {
+        watched(&mut rules, observing)?;
+    }
     Ok(rules)
+}
+
+/// Adds what is only watched, after what is refused.
+fn watched(rules: &mut BTreeMap<u32, Vec<Rule>>, observing: Observing) -> Result<(), FilterError> {
+    let name = "watched";
+    let file: WatchFile = serde_json::from_str(include_str!("filters/watched.json"))
+        .map_err(|error| FilterError::Unreadable(name, error))?;
+    for watched in file.watch {
+        if watched.reads && observing < Observing::Everything {
+            continue;
+        }
+        let unknown = || FilterError::UnknownName(name, watched.syscall.clone());
+        let call = number::syscall(&watched.syscall).ok_or_else(unknown)?;
+        if let number::Syscall::Number(call) = call {
+            rules.entry(call).or_default().push(Rule {
+                name: watched.syscall,
+                answer: Answer::Watch,
+                when: watched.when,
+            });
+        }
+    }
+    Ok(())
 }
 
 const ARCHITECTURE_AT: u32 = 4;
@@ -258,7 +418,7 @@ fn same(one: &[libc::sock_filter], other: &[libc::sock_filter]) -> bool {
 fn refusals(rules: &[Rule]) -> Result<Vec<libc::sock_filter>, FilterError> {
     let mut program = Vec::new();
     for rule in rules {
-        let mut code = vec![step(RETURN, libc::SECCOMP_RET_ERRNO | rule.errno)?];
+        let mut code = vec![step(RETURN, rule.answer.action())?];
         for condition in rule.when.iter().rev() {
             let mut tested = test(condition, code.len())?;
             tested.extend(code);
@@ -278,6 +438,7 @@ fn test(condition: &Condition, rest: usize) -> Result<Vec<libc::sock_filter>, Fi
     let mut code = vec![step(LOAD, ARGUMENTS_AT + 8 * condition.argument)?];
     match &condition.test {
         Test::AnyBit(mask) => code.push(branch(ANY_BIT, *mask, [0, rest])?),
+        Test::NoBit(mask) => code.push(branch(ANY_BIT, *mask, [rest, 0])?),
         Test::Is(values) => {
             for (place, value) in values.iter().enumerate() {
                 let left = values.len() - 1 - place;

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags};
-use rustix::process::{Resource, Rlimit};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 use crate::ahead;
@@ -19,6 +18,7 @@ use crate::prepare::{Act, Confine, Make, Mount, Prepared, READ_ONLY, Reach, Slot
 use crate::record;
 use crate::sys::clone::Ended;
 use crate::sys::{self, MountAttributes, child};
+use crate::watch;
 
 /// Where the init expects its descriptors (`init/main.rs`).
 const CONTROL: RawFd = 3;
@@ -190,6 +190,10 @@ fn mount(act: &Mount, slots: &[AtomicI32]) -> Result<(), Errno> {
             };
             sys::mount_setattr(CWD, path, wanted, flags)
         }
+        Mount::Resize { at, options } => {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            rustix::mount::mount_remount(at.as_c_str(), flags, options.as_c_str())
+        }
         Mount::New {
             kind,
             at,
@@ -228,13 +232,7 @@ fn make(act: &Make) -> Result<(), Errno> {
 fn confine(act: &Confine) -> Result<(), Errno> {
     match act {
         Confine::NewKeyring => child::new_keyring(),
-        Confine::NoCoreFiles => {
-            let none = Rlimit {
-                current: Some(0),
-                maximum: Some(0),
-            };
-            rustix::process::setrlimit(Resource::Core, none)
-        }
+        Confine::Limit { resource, limit } => rustix::process::setrlimit(*resource, *limit),
         Confine::NoPrivilegesByExec => rustix::thread::set_no_new_privs(true),
         Confine::User { user, group } => {
             rustix::thread::set_thread_groups(&[])?;
@@ -254,8 +252,26 @@ fn confine(act: &Confine) -> Result<(), Errno> {
             };
             rustix::thread::set_capabilities(None, sets)
         }
+        Confine::NoCapabilities => {
+            let empty = CapabilitySet::empty();
+            let sets = CapabilitySets {
+                effective: empty,
+                permitted: empty,
+                inheritable: empty,
+            };
+            rustix::thread::set_capabilities(None, sets)
+        }
         Confine::Landlock { ruleset, rules } => landlock(ruleset, rules),
         Confine::Filter(program) => child::seccomp_install(program),
+        Confine::WatchedFilter {
+            program,
+            channel,
+            alone,
+        } => match child::seccomp_install_watched(program) {
+            Ok(listener) => watch::hand_over(listener, *channel),
+            Err(Errno::BUSY) => child::seccomp_install(alone),
+            Err(error) => Err(error),
+        },
     }
 }
 

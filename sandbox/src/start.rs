@@ -19,11 +19,22 @@ use crate::confinement::Confinement;
 use crate::denial::SandboxDenial;
 use crate::error::SandboxError;
 use crate::keeper::Keeper;
+use crate::limits::{LimitReached, Warden};
 use crate::plan::{Identity, Plan};
 use crate::prepare::{self, Ends};
 use crate::record::{self, Record, Started};
 use crate::terminal::SavedTerminals;
-use crate::{sys, user_namespace};
+use crate::watch::{self, Watcher};
+use crate::{keeper, sys, user_namespace};
+
+/// Waits until the helping processes of commands that have ended are gone, too.
+///
+/// They have nothing left to do when a command has ended but to end themselves, and each new start waits for them first; so
+/// only who starts no further command has to call this, at the latest before it ends.
+pub fn settle() {
+    keeper::settle();
+    user_namespace::settle();
+}
 
 /// Starts commands.
 #[derive(Debug)]
@@ -37,6 +48,8 @@ pub struct Running {
     control: File,
     orders: Arc<PipeWriter>,
     keeper: Option<Keeper>,
+    watcher: Option<Watcher>,
+    warden: Option<Warden>,
     confinement: Confinement,
     terminals: SavedTerminals,
     state: State,
@@ -78,10 +91,15 @@ pub struct Usage {
 pub struct Run {
     /// How it ended.
     pub ending: Ending,
+    /// The limit that ended it, where one did.
+    pub limit: Option<LimitReached>,
     /// Which walls stood.
     pub confinement: Confinement,
-    /// Refusals seen. What the kernel tells nobody is not in it: an empty list says nothing.
-    pub denials: Vec<SandboxDenial>,
+    /// Refusals seen, each once; which calls are observed is [`crate::Plan::observing`]'s to say. `None` where nothing was
+    /// observed.
+    pub denials: Option<Vec<SandboxDenial>>,
+    /// How many more there were that are not listed.
+    pub unlisted_denials: u64,
     /// What it used.
     pub usage: Usage,
 }
@@ -110,23 +128,26 @@ impl Sandbox {
             Ahead::of(plan)?
         };
         let terminals = SavedTerminals::save();
+        let watcher = Watcher::prepare(plan)?;
         let mut keeper = Keeper::start(plan.placeholders())?;
-        let result = launch(ahead, plan, command, keeper.as_mut());
+        let result = launch(ahead, plan, command, watcher, keeper.as_mut());
         match result {
-            Ok((pidfd, ours)) => Ok(Running {
+            Ok((pidfd, ours, watcher)) => Running {
                 pidfd,
                 control: File::from(OwnedFd::from(ours.control)),
                 orders: Arc::new(ours.orders),
                 keeper,
+                watcher,
+                warden: None,
                 confinement: Confinement::of(plan),
                 terminals,
                 state: State::Running,
-            }),
+            }
+            .limited(plan),
             Err(error) => {
                 if let Some(keeper) = keeper {
                     keeper.finish();
                 }
-                user_namespace::reap();
                 Err(error)
             }
         }
@@ -139,13 +160,14 @@ struct Ours {
     orders: PipeWriter,
 }
 
-fn pipes(told_by: [RawFd; 2]) -> io::Result<(Ours, Ends)> {
+fn pipes(told_by: [RawFd; 2], watcher: Option<OwnedFd>) -> io::Result<(Ours, Ends)> {
     let (control, control_end) = io::pipe()?;
     let (orders_end, orders) = io::pipe()?;
     let ends = Ends {
         control: control_end.into(),
         orders: orders_end.into(),
         told_by,
+        watcher,
     };
     Ok((Ours { control, orders }, ends))
 }
@@ -157,11 +179,13 @@ fn launch(
     mut ahead: Ahead,
     plan: &Plan,
     command: Command,
+    watcher: Option<(watch::Prepared, OwnedFd)>,
     keeper: Option<&mut Keeper>,
-) -> Result<(OwnedFd, Ours), SandboxError> {
+) -> Result<(OwnedFd, Ours, Option<Watcher>), SandboxError> {
+    let (watcher, listener) = watcher.unzip();
     let program = command.program.path().to_path_buf();
-    let (mut ours, ends) =
-        pipes(ahead.told_by()).map_err(|source| for_the_command("make pipes for", source))?;
+    let (mut ours, ends) = pipes(ahead.told_by(), listener)
+        .map_err(|source| for_the_command("make pipes for", source))?;
     let (prepared, held) = prepare::prepare(plan, command, ends)?;
     let as_another = matches!(plan.identity(), Identity::Unprivileged { .. });
     let _turn = as_another.then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
@@ -171,9 +195,13 @@ fn launch(
     let outcome = ahead
         .give(prepared)
         .and_then(|()| admit(&mut ahead, keeper))
-        .and_then(|()| started(&ahead, &mut ours, &program));
+        .and_then(|()| watcher.map(watch::Prepared::start).transpose())
+        .and_then(|watcher| Ok((started(&ahead, &mut ours, &program)?, watcher)));
     let finished = match outcome {
-        Ok(proof) => ahead.executed(proof).ok_or(SandboxError::Lost),
+        Ok((proof, watcher)) => {
+            let pidfd = ahead.executed(proof).ok_or(SandboxError::Lost);
+            pidfd.map(|pidfd| (pidfd, ours, watcher))
+        }
         Err(error) => {
             let cause = ahead.failure();
             drop(ahead);
@@ -183,7 +211,7 @@ fn launch(
     // Until here the new process may not have had a table of its own.
     drop(held);
     restore_dumpable(dumpable);
-    finished.map(|pidfd| (pidfd, ours))
+    finished
 }
 
 fn for_the_command(step: &'static str, source: io::Error) -> SandboxError {
@@ -256,6 +284,17 @@ fn restore_dumpable(before: Option<DumpableBehavior>) {
 }
 
 impl Running {
+    /// With a warden, where the plan wants one. Without it the command is ended: it would run without its limits.
+    fn limited(mut self, plan: &Plan) -> Result<Self, SandboxError> {
+        let failed = |source| SandboxError::SetUp {
+            step: "watch over the limits of",
+            object: PathBuf::from("the command"),
+            source,
+        };
+        self.warden = Warden::start(plan.limits(), self.pidfd.as_fd()).map_err(failed)?;
+        Ok(self)
+    }
+
     /// Which walls stand.
     #[must_use]
     pub fn confinement(&self) -> &Confinement {
@@ -303,11 +342,19 @@ impl Running {
                     .unwrap_or(libc::SIGKILL),
             ),
         };
+        let limit = self.warden.take().and_then(Warden::finish);
+        let seen = self.watcher.take().and_then(Watcher::finish);
+        if seen.is_none() {
+            self.confinement.unobserved();
+        }
+        let (denials, unlisted_denials) = seen.map(|seen| (seen.listed, seen.unlisted)).unzip();
         let counted = waited.map(|waited| waited.counted).unwrap_or_default();
         Ok(Run {
             ending,
             confinement: self.confinement.clone(),
-            denials: Vec::new(),
+            limit,
+            denials,
+            unlisted_denials: unlisted_denials.unwrap_or_default(),
             usage: Usage {
                 user: Duration::from_micros(counted.user_micros),
                 system: Duration::from_micros(counted.system_micros),
@@ -322,7 +369,6 @@ impl Running {
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
-        user_namespace::reap();
         self.terminals.restore();
         waited
     }

@@ -9,9 +9,9 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::command::Command;
-use crate::keeper;
+use crate::guarded;
 use crate::plan::PlanError;
-use crate::policy::{Network, PROTECTED_NAMES, SandboxPolicy, homes_of_this_user};
+use crate::policy::{Access, Network, Reads, SandboxPolicy, homes_of_this_user};
 
 /// The host's user and group that a command runs as where root starts it: of the range that no distribution, service
 /// manager or user database hands out.
@@ -69,7 +69,7 @@ pub(crate) enum Protected {
 }
 
 /// A path that must not be seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     File,
@@ -89,6 +89,12 @@ pub(crate) struct Surroundings {
     pub(crate) user: u32,
     pub(crate) protected: Vec<Protected>,
     pub(crate) covered: Vec<(PathBuf, Kind)>,
+    /// Of the writable roots, those that are files.
+    pub(crate) files: Vec<PathBuf>,
+    /// What stands at the top of the disk, where only what is listed may be read.
+    pub(crate) top: Vec<(PathBuf, Kind)>,
+    /// What a person should know of the guarded paths.
+    pub(crate) notes: Vec<String>,
     pub(crate) sockets: HostSockets,
     /// Started as root: folders that get a private one in their place, and what of them stays readable.
     pub(crate) veils: Vec<PathBuf>,
@@ -108,15 +114,19 @@ impl Surroundings {
     /// Looks everything up.
     pub(crate) fn observe(policy: &SandboxPolicy, command: &Command) -> Result<Self, PlanError> {
         let user = rustix::process::geteuid().as_raw();
+        let guarded = guarded::look(policy)?;
         let mut surroundings = Self {
             user,
-            protected: protected_paths(policy.roots())?,
-            covered: policy
-                .hidden()
+            protected: guarded.protected,
+            covered: guarded.covered,
+            files: policy
+                .roots()
                 .iter()
-                .chain(policy.denied_reads())
-                .filter_map(|path| kind_of(path))
+                .filter(|root| root.is_file())
+                .cloned()
                 .collect(),
+            top: top_of_the_disk(policy.reads()),
+            notes: guarded.notes,
             sockets: host_sockets(),
             veils: Vec::new(),
             shown: Vec::new(),
@@ -128,7 +138,10 @@ impl Surroundings {
             raw_devices: Vec::new(),
         };
         let mut readable = policy.readable().to_vec();
-        readable.push(command.directory.path().to_path_buf());
+        readable.extend(policy.ruled().paths(Access::Read).cloned());
+        if policy.reads() == Reads::Everything {
+            readable.push(command.directory.path().to_path_buf());
+        }
         if policy.network() == Network::Full {
             // Often a link into /run; without it no name is resolved.
             readable.extend(Path::new("/etc/resolv.conf").canonicalize().ok());
@@ -171,7 +184,10 @@ impl Surroundings {
             });
         let mut homes = homes_of_this_user().to_vec();
         homes.extend(home.clone());
-        let tools = tool_candidates(command, &homes);
+        let tools = match policy.reads() {
+            Reads::Everything => tool_candidates(command, &homes),
+            Reads::Listed => Vec::new(),
+        };
         let needed = policy.roots().iter().chain(&readable).chain(&tools);
         let mut closed = Closed::default();
         let mut veils: Vec<PathBuf> = needed.filter_map(|path| closed.ancestor_of(path)).collect();
@@ -276,7 +292,7 @@ fn shown_folder(path: &Path, veils: &[PathBuf]) -> Option<PathBuf> {
     })
 }
 
-fn kind_of(path: &Path) -> Option<(PathBuf, Kind)> {
+pub(crate) fn kind_of(path: &Path) -> Option<(PathBuf, Kind)> {
     let found = path.symlink_metadata().ok()?;
     let kind = if found.is_dir() {
         Kind::Directory
@@ -286,71 +302,23 @@ fn kind_of(path: &Path) -> Option<(PathBuf, Kind)> {
     Some((path.to_path_buf(), kind))
 }
 
+/// What stands at the top of the disk and is no link, where each has to be looked at.
+fn top_of_the_disk(reads: Reads) -> Vec<(PathBuf, Kind)> {
+    if reads == Reads::Everything {
+        return Vec::new();
+    }
+    let entries = fs::read_dir("/").into_iter().flatten().flatten();
+    let kinds = entries.filter_map(|entry| kind_of(&entry.path()));
+    let mut top: Vec<_> = kinds.filter(|(path, _)| !path.is_symlink()).collect();
+    top.sort();
+    top
+}
+
 fn standing(path: &&str) -> Option<PathBuf> {
     let path = Path::new(path);
     path.symlink_metadata()
         .is_ok_and(|found| found.is_dir())
         .then(|| path.to_path_buf())
-}
-
-/// The protected names of every root, and what a `.git` pointer file leads to inside a root.
-fn protected_paths(roots: &[PathBuf]) -> Result<Vec<Protected>, PlanError> {
-    let mut protected = Vec::new();
-    for root in roots {
-        for name in PROTECTED_NAMES {
-            let path = root.join(name);
-            match path.symlink_metadata() {
-                Ok(found) if found.is_symlink() => return Err(PlanError::ProtectedSymlink(path)),
-                // Made by a run that is still going on or was cut off: held like one of this run's own.
-                Ok(found) if found.is_dir() && found.mode() & 0o7777 == keeper::MARK => {
-                    protected.push(Protected::Missing(path));
-                }
-                Ok(found) => {
-                    if found.is_file() && name == ".git" {
-                        protected.extend(pointed_at(&path, roots)?);
-                    }
-                    protected.push(Protected::Present(path));
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    protected.push(Protected::Missing(path));
-                }
-                Err(source) => return Err(PlanError::Unreadable { path, source }),
-            }
-        }
-    }
-    Ok(protected)
-}
-
-/// The git directory behind the pointer file `pointer` and the common one behind that, where a root holds them.
-fn pointed_at(pointer: &Path, roots: &[PathBuf]) -> Result<Vec<Protected>, PlanError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| PlanError::Unreadable { path, source }
-    };
-    let base = pointer.parent().unwrap_or(pointer);
-    let text = fs::read_to_string(pointer).map_err(unreadable(pointer))?;
-    let Some(target) = text
-        .lines()
-        .next()
-        .and_then(|line| line.strip_prefix("gitdir:"))
-    else {
-        return Ok(Vec::new());
-    };
-    let target = base.join(target.trim());
-    let inside = |path: &Path| roots.iter().any(|root| path.starts_with(root));
-    let Ok(directory) = target.canonicalize() else {
-        return if inside(&target) {
-            Err(PlanError::DanglingGitDirectory(target))
-        } else {
-            Ok(Vec::new())
-        };
-    };
-    let mut found = vec![directory.clone()];
-    if let Ok(common) = fs::read_to_string(directory.join("commondir")) {
-        found.extend(directory.join(common.trim()).canonicalize().ok());
-    }
-    found.retain(|path| inside(path) && !roots.contains(path));
-    Ok(found.into_iter().map(Protected::Present).collect())
 }
 
 /// Folders that every confined command finds empty, so that no socket in them can be reached.

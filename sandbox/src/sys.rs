@@ -10,6 +10,7 @@
 
 pub(crate) mod child;
 pub(crate) mod clone;
+pub(crate) mod notify;
 #[path = "../init/raw.rs"]
 mod raw;
 

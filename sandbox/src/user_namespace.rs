@@ -121,7 +121,7 @@ fn ownership(user: u32, group: u32) -> Result<Arc<OwnedFd>, SandboxError> {
 static ENDING: Mutex<Vec<Sharing<OwnedFd>>> = Mutex::new(Vec::new());
 
 /// Waits for what was needed to start a command and is not any more.
-pub(crate) fn reap() {
+pub(crate) fn settle() {
     let ended = std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner));
     drop(ended);
 }

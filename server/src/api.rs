@@ -1,8 +1,13 @@
 //! The HTTP API: one handler a verb, and what they share.
 
+pub(crate) mod audit;
 pub(crate) mod body;
 pub(crate) mod health;
 mod parameters;
 pub(crate) mod reviews;
+mod search_query;
+pub(crate) mod tokens;
+mod who;
 
 pub(crate) use health::Readiness;
+pub(crate) use tokens::is_name;

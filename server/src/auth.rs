@@ -13,16 +13,16 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use protocol::{CallerId, TenantId};
+use protocol::CallerId;
 use sha2::{Digest as _, Sha256};
-use subtle::{Choice, ConstantTimeEq as _};
+use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::desk::{Caller, Desk, People, now};
 use crate::error::ApiError;
-use crate::store::sqlite::tokens::{NewToken, TokenId};
+use crate::store::sqlite::tokens::{Grants, KnownToken, NewToken, TokenId};
 use crate::store::{Scope, StoreError};
 
 /// How long tokens are remembered. A token that is revoked or made counts so much later at most.
@@ -57,7 +57,7 @@ impl fmt::Debug for TokenText {
 }
 
 /// Makes a token of 256 random bits.
-pub(crate) fn make_token(name: String) -> Result<(TokenText, NewToken), AuthError> {
+pub(crate) fn make_token(name: String, grants: Grants) -> Result<(TokenText, NewToken), AuthError> {
     use fmt::Write as _;
     let mut secret = [0_u8; 32];
     getrandom::fill(&mut secret).map_err(AuthError::Random)?;
@@ -70,10 +70,11 @@ pub(crate) fn make_token(name: String) -> Result<(TokenText, NewToken), AuthErro
     let digits = caller.as_str().trim_start_matches("token:");
     let token = NewToken {
         id: TokenId::new(digits),
-        tenant: TenantId::default(),
         name,
         hash: Sha256::digest(text.as_bytes()).into(),
         created_at: now(),
+        grants,
+        replaces: None,
     };
     Ok((TokenText(text), token))
 }
@@ -88,7 +89,7 @@ pub(crate) struct Auth {
 #[derive(Clone)]
 struct Known {
     read_at: Instant,
-    hashes: Arc<Vec<[u8; 32]>>,
+    tokens: Arc<Vec<KnownToken>>,
 }
 
 impl fmt::Debug for Auth {
@@ -107,51 +108,55 @@ impl Auth {
     }
 
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let token = bearer(headers).ok_or(ApiError::Unauthorized)?;
-        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let hashes = self.hashes().await?;
-        let found = hashes
-            .iter()
-            .fold(Choice::from(0), |found, known| found | known.ct_eq(&hash));
-        if !bool::from(found) {
-            return Err(ApiError::Unauthorized);
-        }
+        let bearer = bearer(headers).ok_or(ApiError::Unauthorized)?;
+        let hash: [u8; 32] = Sha256::digest(bearer.as_bytes()).into();
+        let tokens = self.tokens().await?;
+        // Every one is looked at, whichever it is.
+        let found = tokens.iter().fold(None, |found, known| {
+            let same = bool::from(known.hash.ct_eq(&hash));
+            if same { Some(known) } else { found }
+        });
+        // The clock decides here, not what was remembered.
+        let token = found
+            .filter(|token| token.counts_at(now()))
+            .ok_or(ApiError::Unauthorized)?;
         Ok(Caller {
             scope: Scope {
-                tenant: TenantId::default(),
-                caller: CallerId::of_token(token),
+                tenant: token.grants.tenant.clone(),
+                caller: CallerId::of_token(bearer),
             },
             people: People::Nobody,
+            roles: token.grants.roles.clone(),
         })
     }
 
-    async fn hashes(&self) -> Result<Arc<Vec<[u8; 32]>>, StoreError> {
-        if let Some(hashes) = self.fresh() {
-            return Ok(hashes);
+    async fn tokens(&self) -> Result<Arc<Vec<KnownToken>>, StoreError> {
+        if let Some(tokens) = self.fresh() {
+            return Ok(tokens);
         }
         // One reads, the others wait for what it reads.
         let _reading = self.reading.lock().await;
-        if let Some(hashes) = self.fresh() {
-            return Ok(hashes);
+        if let Some(tokens) = self.fresh() {
+            return Ok(tokens);
         }
         let read_at = Instant::now();
-        let tokens = self.desk.store.tokens(&TenantId::default()).await?;
-        let valid = tokens.iter().filter(|token| token.revoked_at.is_none());
-        let hashes: Arc<Vec<_>> = Arc::new(valid.map(|token| token.hash).collect());
+        let mut tokens = self.desk.store.tokens().await?;
+        tokens.retain(|token| token.revoked_at.is_none());
+        let tokens = Arc::new(tokens);
         let known = Known {
             read_at,
-            hashes: Arc::clone(&hashes),
+            tokens: Arc::clone(&tokens),
         };
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
-        Ok(hashes)
+        Ok(tokens)
     }
 
-    fn fresh(&self) -> Option<Arc<Vec<[u8; 32]>>> {
+    fn fresh(&self) -> Option<Arc<Vec<KnownToken>>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known
             .as_ref()
             .filter(|known| known.read_at.elapsed() < FRESH)
-            .map(|known| Arc::clone(&known.hashes))
+            .map(|known| Arc::clone(&known.tokens))
     }
 }
 

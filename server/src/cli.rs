@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 it did not work; 2 the call or the settings are wrong. Results go to stdout, everything else to
 //! stderr. A token is printed once, here, and nowhere else.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,18 +12,27 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use protocol::{Printable, TenantId};
+use protocol::{InvalidTenantId, ReviewId, TenantId};
 use reviewer::{InvalidSettings, Reviewer};
 use thiserror::Error;
 
-use crate::auth::{AuthError, make_token};
+use crate::auth::AuthError;
 use crate::config::{Config, InvalidConfig, environment, key_file, log_filter};
-use crate::desk::now;
+use crate::eval::{EvalArguments, EvalError};
 use crate::key::{KeyError, SigningKey};
 use crate::serve::{ServeError, serve};
 use crate::service::{OpenError, ServiceSettings};
+use crate::show_prompt::PromptArguments;
 use crate::store::StoreError;
-use crate::store::sqlite::{OpenStoreError, SqliteStore};
+use crate::store::sqlite::OpenStoreError;
+
+mod audit;
+mod tenant;
+mod token;
+
+use audit::{Shape, Shown, Which};
+use tenant::{TenantCommand, tenant};
+use token::{TokenCommand, token};
 
 /// Reviews what coding agents want to do outside their sandbox, and keeps the record.
 #[derive(Debug, Parser)]
@@ -47,6 +57,7 @@ Settings (auto-review-server.toml):
   assert_user = []                                 channels that may mark text as the user's
   [reviewer]  deadline_secs, built_in_allow, [[reviewer.model]]
   [policy]    section_file, mode
+  [tenants.NAME.reviewer], [tenants.NAME.policy]   the same for one tenant
   [limits]    in_flight_mib
 
 Environment: AUTO_REVIEW_LOG (for example `info`), and the variables that `api_key_env` names.
@@ -60,28 +71,64 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
     },
-    /// Makes, lists and revokes the tokens that callers need.
+    /// Makes, lists, replaces and revokes the tokens that callers need.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Makes and lists tenants: teams whose reviews, tokens and policies are kept apart.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
     /// Shows the key that runners pin.
     #[command(subcommand)]
     Key(KeyCommand),
-}
-
-#[derive(Debug, Subcommand)]
-enum TokenCommand {
-    /// Makes a token and prints it. It is stored nowhere: only its SHA-256 is.
-    Create {
-        /// What it is for.
-        #[arg(long, default_value = "")]
-        name: String,
+    /// Judges labelled actions and prints how often it is right. Records nothing.
+    Eval(EvalArguments),
+    /// Prints the exact model request for one escalation. Sends nothing.
+    Prompt(PromptArguments),
+    /// Lists reviews, newest first.
+    History {
+        #[command(flatten)]
+        which: Which,
+        /// How many at most, 1 to 10,000.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
-    /// Lists the tokens, without what would let anybody in.
-    List,
-    /// Revokes a token. A running server refuses it within a second.
-    Revoke {
-        /// Its id, as `token list` shows it.
-        id: String,
+    /// Shows everything on record about one review, as JSON.
+    Show {
+        /// Its id.
+        id: ReviewId,
+        /// Whose it is.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+    /// Writes reviews to standard output, newest first, for other programs.
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// The shape of a line.
+        #[arg(long, value_enum, default_value_t = Shape::Jsonl)]
+        format: Shape,
+    },
+    /// Sums up the reviews that ended, by whole hours.
+    Stats {
+        #[command(flatten)]
+        which: Which,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Holds the record against itself: every hash, every end, every payload that is still there.
+    Verify {
+        /// As JSON, a line for each tenant.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copies the database to a new file while it is used, and verifies the copy.
+    Backup {
+        /// The file; it must not exist, and its folder must be private.
+        file: PathBuf,
     },
 }
 
@@ -102,8 +149,14 @@ pub(crate) enum CommandError {
     NoToken,
     #[error("there is no token `{0}`\nhint: `auto-review-server token list`")]
     UnknownToken(String),
-    #[error("a token's name must have at most 64 characters, all visible")]
-    TokenName,
+    #[error("there is no tenant `{}`\nhint: `auto-review-server tenant create {}`", .0.as_str(), .0.as_str())]
+    UnknownTenant(TenantId),
+    #[error("there is a tenant `{}` already", .0.as_str())]
+    KnownTenant(TenantId),
+    #[error(transparent)]
+    Tenant(#[from] InvalidTenantId),
+    #[error("{0} must have at most 64 characters, all visible")]
+    Name(&'static str),
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
@@ -114,10 +167,26 @@ pub(crate) enum CommandError {
     Token(#[from] AuthError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error("sums are kept by hours: only --since and --until narrow them")]
+    OnlyTimes,
+    #[error("there is no review `{0}`")]
+    UnknownReview(ReviewId),
+    #[error("the record of `{}` does not hold: line {seq}: {what}", .tenant.as_str())]
+    Broken {
+        tenant: TenantId,
+        seq: i64,
+        what: String,
+    },
     #[error("the store failed: {0}")]
     Store(String),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    #[error("`{}` is no request: {problem}", path.display())]
+    Request { path: PathBuf, problem: String },
+    #[error("the action cannot be shown to a model")]
+    Prompt(#[source] reviewer::PromptError),
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
 }
@@ -135,14 +204,23 @@ impl CommandError {
             | Self::Reviewer(_)
             | Self::NoToken
             | Self::UnknownToken(_)
-            | Self::TokenName => ExitCode::from(2),
+            | Self::Eval(_)
+            | Self::Request { .. }
+            | Self::UnknownTenant(_)
+            | Self::KnownTenant(_)
+            | Self::Tenant(_)
+            | Self::OnlyTimes
+            | Self::Name(_) => ExitCode::from(2),
             Self::Key(_)
             | Self::Open(_)
             | Self::OpenStore(_)
             | Self::Token(_)
             | Self::Serve(_)
+            | Self::UnknownReview(_)
+            | Self::Broken { .. }
             | Self::Store(_)
             | Self::Runtime(_)
+            | Self::Prompt(_)
             | Self::Output(_) => ExitCode::from(1),
         }
     }
@@ -177,71 +255,67 @@ pub fn run() -> ExitCode {
 async fn execute(arguments: Arguments) -> Result<(), CommandError> {
     let listen = match &arguments.command {
         Command::Serve { listen } => *listen,
-        Command::Token(_) | Command::Key(_) => None,
+        Command::Token(_)
+        | Command::Eval(_)
+        | Command::Prompt(_)
+        | Command::Tenant(_)
+        | Command::Key(_)
+        | Command::History { .. }
+        | Command::Show { .. }
+        | Command::Export { .. }
+        | Command::Stats { .. }
+        | Command::Verify { .. }
+        | Command::Backup { .. } => None,
     };
     let config = Config::read(arguments.config.as_deref(), listen)?;
     match arguments.command {
         Command::Serve { .. } => Ok(serve(service_settings(&config)?, config.listen).await?),
         Command::Token(command) => token(&config, command).await,
+        Command::Tenant(command) => tenant(&config, command).await,
         Command::Key(KeyCommand::Show) => {
             let key = SigningKey::load_or_make(&key_file(&config.database))?;
             print_line(&key.server_key().to_string())
         }
+        Command::Eval(arguments) => {
+            let reviewer = |cassette: Option<&reviewer::Cassette>| {
+                Ok(Reviewer::with_cassette(
+                    &config.reviewer,
+                    &environment,
+                    cassette,
+                )?)
+            };
+            print_line(&crate::eval::run(&arguments, reviewer).await?)
+        }
+        Command::Prompt(arguments) => {
+            let reviewer = Reviewer::new(&config.reviewer, &environment)?;
+            print_line(&crate::show_prompt::show(&arguments, &reviewer)?)
+        }
+        Command::History { which, limit, json } => {
+            audit::history(&config, which, limit, Shown::of(json)).await
+        }
+        Command::Show { id, tenant } => audit::show(&config, &tenant, id).await,
+        Command::Export { which, format } => audit::export(&config, which, format).await,
+        Command::Stats { which, json } => audit::stats(&config, which, Shown::of(json)).await,
+        Command::Verify { json } => audit::verify(&config, Shown::of(json)).await,
+        Command::Backup { file } => audit::backup(&config, file).await,
     }
 }
 
 fn service_settings(config: &Config) -> Result<ServiceSettings, CommandError> {
     let reviewer = Reviewer::new(&config.reviewer, &environment)?;
+    let mut tenants = BTreeMap::new();
+    for (tenant, settings) in &config.tenants {
+        let reviewer = Reviewer::new(settings, &environment)?;
+        tenants.insert(tenant.clone(), Arc::new(reviewer));
+    }
     Ok(ServiceSettings {
         database: config.database.clone(),
         signing_key: SigningKey::load_or_make(&key_file(&config.database))?,
         reviewer: Arc::new(reviewer),
+        tenants,
         speaks_for_user: config.speaks_for_user.clone(),
         limits: config.limits,
     })
-}
-
-async fn token(config: &Config, command: TokenCommand) -> Result<(), CommandError> {
-    let store = SqliteStore::open(&config.database).await?;
-    let done = match command {
-        TokenCommand::Create { name } => create_token(&store, name).await,
-        TokenCommand::List => list_tokens(&store).await,
-        TokenCommand::Revoke { id } => revoke_token(&store, &id).await,
-    };
-    store.close().await;
-    done
-}
-
-async fn create_token(store: &SqliteStore, name: String) -> Result<(), CommandError> {
-    if name.chars().count() > 64 || Printable(&name).to_string() != name {
-        return Err(CommandError::TokenName);
-    }
-    let (text, token) = make_token(name)?;
-    store.add_token(token).await?;
-    print_line(text.reveal())
-}
-
-async fn list_tokens(store: &SqliteStore) -> Result<(), CommandError> {
-    print_line("ID                                CREATED               STATE    NAME")?;
-    for token in store.tokens(&TenantId::default()).await? {
-        let state = if token.revoked_at.is_some() {
-            "revoked"
-        } else {
-            "valid"
-        };
-        let created = token.created_at.strftime("%Y-%m-%dT%H:%M:%SZ");
-        let (id, name) = (token.id.as_str(), Printable(&token.name));
-        print_line(&format!("{id:<32}  {created}  {state:<7}  {name}"))?;
-    }
-    Ok(())
-}
-
-async fn revoke_token(store: &SqliteStore, id: &str) -> Result<(), CommandError> {
-    let tokens = store.tokens(&TenantId::default()).await?;
-    let token = tokens.into_iter().find(|token| token.id.as_str() == id);
-    let token = token.ok_or_else(|| CommandError::UnknownToken(Printable(id).to_string()))?;
-    store.revoke_token(token.id, now()).await?;
-    Ok(())
 }
 
 pub(crate) fn print_line(line: &str) -> Result<(), CommandError> {

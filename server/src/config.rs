@@ -3,13 +3,13 @@
 //! Raw first, then valid: every fault is told at once, with file and key. Defaults are closed: this machine only, no
 //! channel speaks for the user. Keys that a later version may know are refused by name, not ignored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use protocol::Printable;
+use protocol::{Printable, TenantId};
 use reviewer::{PolicyTable, ReviewerSettings, ReviewerTable};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) database: PathBuf,
     pub(crate) reviewer: ReviewerSettings,
+    /// For the tenants that have settings of their own.
+    pub(crate) tenants: BTreeMap<TenantId, ReviewerSettings>,
     pub(crate) speaks_for_user: BTreeSet<String>,
     pub(crate) limits: Limits,
 }
@@ -54,6 +56,13 @@ impl fmt::Display for Fault {
         }
         f.write_str(&self.problem)
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TenantTable {
+    reviewer: Option<ReviewerTable>,
+    policy: Option<PolicyTable>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -134,15 +143,17 @@ impl<'a> Reading<'a> {
         reading.check_listen(listen, plain_http);
         let database = reading.database();
         let channels: Option<BTreeSet<String>> = reading.take("assert_user");
+        let reviewer = ReviewerSettings {
+            reviewer: reading
+                .take::<ReviewerTable>("reviewer")
+                .unwrap_or_default(),
+            policy: reading.take::<PolicyTable>("policy").unwrap_or_default(),
+        };
         let config = Config {
             listen,
             database: database.unwrap_or_default(),
-            reviewer: ReviewerSettings {
-                reviewer: reading
-                    .take::<ReviewerTable>("reviewer")
-                    .unwrap_or_default(),
-                policy: reading.take::<PolicyTable>("policy").unwrap_or_default(),
-            },
+            tenants: reading.tenants(&reviewer),
+            reviewer,
             speaks_for_user: channels.unwrap_or_default(),
             limits: reading.limits(),
         };
@@ -235,6 +246,17 @@ impl<'a> Reading<'a> {
             );
         }
         folder.map(|folder| folder.join("auto-review/server.db"))
+    }
+
+    /// What a tenant does not say is as it is for everybody.
+    fn tenants(&mut self, everybody: &ReviewerSettings) -> BTreeMap<TenantId, ReviewerSettings> {
+        let tables: BTreeMap<TenantId, TenantTable> = self.take("tenants").unwrap_or_default();
+        let settings = tables.into_iter().map(|(tenant, table)| {
+            let reviewer = table.reviewer.unwrap_or_else(|| everybody.reviewer.clone());
+            let policy = table.policy.unwrap_or_else(|| everybody.policy.clone());
+            (tenant, ReviewerSettings { reviewer, policy })
+        });
+        settings.collect()
     }
 
     fn limits(&mut self) -> Limits {

@@ -4,12 +4,12 @@
 //! no person is asked about what is not on record; nobody is told an end before it is on record; every review that was
 //! opened here ends, or is left to recovery by losing its owner's lock.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::{Answer, Nonce, ReviewId, ReviewStatus, SubmitReview};
+use protocol::{Answer, Nonce, ReviewId, ReviewStatus, SubmitReview, TenantId};
 use reviewer::Reviewer;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
@@ -21,10 +21,11 @@ use crate::flight::{Flight, Progress};
 use crate::intake::{Accepted, accept};
 use crate::key::SigningKey;
 use crate::owner::{OwnerId, OwnerLock, OwnerLocks};
+use crate::role::{Right, Roles};
 use crate::service::Limits;
 use crate::store::{
     Ended, Ending, HistoryLine, Opened, Page, Recorded, RecordedEnd, Redeemed, Redemption,
-    ReviewStore as _, Scope, SqliteStore, StoreError,
+    ReviewStore as _, Scope, Sight, SqliteStore, StoreError,
 };
 use crate::verdict::Verdict;
 
@@ -50,6 +51,27 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Caller {
     pub(crate) scope: Scope,
     pub(crate) people: People,
+    pub(crate) roles: Roles,
+}
+
+impl Caller {
+    /// Refuses who has no role that gives `right`.
+    pub(crate) fn may(&self, right: Right) -> Result<(), ApiError> {
+        if self.roles.allow(right) {
+            Ok(())
+        } else {
+            Err(ApiError::Forbidden)
+        }
+    }
+
+    /// What the caller may see: the tenant's reviews, or its own.
+    pub(crate) fn sight(&self) -> Result<Sight, ApiError> {
+        if self.roles.allow(Right::SeeTenant) {
+            return Ok(Sight::Tenant(self.scope.tenant.clone()));
+        }
+        self.may(Right::SeeOwn)?;
+        Ok(Sight::Own(self.scope.clone()))
+    }
 }
 
 /// Whether a person can answer reviews that wait for one.
@@ -65,7 +87,10 @@ pub(crate) enum People {
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) store: SqliteStore,
+    /// Judges where a tenant has no reviewer of its own.
     pub(crate) reviewer: Arc<Reviewer>,
+    /// Judges by a tenant's own settings and policy.
+    pub(crate) tenants: BTreeMap<TenantId, Arc<Reviewer>>,
     pub(crate) key: SigningKey,
     /// Channels that may mark text as the user's (D15).
     pub(crate) speaks_for_user: BTreeSet<String>,
@@ -102,7 +127,7 @@ impl Desk {
             .try_acquire_many_owned(accepted.kibibytes)
             .map_err(|_| ApiError::Overloaded)?;
         if !wait.is_zero()
-            && let Some(judged) = self.judge_at_once(&accepted.case)
+            && let Some(judged) = self.judge_at_once(&caller.scope.tenant, &accepted.case)
         {
             return self.record_at_once(accepted, judged, until).await;
         }
@@ -122,7 +147,10 @@ impl Desk {
         let told = told.map_err(|_elapsed| StoreError::Locked)?;
         match told.map_err(|_gone| StoreError::Closed)?? {
             Opened::New => flight.wait(until).await.map_err(ApiError::Store),
-            Opened::Same(before) => self.wait(&caller.scope, before, until).await,
+            Opened::Same(before) => {
+                self.wait(&Sight::Own(caller.scope.clone()), before, until)
+                    .await
+            }
             Opened::OtherBody => Err(ApiError::IdempotencyConflict),
             Opened::SessionTaken => Err(ApiError::SessionTaken),
         }
@@ -131,15 +159,15 @@ impl Desk {
     /// A review, after waiting for its end until `until` at most.
     pub(crate) async fn wait(
         &self,
-        scope: &Scope,
+        sight: &Sight,
         review_id: ReviewId,
         until: Instant,
     ) -> Result<Recorded, ApiError> {
         loop {
-            if let Some(flight) = self.flight(scope, review_id) {
+            if let Some(flight) = self.flight(sight, review_id) {
                 return flight.wait(until).await.map_err(ApiError::Store);
             }
-            let recorded = self.recorded(scope, review_id).await?;
+            let recorded = self.recorded(sight, review_id).await?;
             let enough = recorded.end.is_some() || self.stopping.is_cancelled();
             if enough || Instant::now() >= until {
                 return Ok(recorded);
@@ -148,13 +176,18 @@ impl Desk {
         }
     }
 
-    /// A page of the caller's history.
+    /// A page of what the caller may see.
     pub(crate) async fn page(
         &self,
-        scope: &Scope,
+        sight: &Sight,
         page: &Page,
     ) -> Result<Vec<HistoryLine>, ApiError> {
-        Ok(self.store.page(scope, page).await?)
+        Ok(self.store.page(sight, page).await?)
+    }
+
+    /// Who judges for `tenant`.
+    pub(crate) fn reviewer_of(&self, tenant: &TenantId) -> &Arc<Reviewer> {
+        self.tenants.get(tenant).unwrap_or(&self.reviewer)
     }
 
     /// Takes a question back.
@@ -163,7 +196,7 @@ impl Desk {
         scope: &Scope,
         review_id: ReviewId,
     ) -> Result<Recorded, ApiError> {
-        let recorded = match self.flight(scope, review_id) {
+        let recorded = match self.flight(&Sight::Own(scope.clone()), review_id) {
             Some(flight) => {
                 flight.abort();
                 flight.wait(Instant::now() + ABORT_PATIENCE).await?
@@ -198,8 +231,9 @@ impl Desk {
         review_id: ReviewId,
         answer: Answer,
     ) -> Result<Recorded, ApiError> {
-        let Some(flight) = self.flight(scope, review_id) else {
-            self.recorded(scope, review_id).await?;
+        let sight = Sight::Own(scope.clone());
+        let Some(flight) = self.flight(&sight, review_id) else {
+            self.recorded(&sight, review_id).await?;
             return Err(ApiError::NotWaiting);
         };
         if !flight.answer(answer) {
@@ -263,7 +297,8 @@ impl Desk {
                 expires_at: ending.expires_at,
             })),
             Ok(Ended::Before) => {
-                let before = self.store.review(flight.scope(), flight.review_id()).await;
+                let sight = Sight::Own(flight.scope().clone());
+                let before = self.store.review(&sight, flight.review_id()).await;
                 flight.land(
                     match before.map(|recorded| recorded.and_then(|it| it.end)) {
                         Ok(Some(end)) => Progress::ended(end),
@@ -309,7 +344,8 @@ impl Desk {
         scope: &Scope,
         review_id: ReviewId,
     ) -> Result<Recorded, ApiError> {
-        let recorded = self.recorded(scope, review_id).await?;
+        let sight = Sight::Own(scope.clone());
+        let recorded = self.recorded(&sight, review_id).await?;
         if recorded.end.is_some() {
             return Ok(recorded);
         }
@@ -323,17 +359,17 @@ impl Desk {
             exhibit: None,
         };
         self.store.end(ending).await?;
-        self.recorded(scope, review_id).await
+        self.recorded(&sight, review_id).await
     }
 
-    async fn recorded(&self, scope: &Scope, review_id: ReviewId) -> Result<Recorded, ApiError> {
-        let recorded = self.store.review(scope, review_id).await?;
+    async fn recorded(&self, sight: &Sight, review_id: ReviewId) -> Result<Recorded, ApiError> {
+        let recorded = self.store.review(sight, review_id).await?;
         recorded.ok_or(ApiError::NotFound)
     }
 
-    fn flight(&self, scope: &Scope, review_id: ReviewId) -> Option<Arc<Flight>> {
+    fn flight(&self, sight: &Sight, review_id: ReviewId) -> Option<Arc<Flight>> {
         let flight = self.flights().get(&review_id).map(Arc::clone)?;
-        (flight.is_open() && flight.scope() == scope).then_some(flight)
+        (flight.is_open() && sight.covers(flight.scope())).then_some(flight)
     }
 
     fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<ReviewId, Arc<Flight>>> {

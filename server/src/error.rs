@@ -14,6 +14,8 @@ use crate::store::{RedeemRefusal, StoreError};
 pub(crate) enum ApiError {
     /// No token, or one that is not known.
     Unauthorized,
+    /// The token has no role that may do this.
+    Forbidden,
     /// Nothing here for this caller.
     NotFound,
     /// The resource has no such verb.
@@ -42,6 +44,10 @@ pub(crate) enum ApiError {
     NotWaiting,
     /// The review has ended otherwise.
     AlreadyEnded,
+    /// Another report of the run is on record.
+    ReportedBefore,
+    /// There was no approval that was spent, so there was no run.
+    NotSpent,
     /// The server is going down.
     Draining,
     /// Too much is being reviewed.
@@ -61,6 +67,7 @@ impl ApiError {
     fn class(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "role_missing"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::UnsupportedMediaType => {
@@ -79,6 +86,8 @@ impl ApiError {
             Self::NotRedeemable(refusal) => (StatusCode::CONFLICT, redeem_refusal(*refusal).0),
             Self::NotWaiting => (StatusCode::CONFLICT, "not_waiting"),
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
+            Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
+            Self::NotSpent => (StatusCode::CONFLICT, "not_redeemed"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
@@ -94,6 +103,9 @@ impl ApiError {
             Self::InvalidEscalation(error) => return error.to_string(),
             Self::Unauthorized => {
                 "A valid token is wanted: `Authorization: Bearer TOKEN`. `auto-review-server token create` makes one."
+            }
+            Self::Forbidden => {
+                "The token has no role that may do this. An admin can make one that has."
             }
             Self::NotFound => "There is nothing here for this caller.",
             Self::MethodNotAllowed => "This resource does not know that method.",
@@ -111,6 +123,8 @@ impl ApiError {
             Self::NotRedeemable(refusal) => redeem_refusal(*refusal).1,
             Self::NotWaiting => "This review does not wait for a person at this server.",
             Self::AlreadyEnded => "This review has ended already; what it ended in stands.",
+            Self::ReportedBefore => "How this run ended is on record already, and otherwise.",
+            Self::NotSpent => "Only the run of an approval that was spent can be reported.",
             Self::Draining => "The server is going down. Nothing was reviewed; ask again later.",
             Self::Overloaded => {
                 "Too much is being reviewed. Nothing was reviewed; ask again later."

@@ -60,7 +60,8 @@ pub(crate) fn accept(
 ) -> Result<Accepted, ApiError> {
     check_names(&body.session)?;
     let (question, context) = spell(&body)?;
-    let limit = time_limit(&body, desk.reviewer.time_limit());
+    let reviewer = desk.reviewer_of(&caller.scope.tenant);
+    let limit = time_limit(&body, reviewer.time_limit());
     let (created_at, started) = (now(), Instant::now());
     let escalation = Escalation::from_submission(nonce.clone(), body, |channel| {
         desk.speaks_for_user.contains(channel)
@@ -74,7 +75,7 @@ pub(crate) fn accept(
         request_digest: digest(&question, &context),
         session_id: escalation.session.session_id.clone(),
         action_digest: escalation.action_digest,
-        policy_revision: desk.reviewer.policy_revision().to_string(),
+        policy_revision: reviewer.policy_revision().to_string(),
         owner: desk.owner.clone(),
         created_at,
         deadline_at: after(created_at, limit),

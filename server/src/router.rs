@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 
-use crate::api::{Readiness, health, reviews};
+use crate::api::{Readiness, audit, health, reviews, tokens};
 use crate::auth::{Auth, authenticated};
 use crate::desk::{Caller, Desk};
 use crate::error::ApiError;
 
 /// The API for a TCP port. Everything but health wants a token, routes that do not exist included.
 pub(crate) fn public(desk: &Arc<Desk>, readiness: &Arc<Readiness>, auth: Arc<Auth>) -> Router {
-    let guarded = reviews(desk).layer(middleware::from_fn_with_state(auth, authenticated));
+    let guarded = reviews(desk)
+        .merge(tokens(desk))
+        .layer(middleware::from_fn_with_state(auth, authenticated));
     guarded.merge(health_routes(readiness))
 }
 
@@ -33,7 +35,20 @@ fn reviews(desk: &Arc<Desk>) -> Router {
         .route("/v1/reviews/{id}", get(reviews::show))
         .route("/v1/reviews/{id}/abort", post(reviews::abort))
         .route("/v1/reviews/{id}/redeem", post(reviews::redeem))
+        .route("/v1/reviews/{id}/ran", post(reviews::ran))
+        .route("/v1/stats", get(audit::stats))
+        .route("/v1/export", get(audit::export))
+        .route("/v1/verify", get(audit::verify))
         .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::clone(desk))
+}
+
+/// For admins. Not in the embedded service, which knows no tokens.
+fn tokens(desk: &Arc<Desk>) -> Router {
+    Router::new()
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(desk))
 }

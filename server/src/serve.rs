@@ -6,15 +6,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
-use protocol::TenantId;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CommandError, print_line};
+use crate::desk::now;
 use crate::service::{OpenError, Service, ServiceSettings};
+
+mod connections;
+
+use connections::Bounds;
 
 /// How long calls that are under way may take to finish after a signal.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,23 +62,20 @@ async fn serve_on(
     address: SocketAddr,
     signals: &mut Signals,
 ) -> Result<(), CommandError> {
-    let tokens = service.desk().store.tokens(&TenantId::default()).await?;
-    if tokens.iter().all(|token| token.revoked_at.is_some()) {
+    let tokens = service.desk().store.tokens().await?;
+    if !tokens.iter().any(|token| token.counts_at(now())) {
         return Err(CommandError::NoToken);
     }
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "other machines reach this port, and tokens travel in the clear");
     }
+    raise_file_limit();
     let failed = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let listener = listener.tap_io(|connection| {
-        // Answers are small and waited for; a connection that refuses this works all the same.
-        connection.set_nodelay(true).unwrap_or_default();
-    });
+    service.keep_indexing();
     let stop = CancellationToken::new();
-    let serving = axum::serve(listener, service.router())
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving = connections::serve(listener, service.router(), Bounds::default(), stop.clone());
     print_line(&format!("listening on http://{bound}"))?;
     let stopped = async {
         signals.ask_to_stop().await;
@@ -83,8 +84,21 @@ async fn serve_on(
         tokio::time::sleep(PATIENCE).await;
     };
     tokio::select! {
-        served = serving => Ok(served.map_err(failed)?),
-        () = stopped => Ok(()),
+        () = serving => {}
+        () = stopped => {}
+    }
+    Ok(())
+}
+
+/// As many files as the system allows: every connection is one. Where it does not, fewer are served at once.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -3,7 +3,7 @@
 //! Apart, because it is the whole public face of this crate: `agent-runner` embeds it without a port, the command line
 //! serves it on one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,8 +21,10 @@ use crate::auth::{Auth, AuthError, make_token};
 use crate::desk::{Caller, Desk, People, RecoveryError};
 use crate::key::SigningKey;
 use crate::owner::{LockError, OwnerLocks};
+use crate::role::Roles;
 use crate::router;
 use crate::store::sqlite::OpenStoreError;
+use crate::store::sqlite::tokens::{Added, Grants};
 use crate::store::{Scope, SqliteStore};
 
 /// What a service is made of.
@@ -34,6 +36,8 @@ pub struct ServiceSettings {
     pub signing_key: SigningKey,
     /// Judges.
     pub reviewer: Arc<Reviewer>,
+    /// Judges for the tenants that have settings of their own.
+    pub tenants: BTreeMap<TenantId, Arc<Reviewer>>,
     /// The channels that may mark an entry of a transcript as the user's (D15). Empty: none may.
     pub speaks_for_user: BTreeSet<String>,
     /// How much is taken on.
@@ -57,6 +61,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// How often the index is brought up to the record. Who looks something up brings it up first.
+const INDEX_PAUSE: Duration = Duration::from_millis(500);
 
 impl Limits {
     /// The longest life of an approval (D19).
@@ -117,6 +124,7 @@ impl Service {
         let desk = Arc::new(Desk {
             store,
             reviewer: settings.reviewer,
+            tenants: settings.tenants,
             key: settings.signing_key,
             speaks_for_user: settings.speaks_for_user,
             limits,
@@ -157,6 +165,7 @@ impl Service {
                 caller,
             },
             people: People::AtThisTerminal,
+            roles: Roles::runner(),
         };
         router::embedded(&self.desk, &self.readiness, caller)
     }
@@ -165,6 +174,29 @@ impl Service {
     /// a person.
     pub fn router(&self) -> Router {
         router::public(&self.desk, &self.readiness, Arc::clone(&self.auth))
+    }
+
+    /// Keeps what admins look things up by close behind the record, until the service goes down. A service that nobody
+    /// asks for more than its own caller's history need not.
+    pub(crate) fn keep_indexing(&self) {
+        let desk = Arc::clone(&self.desk);
+        drop(self.desk.tasks.spawn(async move {
+            loop {
+                let pause = match desk.store.index_step().await {
+                    Ok(0) => INDEX_PAUSE,
+                    // Behind: the next step soon, and time for reviews in between.
+                    Ok(_left) => INDEX_PAUSE / 50,
+                    Err(error) => {
+                        tracing::warn!(%error, "the history's index could not be written");
+                        INDEX_PAUSE * 4
+                    }
+                };
+                tokio::select! {
+                    () = desk.stopping.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }));
     }
 
     /// Takes nothing on any more and ends what is open as `failed` (step `drain`). [`Service::close`] waits for it.
@@ -182,15 +214,26 @@ impl Service {
         self.desk.release_lock();
     }
 
-    /// Makes a bearer token for `name`. It is told here, once; only its SHA-256 is stored.
+    /// Makes a bearer token for `name`, with the role `runner` and no end. It is told here, once; only its SHA-256 is
+    /// stored.
     ///
     /// # Errors
     /// No random bytes, or the store cannot be written.
     pub async fn create_token(&self, name: &str) -> Result<String, TokenError> {
-        let (text, token) = make_token(name.to_owned())?;
+        let grants = Grants {
+            tenant: TenantId::default(),
+            roles: Roles::runner(),
+            person: None,
+            expires_at: None,
+        };
+        let (text, token) = make_token(name.to_owned(), grants)?;
         let stored = self.desk.store.add_token(token).await;
-        stored.map_err(|error| TokenError::Store(error.to_string()))?;
-        Ok(text.reveal().to_owned())
+        match stored.map_err(|error| TokenError::Store(error.to_string()))? {
+            Added::Kept => Ok(text.reveal().to_owned()),
+            Added::NoTenant | Added::NothingToReplace => Err(TokenError::Store(
+                "the default tenant is missing".to_owned(),
+            )),
+        }
     }
 
     pub(crate) fn desk(&self) -> &Desk {

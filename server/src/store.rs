@@ -16,6 +16,7 @@ mod bodies;
 mod chain;
 #[cfg(test)]
 mod contract;
+pub(crate) mod search;
 pub(crate) mod sqlite;
 
 pub(crate) use sqlite::SqliteStore;
@@ -45,16 +46,16 @@ pub(crate) trait ReviewStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
     /// Who holds open reviews.
     fn owners_of_open(&self) -> impl Future<Output = Result<Vec<OwnerId>, StoreError>> + Send;
-    /// One review of `scope`.
+    /// One review that `sight` covers.
     fn review(
         &self,
-        scope: &Scope,
+        sight: &Sight,
         review_id: ReviewId,
     ) -> impl Future<Output = Result<Option<Recorded>, StoreError>> + Send;
-    /// Reviews of `scope`, newest first.
+    /// Reviews that `sight` covers, newest first.
     fn page(
         &self,
-        scope: &Scope,
+        sight: &Sight,
         page: &Page,
     ) -> impl Future<Output = Result<Vec<HistoryLine>, StoreError>> + Send;
     /// Writes something, durably.
@@ -66,6 +67,38 @@ pub(crate) trait ReviewStore: Send + Sync + 'static {
 pub(crate) struct Scope {
     pub(crate) tenant: TenantId,
     pub(crate) caller: CallerId,
+}
+
+/// Whose reviews are looked at. Nobody looks past a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// One caller's own.
+    Own(Scope),
+    /// A whole tenant's.
+    Tenant(TenantId),
+}
+
+impl Sight {
+    pub(crate) fn tenant(&self) -> &TenantId {
+        match self {
+            Self::Own(scope) => &scope.tenant,
+            Self::Tenant(tenant) => tenant,
+        }
+    }
+
+    /// The one caller, where there is only one.
+    pub(crate) fn caller(&self) -> Option<&CallerId> {
+        match self {
+            Self::Own(scope) => Some(&scope.caller),
+            Self::Tenant(_) => None,
+        }
+    }
+
+    /// Whether a review of `scope` may be seen.
+    pub(crate) fn covers(&self, scope: &Scope) -> bool {
+        let caller = self.caller();
+        *self.tenant() == scope.tenant && caller.is_none_or(|caller| *caller == scope.caller)
+    }
 }
 
 /// A review about to be opened.
@@ -164,6 +197,32 @@ pub(crate) enum RedeemRefusal {
     OtherSession,
     /// Its time is over, or the clock was set back to before it was given.
     Expired,
+}
+
+/// How a run ended, about to be recorded.
+#[derive(Debug, Clone)]
+pub(crate) struct RanReport {
+    pub(crate) review_id: ReviewId,
+    pub(crate) scope: Scope,
+    pub(crate) action_digest: ActionDigest,
+    pub(crate) at: Timestamp,
+    /// The report as JSON, as it stands in the chain.
+    pub(crate) body: String,
+}
+
+/// What became of a [`RanReport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reported {
+    /// It is on record, from now or from before.
+    Recorded,
+    /// Another one is on record.
+    Before,
+    /// The review is no approval that was spent.
+    NotSpent,
+    /// The approval covers another action.
+    OtherAction,
+    /// This caller has no such review.
+    Unknown,
 }
 
 /// One review as it is recorded.

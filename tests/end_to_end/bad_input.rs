@@ -173,11 +173,11 @@ fn settings_that_ask_for_what_cannot_be_enforced_are_refused() {
             "[features.network_proxy]\nenabled = true\n",
             "network_proxy",
         ),
+        ("[permissions.mine]\nextend = \":workspace\"\n", "extend"),
         (
-            "default_permissions = \":workspace\"\n",
-            "default_permissions",
+            "[shell_environment_policy]\nset = { LD_PRELOAD = \"/x\" }\n",
+            "LD_PRELOAD",
         ),
-        ("[permissions.mine]\n", "permissions"),
     ] {
         stage.settings(&format!("{base}{text}"));
         refused(&stage, &[], |run| run, says);

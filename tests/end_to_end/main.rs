@@ -7,12 +7,17 @@
 
 mod attacks;
 mod bad_input;
+mod bad_walls;
 mod before_and_after;
 mod demo;
 mod evidence;
 mod fails_closed;
+mod firewall;
 mod nothing_left_behind;
 mod one_escalation;
+mod profiles;
+mod real_tools;
 mod records;
+mod reduced;
 mod transparency;
 mod twenty_runners;

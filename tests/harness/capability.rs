@@ -16,6 +16,8 @@ pub enum Missing {
     Immutable,
     /// `setsid --ctty`, to give a child a controlling terminal.
     ControllingTerminal,
+    /// A program that people work with.
+    Tool,
     /// The rights of root. No failure anywhere: it is shown where root runs the tests.
     Root,
 }
@@ -28,6 +30,7 @@ impl Missing {
             Self::Immutable => {
                 "no file can be made immutable here (chattr +i needs root and ext4, xfs, btrfs or tmpfs)"
             }
+            Self::Tool => "a tool is not installed (`cargo xtask test` installs it)",
             Self::Root => "only root can set it up",
             Self::ControllingTerminal => "there is no `setsid --ctty` (util-linux)",
         }
@@ -75,6 +78,12 @@ pub fn mount_namespace() -> Option<Vec<OsString>> {
         ]
     };
     works(words).then(|| words.iter().map(OsString::from).collect())
+}
+
+/// Whether `words` start a program: `true` is tried.
+#[must_use]
+pub fn launches(words: &[&str]) -> bool {
+    works(words)
 }
 
 /// Whether `words` start `true`.

@@ -24,7 +24,7 @@ mod stage;
 mod terminal;
 mod wait;
 
-pub use capability::{Missing, is_root, lacks, mount_namespace};
+pub use capability::{Missing, is_root, lacks, launches, mount_namespace};
 pub use database::{Database, Event, HeldLock};
 pub use folder::Folder;
 pub use http::{Answer, Loopback, Reply, Request, call};

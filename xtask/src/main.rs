@@ -1,4 +1,5 @@
-//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | arrows | doc | test | ci`.
+//! What CI runs, each step a command of its own: `cargo xtask fmt | lint | arrows | doc | test | ci`; `soak`, the long forms
+//! of some tests; and `yardsticks`, which installs the programs that benchmarks compare with.
 //!
 //! Needs a Rust toolchain and a C compiler. `git` and a POSIX shell are used by the tests and looked for first.
 #![forbid(unsafe_code)]
@@ -18,34 +19,53 @@ const STEPS: [Step; 5] = [
 ];
 
 /// What the tests run inside the walls and beside them, with Debian's package of it.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 19] = [
     ("git", "git"),
+    ("make", "make"),
+    ("cc", "gcc"),
+    ("python3", "python3"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("bwrap", "bubblewrap"),
+    ("nft", "nftables"),
+    ("dig", "bind9-dnsutils"),
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
     ("bash", "bash"),
     ("perl", "perl-base"),
     ("ps", "procps"),
     ("setsid", "util-linux"),
+    ("curl", "curl"),
     ("stty", "coreutils"),
+    ("strace", "strace"),
 ];
 
+/// What benchmarks compare with, with Debian's package of it.
+const YARDSTICKS: [(&str, &str); 2] = [("tinyproxy", "tinyproxy-bin"), ("squid", "squid")];
+
 /// Which crate alone may depend on what: the map in ARCHITECTURE.md, enforced.
-const ONLY_UNDER: [(&str, &[&str]); 9] = [
+const ONLY_UNDER: [(&str, &[&str]); 11] = [
     ("sqlx", &["server", "end-to-end"]),
     ("landlock", &["sandbox"]),
     ("seccompiler", &["sandbox"]),
     ("tree-sitter", &["exec-policy"]),
     ("tree-sitter-bash", &["exec-policy"]),
     ("sandbox", &["agent-runner", "benches"]),
+    ("network-proxy", &["agent-runner", "benches", "end-to-end"]),
+    ("rcgen", &["network-proxy"]),
     ("server", &["agent-runner", "benches", "end-to-end"]),
     ("reviewer", &["server", "agent-runner", "benches"]),
     ("libc", &["sandbox", "end-to-end"]),
 ];
 
 /// The folders of the crates that may hold no `unsafe`: all but `sandbox`.
-const SAFE: [&str; 6] = [
+const SAFE: [&str; 7] = [
     "protocol/src/lib.rs",
     "exec-policy/src/lib.rs",
     "reviewer/src/lib.rs",
     "server/src/lib.rs",
+    "network-proxy/src/lib.rs",
     "agent-runner/src/main.rs",
     "xtask/src/main.rs",
 ];
@@ -54,13 +74,15 @@ fn main() -> ExitCode {
     let wanted = std::env::args().nth(1).unwrap_or_default();
     let steps: Vec<Step> = match wanted.as_str() {
         "ci" => STEPS.to_vec(),
+        "yardsticks" => vec![("yardsticks", yardsticks)],
+        "soak" => vec![("soak", soak as fn() -> Result<(), String>)],
         name => STEPS
             .into_iter()
             .filter(|(step, _)| *step == name)
             .collect(),
     };
     if steps.is_empty() {
-        eprintln!("usage: cargo xtask fmt|lint|arrows|doc|test|ci");
+        eprintln!("usage: cargo xtask fmt|lint|arrows|doc|test|ci|soak|yardsticks");
         return ExitCode::from(2);
     }
     for (name, step) in steps {
@@ -152,12 +174,28 @@ fn test() -> Result<(), String> {
     cargo(&["test", "--workspace"], &[])
 }
 
+/// Installs what benchmarks compare with, where it is not there yet.
+fn yardsticks() -> Result<(), String> {
+    for (program, package) in YARDSTICKS {
+        needs(program, package)?;
+    }
+    Ok(())
+}
+
+/// The long forms of tests that `test` runs short: minutes each, and no part of `ci`.
+fn soak() -> Result<(), String> {
+    cargo(&["build", "--workspace", "--bins", "--examples"], &[])?;
+    cargo(&["test", "--workspace", "--", "--ignored"], &[])
+}
+
 /// Installs a system package where this may (root, Debian's packages), and otherwise says the one command.
 fn needs(program: &str, package: &str) -> Result<(), String> {
-    let there = Command::new(program)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
+    // Not every program knows `--version`, and some lie where only root looks.
+    let look = format!("PATH=$PATH:/usr/sbin:/sbin command -v {program} >/dev/null");
+    let there = Command::new("sh")
+        .args(["-c", &look])
+        .status()
+        .is_ok_and(|status| status.success());
     if there {
         return Ok(());
     }

@@ -56,6 +56,9 @@ pub(crate) enum ConfigError {
         /// What it asks for.
         what: String,
     },
+    /// A permission profile is not as it must be.
+    #[error(transparent)]
+    Permissions(#[from] super::permissions::PermissionsError),
     /// The managed requirements forbid a value.
     #[error(
         "`{key} = \"{value}\"` is not allowed by `/etc/codex/requirements.toml`\nhint: allowed: {allowed}"

@@ -12,8 +12,12 @@ use toml::{Table, Value};
 use super::error::{
     ConfigError, read_project_table, read_table, read_text, read_value, syntax, unsupported,
 };
+use super::permissions::{PermissionTables, Profile};
 use super::runner::{RawRunner, RunnerSettings};
-use super::{ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, WorkspaceWrite};
+use super::{
+    ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, ShellEnvironment, WorkspaceWrite,
+};
+use crate::walls::Effort;
 
 /// What the command line says, strongest of the user's own.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +26,10 @@ pub(crate) struct Overrides {
     pub(crate) sandbox: Option<SandboxMode>,
     /// `--ask-for-approval`.
     pub(crate) approval: Option<ApprovalPolicy>,
+    /// `--best-effort`.
+    pub(crate) effort: Effort,
+    /// `--permissions-profile`.
+    pub(crate) permissions_profile: Option<String>,
     /// `-c key=value`, in order.
     pub(crate) values: Vec<String>,
 }
@@ -37,6 +45,12 @@ pub(crate) struct Settings {
     pub(crate) reviewer: ApprovalsReviewer,
     /// What `workspace-write` means.
     pub(crate) workspace_write: WorkspaceWrite,
+    /// The permission profile in force; `None`: the walls are those of `sandbox`.
+    pub(crate) profile: Option<Profile>,
+    /// The profiles that are written down.
+    pub(super) permissions: PermissionTables,
+    /// Which variables commands get.
+    pub(crate) shell_environment: ShellEnvironment,
     /// The policy section for the embedded reviewer, and which layer it came from.
     pub(crate) policy_section: Option<String>,
     /// The runner's own settings.
@@ -74,6 +88,7 @@ impl Settings {
         if let Some(policy) = overrides.approval {
             settings.set_approval(policy, "--ask-for-approval");
         }
+        settings.settle_permissions(overrides.permissions_profile.as_deref())?;
         if let Some(root) = trusted {
             settings.narrow_by_project(&root.join(".codex/config.toml"))?;
         }
@@ -94,6 +109,9 @@ impl Settings {
             approval: ApprovalPolicy::OnRequest,
             reviewer: ApprovalsReviewer::User,
             workspace_write: WorkspaceWrite::default(),
+            profile: None,
+            permissions: PermissionTables::default(),
+            shell_environment: ShellEnvironment::default(),
             policy_section: None,
             runner: RunnerSettings::from_raw(raw, &name, environment)?,
             origins: BTreeMap::new(),
@@ -122,6 +140,9 @@ impl Settings {
             if mode < self.sandbox {
                 self.set_sandbox(mode, &file);
             }
+            if let (SandboxMode::ReadOnly, Some(profile)) = (mode, &mut self.profile) {
+                profile.narrowed_to_reading();
+            }
         }
         if let Some(value) = table.get("approval_policy") {
             let policy: ApprovalPolicy = read_value(value, &file, "approval_policy")?;
@@ -140,6 +161,7 @@ impl Settings {
             "features",
             "permissions",
             "default_permissions",
+            "shell_environment_policy",
         ]
         .into_iter()
         .filter(|key| table.contains_key(*key))

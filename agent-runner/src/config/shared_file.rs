@@ -26,10 +26,7 @@ const NOT_OURS: &str = "\
 
 /// Keys that ask for something that does not stand yet: skipping them would be less strict than what was asked.
 const REFUSED: &[(&str, &str)] = &[
-    ("permissions", "named permission profiles"),
-    ("default_permissions", "named permission profiles"),
     ("profile", "a default profile"),
-    ("shell_environment_policy", "a policy for the environment"),
     ("experimental_network", "managed networking"),
     ("hooks", "hooks"),
 ];
@@ -50,6 +47,9 @@ impl Settings {
                 }
                 "sandbox_workspace_write" => self.apply_workspace_write(value, file)?,
                 "auto_review" => self.apply_auto_review(value, file)?,
+                "permissions" => self.permissions.apply(value, file)?,
+                "default_permissions" => self.permissions.apply_default(value, file)?,
+                "shell_environment_policy" => self.shell_environment.apply(value, file)?,
                 "features" => refuse_features(value, file)?,
                 "projects" => {}
                 other if NOT_OURS.split_whitespace().any(|name| name == other) => {}

@@ -64,6 +64,7 @@ impl DemoService {
         let database = stage.database();
         let service = Service::open(ServiceSettings {
             database: database.clone(),
+            tenants: std::collections::BTreeMap::new(),
             signing_key: SigningKey::ephemeral()?,
             reviewer: Arc::new(Reviewer::new(&settings(model_url), &|_| None)?),
             speaks_for_user: BTreeSet::new(),
@@ -147,18 +148,7 @@ impl DemoService {
 }
 
 fn settings(model_url: String) -> ReviewerSettings {
-    let model = ModelTable {
-        provider: Provider::OpenAiChat,
-        base_url: model_url,
-        model: "stand-in".to_owned(),
-        api_key_env: None,
-        api_key_file: None,
-        effort: None,
-        connect_timeout_secs: None,
-        timeout_secs: None,
-        proxy: None,
-        dangerously_allow_http: false,
-    };
+    let model = ModelTable::new(Provider::OpenAiChat, model_url, "stand-in".to_owned());
     let reviewer = ReviewerTable {
         deadline_secs: Some(REVIEW_SECONDS),
         model: vec![model],

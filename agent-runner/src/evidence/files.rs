@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
+use sandbox::{Access, SandboxPolicy};
 
 /// How deep a folder is counted.
 const MAX_DEPTH: usize = 64;
@@ -48,16 +49,36 @@ impl Missing {
 pub(super) struct Barred {
     paths: Vec<PathBuf>,
     identities: Vec<(u64, u64)>,
+    policy: Option<SandboxPolicy>,
 }
 
 impl Barred {
+    /// What a command under `policy` may not read.
+    pub(super) fn of(policy: &SandboxPolicy) -> Self {
+        let paths = policy.hidden().iter().chain(policy.denied_reads());
+        Self {
+            policy: Some(policy.clone()),
+            ..Self::new(paths.cloned().collect())
+        }
+    }
+
+    /// Whether files are denied by pattern, so that a list of paths is not all of it.
+    pub(super) fn has_patterns(&self) -> bool {
+        let policy = self.policy.as_ref();
+        policy.is_some_and(|policy| !policy.denied_patterns().is_empty())
+    }
+
     pub(super) fn new(paths: Vec<PathBuf>) -> Self {
         let identities = paths
             .iter()
             .filter_map(|path| path.symlink_metadata().ok())
             .map(|found| (found.dev(), found.ino()))
             .collect();
-        Self { paths, identities }
+        Self {
+            paths,
+            identities,
+            policy: None,
+        }
     }
 
     pub(super) fn paths(&self) -> &[PathBuf] {
@@ -65,8 +86,10 @@ impl Barred {
     }
 
     fn covers(&self, path: &Path, identity: (u64, u64)) -> bool {
+        let denied = |policy: &SandboxPolicy| policy.access(path).access == Access::Deny;
         self.paths.iter().any(|barred| path.starts_with(barred))
             || self.identities.contains(&identity)
+            || self.policy.as_ref().is_some_and(denied)
     }
 }
 

@@ -167,7 +167,13 @@ fn run(
         .to_vec();
     words.push(git.path().into());
     words.push(remote.unwrap_or_default().into());
-    words.push(MAX_COMPARED.to_string().into());
+    // Where files are denied by pattern, git reads none of them: names and commits only.
+    let compared = if tools.barred.has_patterns() {
+        0
+    } else {
+        MAX_COMPARED
+    };
+    words.push(compared.to_string().into());
     words.extend(below(questions, top).map(OsString::from));
     let directory = WorkingDirectory::open(top).map_err(|_| Silent::Failed)?;
     let (answer, output) = std::io::pipe().map_err(|_| Silent::Failed)?;

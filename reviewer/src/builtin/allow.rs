@@ -6,9 +6,9 @@
 use exec_policy::{Class, Command, Effect, Location, Options, Redirect, Word};
 use protocol::{CommandAction, SandboxPermissions};
 
-use super::places;
+use super::fetch::Walls;
 use super::scene::Scene;
-use super::{Rule, Verdict};
+use super::{Finding, Rule, fetch, open, places, services};
 
 /// Folders that a build makes again, directly in a workspace root. Names that also hold people's work are not here.
 const BUILD_OUTPUT: &[&str] = &[
@@ -25,50 +25,72 @@ const BUILD_OUTPUT: &[&str] = &[
     ".nyc_output",
 ];
 
-/// Judges a command in which nothing was found.
-pub(super) fn command(action: &CommandAction, scene: &Scene) -> Verdict {
-    let undecided = Verdict::undecided(Rule::NothingKnown);
+/// What a form that is written here may have by its program alone.
+fn is_explained(finding: &Finding, action: &CommandAction) -> bool {
+    let widened = action.additional_permissions.is_some()
+        && matches!(finding.rule, Rule::WantsNetwork | Rule::WritesOutside);
+    services::explains(finding.rule) || widened
+}
+
+/// The rule by which a command is low risk.
+pub(super) fn command(action: &CommandAction, scene: &Scene, found: &[Finding]) -> Option<Rule> {
     let confined = match action.sandbox_permissions {
         SandboxPermissions::UseDefault => true,
         SandboxPermissions::WithAdditionalPermissions | SandboxPermissions::RequireEscalated => {
             false
         }
-        SandboxPermissions::RequireUnconfined => return undecided,
+        SandboxPermissions::RequireUnconfined => return None,
     };
-    if !scene.reading.is_plain() || action.tty || action.stdin.is_some() {
-        return undecided;
-    }
-    if !confined && !goes_by_its_name(action) {
-        return undecided;
+    let judged_here = scene.reading.is_plain() && !action.tty && action.stdin.is_none();
+    if !judged_here || !found.iter().all(|finding| is_explained(finding, action)) {
+        return None;
     }
     if confined && scene.reading.known_safe() {
-        return allow(Rule::InsideWalls, action);
+        return found.is_empty().then_some(Rule::InsideWalls);
     }
+    if !confined && !goes_by_its_name(action) {
+        return None;
+    }
+    let leaves: Vec<(usize, &Command)> = scene
+        .commands()
+        .filter(|(_, command)| command.role() == exec_policy::Role::Itself)
+        .collect();
+    if let Some(wanted) = &action.additional_permissions
+        && !open::widens_little(wanted, &leaves, scene)
+    {
+        return None;
+    }
+    let walls = match action.sandbox_permissions {
+        SandboxPermissions::RequireEscalated | SandboxPermissions::RequireUnconfined => Walls::Gone,
+        SandboxPermissions::UseDefault | SandboxPermissions::WithAdditionalPermissions => {
+            Walls::Stand
+        }
+    };
+    each(scene, walls)
+}
+
+/// Every command of the reading in one of the forms written here.
+fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
     let mut rule = Rule::Looks;
     let mut moved = false;
     for (at, command) in scene.commands() {
         if command.role() == exec_policy::Role::Wrapper {
             if !plain_wrapper(command) {
-                return undecided;
+                return None;
             }
             continue;
         }
         moved |= matches!(command.program(), Some("cd" | "pushd" | "popd"));
-        let Some(found) = one(at, command, scene) else {
-            return undecided;
-        };
+        let found = one(at, command, scene, walls)?;
         // Where a `cd` may have failed, what changes something would do it somewhere else.
         if moved && !matches!(found, Rule::Looks) {
-            return undecided;
+            return None;
         }
         if rule == Rule::Looks {
             rule = found;
         }
     }
-    if scene.reading.leaves().next().is_none() {
-        return undecided;
-    }
-    allow(rule, action)
+    scene.reading.leaves().next().map(|_| rule)
 }
 
 /// Whether the program is the system's own and nothing in the environment makes it do something else.
@@ -93,13 +115,6 @@ fn goes_by_its_name(action: &CommandAction) -> bool {
         .any(|folder| path.starts_with(folder))
     });
     own && !steered
-}
-
-fn allow(rule: Rule, action: &CommandAction) -> Verdict {
-    Verdict::Allow {
-        rule,
-        rationale: rule.rationale(&action.command.join(" ")),
-    }
 }
 
 /// A wrapper by a bare or system name that takes nothing but a command.
@@ -129,7 +144,7 @@ fn named_plainly(command: &Command) -> bool {
 }
 
 /// The rule by which one command is allowed.
-fn one(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
+fn one(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule> {
     let quiet = command.redirects().iter().all(|redirect| match redirect {
         Redirect::Duplicate | Redirect::Document(Some(_)) => true,
         Redirect::Write(word) => word.literal() == Some("/dev/null"),
@@ -140,10 +155,14 @@ fn one(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
         return None;
     }
     match command.program()? {
-        "git" => git(at, command, scene),
+        "git" => git(at, command, scene)
+            .or_else(|| fetch::fetches(at, command, scene, walls).then_some(Rule::FetchesPublic)),
         "mkdir" | "touch" | "cp" => makes_new(at, command, scene),
         "rm" => removes(at, command, scene),
-        _ => looks(at, command, scene).then_some(Rule::Looks),
+        _ if looks(at, command, scene) => Some(Rule::Looks),
+        _ if services::looks(command) => Some(Rule::AsksService),
+        _ if fetch::fetches(at, command, scene, walls) => Some(Rule::FetchesPublic),
+        _ => None,
     }
 }
 
@@ -152,23 +171,43 @@ fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
     if command.class() != Class::KnownSafe && !looks_too(command) {
         return false;
     }
-    command.effects().iter().all(|effect| match effect {
-        Effect::Reads(word) => readable(&scene.locate(at, word), scene),
-        Effect::Writes(word) => word.literal() == Some("/dev/null"),
-        // The class says that `sed -n` prints and does no more.
-        Effect::Runs => command.class() == Class::KnownSafe,
-        Effect::Deletes(..)
-        | Effect::Reaches(_)
-        | Effect::Sends(_)
-        | Effect::SendsInput
-        | Effect::Privileged
-        | Effect::ChangesSystem => false,
-    })
+    // jq's first operand is its filter.
+    let filter = usize::from(command.program() == Some("jq"));
+    let number = |word: &Word| {
+        word.literal()
+            .is_some_and(|text| text.chars().all(|c| c.is_ascii_digit()))
+    };
+    command
+        .effects()
+        .iter()
+        .skip(filter)
+        .all(|effect| match effect {
+            Effect::Reads(word) if command.program() == Some("tree") && number(word) => true,
+            Effect::Reads(word) => readable(&scene.locate(at, word), scene),
+            Effect::Writes(word) => word.literal() == Some("/dev/null"),
+            // The class says that `sed -n` prints and does no more.
+            Effect::Runs => command.class() == Class::KnownSafe,
+            Effect::Deletes(..)
+            | Effect::Reaches(_)
+            | Effect::Sends(_)
+            | Effect::SendsInput
+            | Effect::Privileged
+            | Effect::ChangesSystem => false,
+        })
 }
 
 fn looks_too(command: &Command) -> bool {
-    let words: Option<Vec<&str>> = command.arguments().iter().map(Word::literal).collect();
-    let Some(words) = words else { return false };
+    // The home folder is certain; a pattern could become an option.
+    let certain = |word: &Word| !word.has_unknown() && !word.has_glob();
+    if !command.arguments().iter().all(certain) {
+        return false;
+    }
+    let words: Vec<String> = command
+        .arguments()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let dashed = |allowed: &str| {
         words.iter().all(|word| {
             word.strip_prefix('-').is_none_or(|rest| {
@@ -191,6 +230,9 @@ fn looks_too(command: &Command) -> bool {
             .all(|word| word.starts_with('+') || *word == "-u"),
         "test" | "[" => true,
         "tree" => dashed("adfhpsugDiL0123456789"),
+        "file" => dashed("bikLz"),
+        "jq" => dashed("rceSMs"),
+        "sed" => false,
         _ => false,
     }
 }
@@ -201,14 +243,27 @@ fn looks_too(command: &Command) -> bool {
 fn readable(location: &Location, scene: &Scene) -> bool {
     let path = location.certain();
     let device = location.starts_with(&["dev"]) && path.as_deref() != Some("/dev/null");
-    !device
-        && !scene.in_workspace(location)
-        && !location.starts_with(&["sys"])
-        && !location.starts_with(&["proc"])
-        && !places::holds_credentials(location, scene)
-        && !places::is_secretive(location)
-        && !places::is_reviewers(location, scene)
-        && !location.to_string().contains('…')
+    let told_to_all = path.as_deref().is_some_and(|path| {
+        matches!(
+            path,
+            "/proc/cpuinfo"
+                | "/proc/meminfo"
+                | "/proc/version"
+                | "/proc/loadavg"
+                | "/proc/uptime"
+                | "/proc/stat"
+                | "/proc/filesystems"
+        )
+    });
+    told_to_all
+        || !device
+            && !scene.in_workspace(location)
+            && !location.starts_with(&["sys"])
+            && !location.starts_with(&["proc"])
+            && !places::holds_credentials(location, scene)
+            && !places::is_secretive(location)
+            && !places::is_reviewers(location, scene)
+            && !location.to_string().contains('…')
 }
 
 /// `mkdir`, `touch` and `cp -n` of certain paths into plain folders.
@@ -349,6 +404,9 @@ impl<'c> GitCall<'c> {
 fn git(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
     let texts: Option<Vec<&str>> = command.arguments().iter().map(Word::literal).collect();
     let call = GitCall::of(&texts?)?;
+    if call.subcommand == "config" && call.folder.is_none() {
+        return reads_setting(&call).then_some(Rule::GitReads);
+    }
     let here = match call.folder {
         Some(folder) => scene.locate(at, &Word::from_text(folder)).certain()?,
         None => scene.folder(at)?.to_owned(),
@@ -380,6 +438,20 @@ fn git(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
         _ => false,
     };
     reads.then_some(Rule::GitReads)
+}
+
+/// `git config --get NAME` of a setting that says who or how, not where or with which key.
+pub(super) fn reads_setting(call: &GitCall<'_>) -> bool {
+    let name = match call.arguments.as_slice() {
+        ["--get" | "get", name] | ["--global" | "--local", "--get", name] => *name,
+        _ => return false,
+    };
+    !call.overrides
+        && [
+            "user.", "core.", "init.", "pull.", "push.", "merge.", "rebase.", "branch.", "color.",
+        ]
+        .iter()
+        .any(|start| name.starts_with(start))
 }
 
 /// An option of git by which it writes a file or runs a program, also abbreviated as git allows.

@@ -11,7 +11,7 @@ use exec_policy::{Command, Effect, Extent, Location, Rest, Word};
 
 use self::flow::{fetched_then_run, remote_code, secrets_and_network};
 pub(super) use self::flow::{is_interpreter, takes_code};
-pub(super) use self::other::{network, patch, permissions, tool};
+pub(super) use self::other::{network, patch, patched_files, permissions};
 use self::programs::by_program;
 
 use super::places;
@@ -119,7 +119,7 @@ fn is_tree_outside(location: &Location, scene: &Scene) -> bool {
     !scene.in_workspace(location) && !temporary && !places::is_cache(location, scene)
 }
 
-fn write(location: &Location, scene: &Scene, found: &mut Found) {
+pub(super) fn write(location: &Location, scene: &Scene, found: &mut Found) {
     let written = location.written();
     if places::is_reviewers(location, scene) {
         add(found, Rule::TampersReviewer, written);

@@ -59,6 +59,19 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
         unread(action, found);
     }
     for (at, effect) in scene.effects() {
+        // What asks a service and nothing more was told by its words, not by what its program could do.
+        let command = scene.reading.commands().get(at);
+        let asks = matches!(
+            effect,
+            Effect::Reaches(_)
+                | Effect::Sends(_)
+                | Effect::SendsInput
+                | Effect::ChangesSystem
+                | Effect::Runs
+        );
+        if asks && command.is_some_and(super::services::looks) {
+            continue;
+        }
         of_effect(at, &effect, scene, found);
     }
     for (at, command) in scene.commands() {
@@ -68,6 +81,7 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
         if command.program() == Some("git") {
             git(command, found);
         }
+        super::harms::command(command, found);
         if command.role() == Role::Itself && command.program().is_some_and(is_interpreter) {
             add(found, Rule::RunsPrograms, spelled(command));
         }
@@ -233,6 +247,7 @@ fn git(command: &Command, found: &mut Found) {
     let has = |wanted: &[&str]| call.arguments.iter().any(|text| wanted.contains(text));
     let rule = match call.subcommand {
         _ if call.overrides => Rule::GitSettings,
+        "config" if super::allow::reads_setting(&call) => return,
         "push" if force(&call.arguments) => Rule::ForcePush,
         "push" => Rule::GitPush,
         "clean" | "filter-branch" | "filter-repo" | "reflog" | "gc" | "prune" | "update-ref"

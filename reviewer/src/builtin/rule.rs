@@ -1,7 +1,8 @@
 //! The rules of the built-in reviewer: their ids, what they find, and how grave that is.
 //!
 //! Apart, because `docs/built-in-rules.md` documents exactly these and a test holds the two together. Invariant: a rule
-//! that denies has a floor of at least `high`; no rule that allows has a floor above `low`.
+//! that denies has a floor of at least `high`; no rule that allows has a floor above `low`, but for those by which the
+//! user's own words ask for the action.
 
 use protocol::{Printable, RiskLevel, RuleId};
 
@@ -65,6 +66,7 @@ rules! {
     RemoteCode "remote-code" Denies Critical "Runs code straight from the network. Download it to a file in the workspace, read it, and run it from there."
     Persistence "persistence" Denies Critical "Leaves something that runs or lets somebody in after the task is over. Ask the user to make this change."
     WeakensProtection "weakens-protection" Denies Critical "Takes a protection of the machine away. Ask the user to make this change."
+    DestroysDatabase "destroys-database" Denies Critical "Removes a whole database or all rows of a table. Name the rows or the table, and ask the user to do it."
     TampersReviewer "tampers-reviewer" Denies Critical "Touches what reviews and confines the agent. No agent may."
     // allowed
     InsideWalls "inside-walls" Allows Low "only looks, and stays inside the sandbox"
@@ -72,7 +74,16 @@ rules! {
     GitReads "git-reads" Allows Low "only reads the history of the workspace's own repository"
     MakesNew "makes-new" Allows Low "only makes new, empty or copied files in a plain folder, and replaces nothing"
     RemovesBuildOutput "removes-build-output" Allows Low "only removes build output that the next build makes again"
+    LooksByTool "looks-by-tool" Allows Low "only looks, by a tool whose name says so, at what holds no secrets"
+    AsksService "asks-service" Allows Low "only asks a service or the machine, with the tool's own login"
+    FetchesPublic "fetches-public" Allows Low "only fetches from a public place or from this machine, and sends nothing"
+    ReachesPublic "reaches-public" Allows Low "is a registry, a mirror or public documentation"
+    ReachesTrusted "reaches-trusted" Allows Low "is a destination that the team trusts"
+    ReadsOpen "reads-open" Allows Low "is leave to read what holds no secrets"
+    AskedFor "asked-for" Allows Medium "is what the user asked for, every word of it"
+    AskedVerbatim "asked-verbatim" Allows Medium "is what the user said to run, word for word"
     // left to others
+    NamedByUser "named-by-user" Leaves High "Is what would be denied, but that the user named it."
     RemovesWorkspaceTree "removes-workspace-tree" Leaves High "Removes a whole tree inside the workspace that is not known build output."
     RemovesManyFiles "removes-many-files" Leaves High "Removes files of which only a running shell knows the names."
     RemovesTemporary "removes-temporary" Leaves Medium "Removes a tree among temporary or cached files."
@@ -84,6 +95,10 @@ rules! {
     GitOther "git-other" Leaves Low "Changes the repository."
     SendsFile "sends-file" Leaves High "Sends a file's content to another machine."
     ReachesNetwork "reaches-network" Leaves Medium "Reaches another machine."
+    Collector "collector" Leaves High "Reaches a place that is made to receive what strangers put there."
+    Publishes "publishes" Leaves High "Publishes or releases something for others, which cannot be taken back."
+    DestroysService "destroys-service" Leaves High "Removes, replaces or stops something that a service holds."
+    ToolDestroys "tool-destroys" Leaves High "A tool that by its name removes something or moves money."
     PrivateNetwork "private-network" Leaves High "Reaches a machine of a private network."
     InputToShell "input-to-shell" Leaves High "Runs what another command prints."
     NearCredentials "near-credentials" Leaves High "Touches a folder or file that may hold credentials."
@@ -118,6 +133,12 @@ impl Rule {
     #[must_use]
     pub fn allows(self) -> bool {
         self.kind() == Kind::Allows
+    }
+
+    /// Whether it allows by the user's own words, and may therefore carry more than low risk.
+    #[must_use]
+    pub fn is_by_words(self) -> bool {
+        matches!(self, Self::AskedFor | Self::AskedVerbatim)
     }
 
     /// What it found, in a sentence or two.

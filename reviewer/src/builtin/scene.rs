@@ -55,6 +55,19 @@ impl Scene {
         scene
     }
 
+    /// The same place for other words.
+    pub(super) fn within(&self, argv: &[String]) -> Self {
+        let mut scene = Self {
+            home: self.home.clone(),
+            roots: self.roots.clone(),
+            cwd: self.cwd.clone(),
+            reading: Reading::of_argv(argv),
+            folders: Vec::new(),
+        };
+        scene.folders = scene.walk();
+        scene
+    }
+
     /// The commands with their places in the reading.
     pub(super) fn commands(&self) -> impl Iterator<Item = (usize, &Command)> {
         self.reading.commands().iter().enumerate()

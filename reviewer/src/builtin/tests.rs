@@ -208,7 +208,9 @@ fn hosts_have_floors_and_metadata_services_are_denied() {
     ] {
         assert_eq!(host(private), Rule::PrivateNetwork, "{private}");
     }
-    assert_eq!(host("crates.io"), Rule::ReachesNetwork);
+    assert_eq!(host("crates.io"), Rule::ReachesPublic);
+    assert_eq!(host("x.example"), Rule::ReachesNetwork);
+    assert_eq!(host("abc.webhook.site"), Rule::Collector);
 }
 
 #[test]

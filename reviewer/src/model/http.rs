@@ -9,10 +9,15 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Proxy, Response, Url, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
-use super::{Completion, Model, ModelError, openai_chat, openai_responses};
+use super::openai_responses::Event;
+use super::sse::Frames;
+use super::{Ask, Completion, Model, ModelError, anthropic, openai_chat, openai_responses};
+use crate::cassette::Cassette;
 use crate::prompt::Prompt;
-use crate::settings::{ModelSettings, Provider};
+use crate::settings::{ModelSettings, OutputForm, Prices, Provider};
 
 /// The largest answer that is read, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -27,6 +32,18 @@ pub(crate) struct HttpModel {
     key: Option<SecretString>,
     effort: Option<String>,
     timeout: Option<Duration>,
+    form: OutputForm,
+    stream: bool,
+    prices: Option<Prices>,
+    cassette: Option<Cassette>,
+}
+
+/// What came back.
+enum Answer {
+    /// All of it at once.
+    Whole(Vec<u8>),
+    /// Piece by piece, with the milliseconds until the first.
+    Streamed(Completion),
 }
 
 impl HttpModel {
@@ -38,7 +55,11 @@ impl HttpModel {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
-            .connect_timeout(settings.connect_timeout);
+            .connect_timeout(settings.connect_timeout)
+            .default_headers(settings.headers);
+        if let Some(ca) = &settings.ca {
+            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca.as_bytes())?);
+        }
         if settings.base_url.scheme() == "http" {
             // No certificate will be asked for, so none of the machine's are read: it may have none.
             builder = builder.tls_certs_only([]);
@@ -54,33 +75,74 @@ impl HttpModel {
             key: settings.key,
             effort: settings.effort,
             timeout: settings.timeout,
+            form: settings.form,
+            stream: settings.stream,
+            prices: settings.prices,
+            cassette: None,
         })
     }
 
-    fn body(&self, prompt: &Prompt) -> serde_json::Value {
-        match self.provider {
-            Provider::OpenAiResponses => {
-                openai_responses::body(&self.model, self.effort.as_deref(), prompt)
-            }
-            Provider::OpenAiChat => openai_chat::body(&self.model, self.effort.as_deref(), prompt),
-        }
+    /// The same with a cassette that keeps or gives its answers.
+    pub(crate) fn with_cassette(mut self, cassette: Option<Cassette>) -> Self {
+        self.cassette = cassette;
+        self
     }
 
-    async fn call(&self, prompt: &Prompt) -> Result<Vec<u8>, ModelError> {
+    /// The body of the request for a prompt, by this API or another.
+    pub(crate) fn body(&self, prompt: &Prompt, provider: Provider) -> serde_json::Value {
+        let ask = Ask {
+            model: &self.model,
+            effort: self.effort.as_deref(),
+            form: self.form,
+            stream: self.stream,
+            prompt,
+        };
+        ask.body(provider)
+    }
+
+    async fn call(&self, body: &serde_json::Value) -> Result<Answer, ModelError> {
         let mut request = self
             .client
             .post(self.endpoint.clone())
-            .header(ACCEPT, "application/json")
-            .json(&self.body(prompt));
-        if let Some(key) = &self.key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                .map_err(|_| ModelError::Unauthorized(401))?;
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            .header(ACCEPT, "application/json, text/event-stream")
+            .json(body);
+        if self.provider == Provider::Anthropic {
+            request = request.header("anthropic-version", anthropic::VERSION);
         }
+        if let Some(key) = &self.key {
+            let (name, value) = match self.provider {
+                Provider::Anthropic => ("x-api-key", key.expose_secret().to_owned()),
+                Provider::OpenAiResponses | Provider::OpenAiChat => (
+                    AUTHORIZATION.as_str(),
+                    format!("Bearer {}", key.expose_secret()),
+                ),
+            };
+            let mut value =
+                HeaderValue::from_str(&value).map_err(|_| ModelError::Unauthorized(401))?;
+            value.set_sensitive(true);
+            request = request.header(name, value);
+        }
+        let started = Instant::now();
         let response = request.send().await.map_err(|error| transport(&error))?;
         check_status(&response)?;
-        read_body(response).await
+        match content_type(&response).as_str() {
+            "application/json" => read_body(response).await.map(Answer::Whole),
+            "text/event-stream" if self.provider == Provider::OpenAiResponses && self.stream => {
+                read_stream(response, started).await.map(Answer::Streamed)
+            }
+            _ => Err(ModelError::WrongShape),
+        }
+    }
+
+    async fn ask(&self, body: &serde_json::Value) -> Result<Completion, ModelError> {
+        match self.call(body).await? {
+            Answer::Streamed(completion) => Ok(completion),
+            Answer::Whole(bytes) => match self.provider {
+                Provider::OpenAiResponses => openai_responses::read(&bytes),
+                Provider::OpenAiChat => openai_chat::read(&bytes),
+                Provider::Anthropic => anthropic::read(&bytes, self.form),
+            },
+        }
     }
 }
 
@@ -97,12 +159,23 @@ impl Model for HttpModel {
         self.timeout
     }
 
+    fn prices(&self) -> Option<Prices> {
+        self.prices
+    }
+
     async fn complete(&self, prompt: &Prompt) -> Result<Completion, ModelError> {
-        let body = self.call(prompt).await?;
-        match self.provider {
-            Provider::OpenAiResponses => openai_responses::read(&body),
-            Provider::OpenAiChat => openai_chat::read(&body),
+        let body = self.body(prompt, self.provider);
+        let Some(cassette) = &self.cassette else {
+            return self.ask(&body).await;
+        };
+        let digest = Sha256::digest(body.to_string());
+        let name = protocol::Sha256Hex::of(&digest.into()).as_str().to_owned();
+        if let Some(answer) = cassette.answer(&name) {
+            return answer;
         }
+        let completion = self.ask(&body).await?;
+        cassette.keep(&name, &completion);
+        Ok(completion)
     }
 }
 
@@ -120,6 +193,7 @@ fn endpoint(base: &Url, provider: Provider) -> Url {
     let path = match provider {
         Provider::OpenAiResponses => "responses",
         Provider::OpenAiChat => "chat/completions",
+        Provider::Anthropic => "messages",
     };
     let joined = format!("{}/{path}", base.path().trim_end_matches('/'));
     url.set_path(&joined);
@@ -176,7 +250,7 @@ fn retry_after(response: &Response) -> Option<u64> {
         .ok()
 }
 
-async fn read_body(mut response: Response) -> Result<Vec<u8>, ModelError> {
+fn content_type(response: &Response) -> String {
     let kind = response
         .headers()
         .get(CONTENT_TYPE)
@@ -185,11 +259,54 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, ModelError> {
         .unwrap_or_default()
         .split(';')
         .next()
-        .unwrap_or_default()
-        .trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
+        .unwrap_or_default();
+    kind.trim().to_ascii_lowercase()
+}
+
+/// A streamed answer: the last event holds all of it, and what was streamed before has to be the same.
+async fn read_stream(mut response: Response, started: Instant) -> Result<Completion, ModelError> {
+    let mut frames = Frames::default();
+    let mut streamed = String::new();
+    let mut first = None;
+    let mut ended = None;
+    let mut bytes = 0;
+    while let Some(chunk) = response.chunk().await.map_err(|_| ModelError::CutOff)? {
+        bytes += chunk.len();
+        if bytes > MAX_BODY_BYTES {
+            return Err(ModelError::TooLarge);
+        }
+        for data in frames.push(&chunk)? {
+            if data == "[DONE]" && ended.is_some() {
+                continue;
+            }
+            let event = openai_responses::event(&data)?;
+            if ended.is_some() {
+                return Err(ModelError::WrongShape);
+            }
+            match event {
+                Event::Delta(text) => {
+                    first.get_or_insert_with(|| started.elapsed());
+                    streamed.push_str(&text);
+                }
+                Event::End(answer) => ended = Some(answer),
+                Event::Other => {}
+            }
+        }
+    }
+    let answer = ended
+        .filter(|_| frames.is_done())
+        .ok_or(ModelError::CutOff)?;
+    let completion = openai_responses::answer(answer)?;
+    if !streamed.is_empty() && streamed != completion.text {
         return Err(ModelError::WrongShape);
     }
+    Ok(Completion {
+        first_token_ms: first.map(|first| u64::try_from(first.as_millis()).unwrap_or(u64::MAX)),
+        ..completion
+    })
+}
+
+async fn read_body(mut response: Response) -> Result<Vec<u8>, ModelError> {
     if response
         .content_length()
         .is_some_and(|length| length > MAX_BODY_BYTES as u64)

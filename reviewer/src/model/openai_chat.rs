@@ -7,26 +7,32 @@ use protocol::parse_strict;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Completion, ModelError};
+use super::{Ask, Completion, ModelError};
 use crate::exhibit::Tokens;
-use crate::prompt::Prompt;
 use crate::reply;
+use crate::settings::OutputForm;
 
 /// The request's body.
-pub(super) fn body(model: &str, effort: Option<&str>, prompt: &Prompt) -> Value {
+pub(super) fn body(ask: &Ask<'_>) -> Value {
     let mut body = json!({
-        "model": model,
+        "model": ask.model,
         "stream": false,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": { "name": "assessment", "strict": true, "schema": reply::schema() },
-        },
         "messages": [
-            { "role": "system", "content": prompt.system() },
-            { "role": "user", "content": prompt.user() },
+            { "role": "system", "content": ask.prompt.system() },
+            { "role": "user", "content": ask.prompt.user() },
         ],
     });
-    if let (Some(effort), Some(fields)) = (effort, body.as_object_mut()) {
+    let Some(fields) = body.as_object_mut() else {
+        return body;
+    };
+    if ask.form == OutputForm::JsonSchema {
+        let schema = json!({ "name": "assessment", "strict": true, "schema": reply::schema() });
+        fields.insert(
+            "response_format".to_owned(),
+            json!({ "type": "json_schema", "json_schema": schema }),
+        );
+    }
+    if let Some(effort) = ask.effort {
         fields.insert("reasoning_effort".to_owned(), Value::from(effort));
     }
     body
@@ -60,6 +66,14 @@ struct Message {
 struct Usage {
     prompt_tokens: u64,
     completion_tokens: u64,
+    #[serde(default)]
+    prompt_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
 }
 
 /// Reads the answer's body.
@@ -96,6 +110,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Completion, ModelError> {
         tokens: answer.usage.map(|usage| Tokens {
             input: usage.prompt_tokens,
             output: usage.completion_tokens,
+            cached_input: usage
+                .prompt_tokens_details
+                .and_then(|details| details.cached_tokens)
+                .unwrap_or(0),
         }),
+        first_token_ms: None,
     })
 }

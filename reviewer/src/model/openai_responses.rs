@@ -7,26 +7,30 @@ use protocol::parse_strict;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Completion, ModelError};
+use super::{Ask, Completion, ModelError};
 use crate::exhibit::Tokens;
-use crate::prompt::Prompt;
 use crate::reply;
+use crate::settings::OutputForm;
 
 /// The request's body. Nothing is kept at the provider.
-pub(super) fn body(model: &str, effort: Option<&str>, prompt: &Prompt) -> Value {
+pub(super) fn body(ask: &Ask<'_>) -> Value {
     let mut body = json!({
-        "model": model,
-        "stream": false,
+        "model": ask.model,
+        "stream": ask.stream,
         "store": false,
-        "text": {
-            "format": { "type": "json_schema", "name": "assessment", "strict": true, "schema": reply::schema() },
-        },
-        "instructions": prompt.system(),
+        "instructions": ask.prompt.system(),
         "input": [
-            { "role": "user", "content": [{ "type": "input_text", "text": prompt.user() }] },
+            { "role": "user", "content": [{ "type": "input_text", "text": ask.prompt.user() }] },
         ],
     });
-    if let (Some(effort), Some(fields)) = (effort, body.as_object_mut()) {
+    let Some(fields) = body.as_object_mut() else {
+        return body;
+    };
+    if ask.form == OutputForm::JsonSchema {
+        let format = json!({ "type": "json_schema", "name": "assessment", "strict": true, "schema": reply::schema() });
+        fields.insert("text".to_owned(), json!({ "format": format }));
+    }
+    if let Some(effort) = ask.effort {
         fields.insert("reasoning".to_owned(), json!({ "effort": effort }));
     }
     body
@@ -68,6 +72,56 @@ struct Part {
 struct Usage {
     input_tokens: u64,
     output_tokens: u64,
+    #[serde(default)]
+    input_tokens_details: Option<Details>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+}
+
+/// One event of a streamed answer.
+#[derive(Debug, PartialEq)]
+pub(super) enum Event {
+    /// A part of the text.
+    Delta(String),
+    /// The whole answer; nothing may follow.
+    End(Value),
+    /// Nothing that matters here.
+    Other,
+}
+
+/// Reads the data of one frame.
+pub(super) fn event(data: &str) -> Result<Event, ModelError> {
+    let value: Value = parse_strict(data.as_bytes()).map_err(|_| ModelError::WrongShape)?;
+    let kind = value
+        .get("type")
+        .and_then(Value::as_str)
+        .ok_or(ModelError::WrongShape)?;
+    match kind {
+        "response.output_text.delta" => {
+            let delta = value
+                .get("delta")
+                .and_then(Value::as_str)
+                .ok_or(ModelError::WrongShape)?;
+            Ok(Event::Delta(delta.to_owned()))
+        }
+        "response.completed" | "response.incomplete" => {
+            let answer = value.get("response").ok_or(ModelError::WrongShape)?;
+            // The event and what it holds have to say the same.
+            let status = answer.get("status").and_then(Value::as_str);
+            if status != kind.strip_prefix("response.") {
+                return Err(ModelError::WrongShape);
+            }
+            Ok(Event::End(answer.clone()))
+        }
+        "response.failed" => Err(ModelError::ServerError(200)),
+        "error" => Err(ModelError::ServerError(200)),
+        "response.refusal.delta" | "response.refusal.done" => Err(ModelError::Declined),
+        _ => Ok(Event::Other),
+    }
 }
 
 /// Reads the answer's body.
@@ -75,7 +129,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Completion, ModelError> {
     if bytes.is_empty() {
         return Err(ModelError::Empty);
     }
-    let value: Value = parse_strict(bytes).map_err(|_| ModelError::WrongShape)?;
+    answer(parse_strict(bytes).map_err(|_| ModelError::WrongShape)?)
+}
+
+/// Reads the answer itself, whichever way it came.
+pub(super) fn answer(value: Value) -> Result<Completion, ModelError> {
     let answer: Answer = serde_json::from_value(value).map_err(|_| ModelError::WrongShape)?;
     match answer.status.as_str() {
         "completed" => {}
@@ -94,7 +152,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Completion, ModelError> {
         tokens: answer.usage.map(|usage| Tokens {
             input: usage.input_tokens,
             output: usage.output_tokens,
+            cached_input: usage
+                .input_tokens_details
+                .and_then(|details| details.cached_tokens)
+                .unwrap_or(0),
         }),
+        first_token_ms: None,
     })
 }
 

@@ -1,9 +1,18 @@
 use std::time::Duration;
 
-use protocol::{Action, Escalation, SubmitReview};
+use protocol::{
+    Action, Assessment, Decision, Denial, Escalation, FailedStep, Judge, Outcome, ReviewStatus,
+    RiskLevel, RuleId, SubmitReview, UserAuthorization,
+};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::Reviewer;
+use super::{Reviewer, decide, failed};
+use crate::builtin::{Rule, Verdict};
+use crate::error::ReviewError;
+use crate::model::ModelError;
+use crate::prompt::PromptError;
+use crate::reply::InvalidReply;
 use crate::settings::ReviewerSettings;
 
 #[expect(
@@ -75,4 +84,210 @@ fn the_prompt_is_what_would_be_sent_and_names_itself() {
     let digest = |escalation| reviewer.prompt(escalation).expect("a prompt").digest();
     assert_eq!(digest(&one), digest(&one));
     assert_ne!(digest(&one), digest(&other));
+}
+
+const RISKS: [RiskLevel; 4] = [
+    RiskLevel::Low,
+    RiskLevel::Medium,
+    RiskLevel::High,
+    RiskLevel::Critical,
+];
+const AUTHORIZATIONS: [UserAuthorization; 4] = [
+    UserAuthorization::Unknown,
+    UserAuthorization::Low,
+    UserAuthorization::Medium,
+    UserAuthorization::High,
+];
+
+/// Every proposal over every floor, with and without a user who spoke and a rule of the team. What is expected is
+/// written out by numbers and not by the code's own comparisons.
+#[test]
+fn the_whole_table_of_decisions_holds() {
+    let silent = escalation(json!({}));
+    let spoken_for = escalation(
+        json!({ "transcript": { "complete": true, "entries": [{ "n": 1, "author": "user", "trust": "trusted", "text": "go on" }] } }),
+    );
+    let rule = || Some(RuleId::new("policy/deny/host:x.example"));
+    let mut cells = 0;
+    for (risk, floor) in RISKS.into_iter().enumerate().flat_map(|risk| {
+        RISKS
+            .into_iter()
+            .enumerate()
+            .map(move |floor| (risk, floor))
+    }) {
+        for (spoken, case) in [(false, &silent), (true, &spoken_for)] {
+            for (rank, authorization) in AUTHORIZATIONS.into_iter().enumerate() {
+                for outcome in [Outcome::Allow, Outcome::Deny] {
+                    for denied in [None, rule()] {
+                        let verdict = Verdict::Undecided {
+                            rule: Rule::NothingKnown,
+                            floor: floor.1,
+                        };
+                        let proposed = Assessment {
+                            risk_level: risk.1,
+                            user_authorization: authorization,
+                            outcome,
+                            rationale: "x".into(),
+                        };
+                        let decision =
+                            decide(case, &verdict, denied.clone(), (proposed, Judge::Model));
+                        let worst = risk.0.max(floor.0);
+                        let wanted = if spoken { rank } else { rank.min(1) };
+                        let may = worst <= 1 || (worst == 2 && wanted >= 2);
+                        let approved = outcome == Outcome::Allow && may && denied.is_none();
+                        let expected = if approved {
+                            ReviewStatus::Approved
+                        } else {
+                            ReviewStatus::Denied
+                        };
+                        assert_eq!(
+                            decision.status(),
+                            expected,
+                            "{risk:?} {floor:?} {authorization:?} {outcome:?} {denied:?} {spoken}"
+                        );
+                        assert!(
+                            worst < 3 || decision.status() != ReviewStatus::Approved,
+                            "critical is never allowed"
+                        );
+                        assert_eq!(
+                            denied.is_some(),
+                            matches!(decision, Decision::Denied(Denial::ByRule(_)))
+                        );
+                        cells += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(cells, 4 * 4 * 2 * 4 * 2 * 2);
+}
+
+const MODEL_ERRORS: [ModelError; 16] = [
+    ModelError::ConnectRefused,
+    ModelError::Connect,
+    ModelError::TimedOut,
+    ModelError::Unauthorized(401),
+    ModelError::NotFound,
+    ModelError::RateLimited(None),
+    ModelError::ServerError(500),
+    ModelError::BadRequest(400),
+    ModelError::Redirected(302),
+    ModelError::TooLarge,
+    ModelError::CutOff,
+    ModelError::WrongShape,
+    ModelError::Empty,
+    ModelError::Paused,
+    ModelError::NotRecorded,
+    ModelError::Declined,
+];
+
+#[test]
+fn every_kind_of_failure_is_a_failure_with_its_own_name() {
+    let model = |cause| ReviewError::Model {
+        model: "m".to_owned(),
+        cause,
+    };
+    let reply = |cause| ReviewError::Reply {
+        model: "m".to_owned(),
+        cause,
+    };
+    let mut names = std::collections::BTreeSet::new();
+    let mut errors: Vec<(ReviewError, FailedStep)> = vec![
+        (ReviewError::NoModel, FailedStep::NotConfigured),
+        (ReviewError::Budget, FailedStep::Budget),
+    ];
+    for cause in MODEL_ERRORS {
+        errors.push((model(cause), FailedStep::Model));
+    }
+    for cause in [
+        InvalidReply::Empty,
+        InvalidReply::NotJson,
+        InvalidReply::NotAnAssessment,
+        InvalidReply::NoRationale,
+    ] {
+        errors.push((reply(cause), FailedStep::Reply));
+    }
+    for cause in [
+        PromptError::ActionTooLarge(1),
+        PromptError::EvidenceTooLarge(1),
+        PromptError::SurroundingsTooLarge(1),
+        PromptError::NotJson,
+    ] {
+        errors.push((ReviewError::Prompt(cause), FailedStep::Prompt));
+    }
+    let count = errors.len();
+    for (error, step) in errors {
+        let decision = failed(&error);
+        let Decision::Failed(failure) = decision else {
+            panic!("{error:?} is {decision:?}")
+        };
+        assert_eq!(failure.step, step, "{error:?}");
+        assert!(
+            names.insert((step.as_str(), failure.code)),
+            "{error:?} has a name of its own"
+        );
+    }
+    assert_eq!(names.len(), count);
+    assert_eq!(failed(&ReviewError::Deadline), Decision::TimedOut);
+}
+
+#[tokio::test]
+async fn an_approval_under_other_words_is_stale_and_a_denial_is_not() {
+    let reviewer = Reviewer::new(&ReviewerSettings::default(), &|_| None).expect("a reviewer");
+    let words = |text: &str| json!({ "complete": true, "entries": [{ "n": 1, "author": "user", "trust": "trusted", "text": text }] });
+    let ask = |command: Value, text: &str| {
+        escalation(json!({
+            "action": { "tool": "exec_command", "command": command, "cwd": "/home/u/code/app", "sandbox_permissions": "require_escalated" },
+            "transcript": words(text),
+        }))
+    };
+    let later = crate::AuthorizationVersion::of(&ask(json!(["ls"]), "stop").transcript);
+    let review = async |escalation: &Escalation| {
+        reviewer
+            .review(escalation, Instant::now() + Duration::from_secs(5))
+            .await
+    };
+    let case = ask(json!(["ls", "/"]), "look");
+    let reviewed = review(&case).await;
+    let same = crate::AuthorizationVersion::of(&case.transcript);
+    assert_eq!(
+        reviewed.held_against(same).decision.status(),
+        ReviewStatus::Approved
+    );
+    let stale = review(&case).await.held_against(later);
+    assert!(
+        matches!(&stale.decision, Decision::Failed(failure) if failure.code == "stale_authorization" && failure.retryable)
+    );
+    let denied = review(&ask(json!(["rm", "-rf", "/"]), "look"))
+        .await
+        .held_against(later);
+    assert_eq!(denied.decision.status(), ReviewStatus::Denied);
+}
+
+#[tokio::test]
+async fn a_rule_of_the_team_denies_with_no_model_and_before_the_built_in_reviewer_allows() {
+    let settings: ReviewerSettings =
+        serde_json::from_value(json!({ "policy": { "deny": ["path:/data", "program:make"] } }))
+            .expect("settings");
+    let reviewer = Reviewer::new(&settings, &|_| None).expect("a reviewer");
+    for command in [json!(["ls", "/data/x"]), json!(["make"])] {
+        let case = escalation(
+            json!({ "action": { "tool": "exec_command", "command": command, "cwd": "/home/u/code/app", "sandbox_permissions": "require_escalated" } }),
+        );
+        let reviewed = reviewer
+            .review(&case, Instant::now() + Duration::from_secs(5))
+            .await;
+        assert!(
+            matches!(reviewed.decision, Decision::Denied(Denial::ByRule(_))),
+            "{:?}",
+            reviewed.decision
+        );
+    }
+    let allowed = escalation(
+        json!({ "action": { "tool": "exec_command", "command": ["ls", "/"], "cwd": "/home/u/code/app", "sandbox_permissions": "require_escalated" } }),
+    );
+    let reviewed = reviewer
+        .review(&allowed, Instant::now() + Duration::from_secs(5))
+        .await;
+    assert_eq!(reviewed.decision.status(), ReviewStatus::Approved);
 }

@@ -17,6 +17,8 @@ pub(crate) enum Behaviour {
     Answer(u16, &'static str, String),
     /// Promises a body of this many bytes and closes after these.
     Cut(usize, &'static str),
+    /// Sends exactly these bytes and closes.
+    Raw(Vec<u8>),
     /// Sends the head and then one blank every 20 ms.
     Drip,
     /// Reads and never answers.
@@ -143,6 +145,7 @@ fn serve(
         Behaviour::Answer(status, headers, body) => {
             stream.write_all(format!("{}{body}", head(*status, headers, body.len())).as_bytes())
         }
+        Behaviour::Raw(bytes) => stream.write_all(bytes),
         Behaviour::Cut(length, body) => {
             stream.write_all(format!("{}{body}", head(200, JSON, *length)).as_bytes())
         }

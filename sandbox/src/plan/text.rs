@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::{Identity, Namespace, Plan, Walls};
-use crate::landlock::Domain;
+use crate::landlock::{Domain, Readable};
 use crate::mounts::{Access, Operation, Owner};
 use crate::policy::Network;
 use crate::seccomp::Filter;
@@ -22,6 +22,7 @@ impl fmt::Display for Plan {
                 "escalated: the host as this user, but for what no command may touch"
             }
             Walls::Unconfined => "unconfined: none",
+            Walls::Reduced => "reduced: as the policy says, by Landlock and filters alone",
         };
         writeln!(out, "walls       {walls}")?;
         writeln!(out, "program     {}", Shown(&self.program))?;
@@ -52,7 +53,11 @@ impl fmt::Display for Plan {
             out,
             "refused     {}",
             Listed(self.filters.iter().map(|filter| refused(*filter)))
-        )
+        )?;
+        for note in &self.notes {
+            writeln!(out, "note        {}", protocol::Printable(note))?;
+        }
+        Ok(())
     }
 }
 
@@ -60,9 +65,20 @@ fn landlock(domain: Option<&Domain>, out: &mut fmt::Formatter<'_>) -> fmt::Resul
     match domain {
         None => writeln!(out, "landlock    none"),
         Some(Domain::Frozen) => writeln!(out, "landlock    what is mounted where stays as it is"),
-        Some(Domain::Writes { beneath, devices }) => {
-            let paths = beneath.iter().chain(devices).map(|path| Shown(path));
-            writeln!(out, "landlock    writes beneath {} alone", Listed(paths))
+        Some(Domain::Writes {
+            beneath,
+            files,
+            reads,
+            devices,
+        }) => {
+            let paths = beneath.iter().chain(files).chain(devices);
+            let paths = paths.map(|path| Shown(path));
+            writeln!(out, "landlock    writes beneath {} alone", Listed(paths))?;
+            if let Readable::Listed { folders, files } = reads {
+                let paths = folders.iter().chain(files).map(|path| Shown(path));
+                writeln!(out, "landlock    reads beneath {} alone", Listed(paths))?;
+            }
+            Ok(())
         }
     }
 }
@@ -132,6 +148,8 @@ fn refused(filter: Filter) -> &'static str {
         Filter::Surface => "kernel interfaces that no command needs",
         Filter::Sockets => "sockets but Unix, TCP, UDP and ping",
         Filter::UnixSockets => "Unix sockets but pairs",
+        Filter::Internet => "every network",
+        Filter::Shared => "what is shared with other programs, modes and times of files",
     }
 }
 
@@ -208,12 +226,14 @@ mod tests {
 
     use super::*;
     use crate::command;
+    use crate::seccomp::Observing;
+
+    const NOWHERE: command::Identity = command::Identity {
+        device: 0,
+        inode: 0,
+    };
 
     fn plan() -> Plan {
-        let nowhere = command::Identity {
-            device: 0,
-            inode: 0,
-        };
         let path = PathBuf::from;
         let attach = Operation::Attach {
             from: path("/srv/app"),
@@ -231,7 +251,7 @@ mod tests {
             words: vec!["make".into()],
             directory: path("/srv/app"),
             program: path("/usr/bin/make"),
-            held: [nowhere, nowhere],
+            held: [NOWHERE; 2],
             identity: Identity::Unprivileged { user: 7, group: 8 },
             namespaces: vec![Namespace::User, Namespace::Network],
             network: Network::Off,
@@ -261,10 +281,16 @@ mod tests {
             placeholders: vec![path("/srv/app/.codex")],
             landlock: Some(Domain::Writes {
                 beneath: vec![path("/srv/app")],
+                files: Vec::new(),
+                reads: Readable::Everything,
                 devices: vec![path("/dev")],
             }),
             filters: vec![Filter::Terminal, Filter::Mounts],
             unlocated_host_sockets: 0,
+            notes: Vec::new(),
+            observed: Observing::Nothing,
+            limits: crate::policy::Limits::default(),
+            policy: None,
         }
     }
 

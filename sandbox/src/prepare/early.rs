@@ -11,6 +11,7 @@ use rustix::mount::MountFlags;
 use super::step::{Act, Make, Step};
 use super::steps::Steps;
 use crate::plan::Identity;
+use crate::policy::Limits;
 
 /// Where the command's own folders are made, before its `/proc` stands there.
 pub(super) const STAGE: &str = "/proc";
@@ -18,9 +19,6 @@ pub(super) const STAGE: &str = "/proc";
 pub(super) const DEVICES: &str = "/proc/dev";
 pub(super) const SHARED: &str = "/proc/shared";
 pub(super) const PROCESSES: &str = "/proc/processes";
-
-/// All private folders together, `/dev/shm` among them.
-const PRIVATE_MEBIBYTES: u32 = 1024;
 
 /// The devices every program expects.
 const DEVICE_NAMES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -40,7 +38,9 @@ pub(crate) fn steps(identity: Identity) -> Vec<Step> {
     if as_another {
         act_as(&mut steps, owner);
     }
-    stage(&mut steps, owner);
+    let usual = Limits::default();
+    let size = (usual.temporary_mebibytes, 0o755);
+    memory(&mut steps, Path::new(STAGE), owner, size);
     let devices = Path::new(DEVICES);
     steps.directory(devices, 0o755);
     steps.bind(devices, devices);
@@ -58,7 +58,9 @@ pub(crate) fn steps(identity: Identity) -> Vec<Step> {
     let options = "newinstance,ptmxmode=0666,mode=0620".to_owned();
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     steps.mount("devpts", &terminals, options, flags);
-    steps.directory(Path::new(SHARED), 0o1777);
+    steps.directory(Path::new(SHARED), 0o755);
+    let size = (usual.shared_mebibytes, 0o1777);
+    memory(&mut steps, Path::new(SHARED), owner, size);
     steps.directory(Path::new(PROCESSES), 0o755);
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
     steps.mount("proc", Path::new(PROCESSES), String::new(), flags);
@@ -72,11 +74,29 @@ pub(crate) fn steps(identity: Identity) -> Vec<Step> {
     steps.list
 }
 
-/// Mounts the stage.
-pub(super) fn stage(steps: &mut Steps, [user, group]: [u32; 2]) {
-    let options = format!("size={PRIVATE_MEBIBYTES}m,mode=755,uid={user},gid={group}");
+/// Mounts a file system in memory of so many mebibytes, whose top has this mode.
+pub(super) fn memory(
+    steps: &mut Steps,
+    at: &Path,
+    [user, group]: [u32; 2],
+    (mebibytes, mode): (u32, u32),
+) {
+    let options = format!("size={mebibytes}m,mode={mode:o},uid={user},gid={group}");
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    steps.mount("tmpfs", Path::new(STAGE), options, flags);
+    steps.mount("tmpfs", at, options, flags);
+}
+
+/// Gives what was made with the usual size the size that the plan asks for.
+pub(super) fn resize(steps: &mut Steps, at: &Path, mebibytes: u32) {
+    let usual = Limits::default();
+    let made = if at == Path::new(STAGE) {
+        usual.temporary_mebibytes
+    } else {
+        usual.shared_mebibytes
+    };
+    if mebibytes != made {
+        steps.resize(at, mebibytes);
+    }
 }
 
 /// Whose the private folders are.

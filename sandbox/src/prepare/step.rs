@@ -4,9 +4,11 @@
 //! place.
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
+use rustix::process::{Resource, Rlimit};
 
 use crate::command::Identity as FileIdentity;
 use crate::error::Wall;
@@ -67,6 +69,8 @@ pub(crate) enum Mount {
         clear: u64,
         reach: Reach,
     },
+    /// Changes how much a file system in memory holds.
+    Resize { at: CString, options: CString },
     /// A new file system; source and kind have the same name.
     New {
         kind: CString,
@@ -103,7 +107,10 @@ pub(crate) enum Make {
 #[derive(Debug)]
 pub(crate) enum Confine {
     NewKeyring,
-    NoCoreFiles,
+    Limit {
+        resource: Resource,
+        limit: Rlimit,
+    },
     NoPrivilegesByExec,
     /// Another user, without any further group.
     User {
@@ -113,11 +120,19 @@ pub(crate) enum Confine {
     Capabilities {
         kept: u64,
     },
+    /// Gives up what there is, where no user namespace gives power over the bounding set.
+    NoCapabilities,
     Landlock {
         ruleset: Ruleset,
         rules: Vec<(CString, u64)>,
     },
     Filter(seccomp::Program),
+    /// The same with a watcher, who gets the listener over the channel; where one watches already, `alone` stands.
+    WatchedFilter {
+        program: seccomp::Program,
+        channel: RawFd,
+        alone: seccomp::Program,
+    },
 }
 
 /// How far attributes reach.
@@ -134,13 +149,14 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
     match act {
         Act::Mount(_) => Some(Wall::Mounts),
         Act::Confine(Confine::Landlock { .. }) => Some(Wall::Landlock),
-        Act::Confine(Confine::Filter(_)) => Some(Wall::Seccomp),
+        Act::Confine(Confine::Filter(_) | Confine::WatchedFilter { .. }) => Some(Wall::Seccomp),
         Act::Confine(Confine::User { .. }) => Some(Wall::UserMapping),
         Act::Confine(
             Confine::NewKeyring
-            | Confine::NoCoreFiles
+            | Confine::Limit { .. }
             | Confine::NoPrivilegesByExec
-            | Confine::Capabilities { .. },
+            | Confine::Capabilities { .. }
+            | Confine::NoCapabilities,
         ) => Some(Wall::Namespaces),
         Act::Make(_) | Act::AwaitGo | Act::WorkIn { .. } | Act::OpenProgram { .. } => None,
     }

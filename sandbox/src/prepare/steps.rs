@@ -160,6 +160,15 @@ impl Steps {
         self.add("mount a file system of its own at", at, Act::Mount(mount));
     }
 
+    pub(super) fn resize(&mut self, at: &Path, mebibytes: u32) {
+        let options = CString::new(format!("size={mebibytes}m")).unwrap_or_default();
+        let resize = Mount::Resize {
+            at: c_path(at),
+            options,
+        };
+        self.add("set the size of", at, Act::Mount(resize));
+    }
+
     pub(super) fn directory(&mut self, path: &Path, mode: u32) {
         let make = Make::Directory {
             path: c_path(path),

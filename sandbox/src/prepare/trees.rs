@@ -15,6 +15,7 @@ use crate::command::Command;
 use crate::error::SandboxError;
 use crate::mounts::{Access, Operation, Owner};
 use crate::plan::{Identity, Plan};
+use crate::policy::Limits;
 use crate::surroundings::Kind;
 use crate::user_namespace;
 
@@ -33,6 +34,7 @@ pub(super) fn build(
         operations,
         slots: vec![None; operations.len()],
         owner: early::owner(plan.identity()),
+        limits: *plan.limits(),
         as_another: matches!(plan.identity(), Identity::Unprivileged { .. }),
     };
     trees.take()?;
@@ -63,6 +65,7 @@ struct Trees<'a> {
     operations: &'a [Operation],
     /// What each operation puts in its place.
     slots: Vec<Option<Slot>>,
+    limits: Limits,
     owner: [u32; 2],
     /// Whether the command runs as another user than the caller.
     as_another: bool,
@@ -120,8 +123,9 @@ impl Trees<'_> {
                 .attributes("make read-only", root, set, Reach::Tree);
         }
         if self.is_staged() {
-            self.steps
-                .clear(Path::new(early::STAGE), READ_ONLY, Reach::Mount);
+            for own in [early::STAGE, early::SHARED].map(Path::new) {
+                self.steps.clear(own, READ_ONLY, Reach::Mount);
+            }
             let devices = Path::new(early::DEVICES);
             self.steps.clear(devices, NO_DEVICES, Reach::Tree);
         }
@@ -139,8 +143,15 @@ impl Trees<'_> {
     /// Makes what the command has of its own and takes each part.
     fn stage(&mut self, command: &Command) {
         let stage = Path::new(early::STAGE);
-        if !self.is_staged() {
-            early::stage(self.steps, self.owner);
+        let (temporary, shared) = (
+            self.limits.temporary_mebibytes,
+            self.limits.shared_mebibytes,
+        );
+        if self.is_staged() {
+            early::resize(self.steps, stage, temporary);
+            early::resize(self.steps, Path::new(early::SHARED), shared);
+        } else {
+            early::memory(self.steps, stage, self.owner, (temporary, 0o755));
         }
         for (place, operation) in self.operations.iter().enumerate() {
             let Operation::Memory { mode, .. } = operation else {

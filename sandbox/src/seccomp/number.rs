@@ -54,10 +54,27 @@ pub(super) fn syscall(name: &str) -> Option<Syscall> {
         fanotify_init = libc::SYS_fanotify_init, name_to_handle_at = libc::SYS_name_to_handle_at,
         lookup_dcookie = libc::SYS_lookup_dcookie, vhangup = libc::SYS_vhangup, nfsservctl = libc::SYS_nfsservctl,
         settimeofday = libc::SYS_settimeofday, clock_settime = libc::SYS_clock_settime,
-        clock_adjtime = libc::SYS_clock_adjtime, socket = libc::SYS_socket, socketpair = libc::SYS_socketpair;
+        clock_adjtime = libc::SYS_clock_adjtime, socket = libc::SYS_socket, socketpair = libc::SYS_socketpair,
+        memfd_create = libc::SYS_memfd_create, openat = libc::SYS_openat, openat2 = libc::SYS_openat2,
+        mkdirat = libc::SYS_mkdirat, mknodat = libc::SYS_mknodat, unlinkat = libc::SYS_unlinkat,
+        renameat2 = libc::SYS_renameat2, renameat = libc::SYS_renameat, linkat = libc::SYS_linkat,
+        symlinkat = libc::SYS_symlinkat, truncate = libc::SYS_truncate, fchmodat = libc::SYS_fchmodat,
+        connect = libc::SYS_connect, shmget = libc::SYS_shmget, shmat = libc::SYS_shmat, shmctl = libc::SYS_shmctl,
+        msgget = libc::SYS_msgget, msgctl = libc::SYS_msgctl, msgsnd = libc::SYS_msgsnd, msgrcv = libc::SYS_msgrcv,
+        semget = libc::SYS_semget, semctl = libc::SYS_semctl, semop = libc::SYS_semop,
+        semtimedop = libc::SYS_semtimedop, mq_open = libc::SYS_mq_open, mq_unlink = libc::SYS_mq_unlink,
+        fchmod = libc::SYS_fchmod, fchmodat2 = 452, fchown = libc::SYS_fchown, fchownat = libc::SYS_fchownat,
+        utimensat = libc::SYS_utimensat, setxattr = libc::SYS_setxattr, lsetxattr = libc::SYS_lsetxattr,
+        fsetxattr = libc::SYS_fsetxattr, setxattrat = 463, removexattr = libc::SYS_removexattr,
+        lremovexattr = libc::SYS_lremovexattr, fremovexattr = libc::SYS_fremovexattr, removexattrat = 466,
+        setpriority = libc::SYS_setpriority, process_madvise = libc::SYS_process_madvise;
         x86_64
-        iopl = libc::SYS_iopl, ioperm = libc::SYS_ioperm, modify_ldt = libc::SYS_modify_ldt, uselib = libc::SYS_uselib,
-        create_module = 174, _sysctl = libc::SYS__sysctl)
+        iopl = libc::SYS_iopl, ioperm = libc::SYS_ioperm, modify_ldt = libc::SYS_modify_ldt,
+        uselib = libc::SYS_uselib, open = libc::SYS_open, creat = libc::SYS_creat, mkdir = libc::SYS_mkdir,
+        rmdir = libc::SYS_rmdir, mknod = libc::SYS_mknod, unlink = libc::SYS_unlink, rename = libc::SYS_rename,
+        link = libc::SYS_link, symlink = libc::SYS_symlink, chmod = libc::SYS_chmod, create_module = 174,
+        _sysctl = libc::SYS__sysctl, chown = libc::SYS_chown, lchown = libc::SYS_lchown, utime = libc::SYS_utime,
+        utimes = libc::SYS_utimes, futimesat = libc::SYS_futimesat)
 }
 
 /// The number behind an errno's name.

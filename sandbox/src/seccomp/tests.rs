@@ -2,13 +2,15 @@
 
 use super::*;
 
-const EVERY: [Filter; 6] = [
+const EVERY: [Filter; 8] = [
     Filter::Terminal,
     Filter::Mounts,
     Filter::Namespaces,
     Filter::Surface,
     Filter::Sockets,
     Filter::UnixSockets,
+    Filter::Internet,
+    Filter::Shared,
 ];
 
 /// Runs classic BPF as the kernel would, for the instructions used here.
@@ -39,28 +41,24 @@ fn run(program: &[libc::sock_filter], architecture: u32, call: u32, arguments: [
 }
 
 fn expected(rules: &BTreeMap<u32, Vec<Rule>>, call: u32, arguments: [u32; 6]) -> u32 {
-    let holds = |condition: &Condition| {
-        let value = arguments[usize::try_from(condition.argument).unwrap()];
-        match &condition.test {
-            Test::Is(values) => values.contains(&value),
-            Test::IsNot(values) => !values.contains(&value),
-            Test::AnyBit(mask) => value & mask != 0,
-        }
-    };
-    let refused = rules
-        .get(&call)
-        .into_iter()
-        .flatten()
-        .find(|rule| rule.when.iter().all(holds));
-    refused.map_or(libc::SECCOMP_RET_ALLOW, |rule| {
-        libc::SECCOMP_RET_ERRNO | rule.errno
-    })
+    let mut rules = rules.get(&call).into_iter().flatten();
+    let decided = rules.find(|rule| rule.holds(arguments));
+    decided.map_or(libc::SECCOMP_RET_ALLOW, |rule| rule.answer.action())
 }
 
 #[test]
 fn the_program_decides_every_call_as_the_rules_read() {
-    let rules = rules(&EVERY).unwrap();
-    let program = assemble(&rules).unwrap();
+    for observing in [
+        Observing::Nothing,
+        Observing::Changes,
+        Observing::Everything,
+    ] {
+        decides_as_it_reads(&rules(&EVERY, observing).unwrap());
+    }
+}
+
+fn decides_as_it_reads(rules: &BTreeMap<u32, Vec<Rule>>) {
+    let program = assemble(rules).unwrap();
     let values = [
         0,
         1,
@@ -76,6 +74,9 @@ fn the_program_decides_every_call_as_the_rules_read() {
         0x5413,
         0x541C,
         0x80,
+        0x41,
+        0x201,
+        8,
         0x1000_0000,
         0x0002_0000,
         u32::MAX,
@@ -89,7 +90,7 @@ fn the_program_decides_every_call_as_the_rules_read() {
                     let decided = run(&program, ARCHITECTURE, call, arguments);
                     assert_eq!(
                         decided,
-                        expected(&rules, call, arguments),
+                        expected(rules, call, arguments),
                         "call {call} {arguments:?}"
                     );
                 }
@@ -100,7 +101,7 @@ fn the_program_decides_every_call_as_the_rules_read() {
 
 #[test]
 fn a_foreign_processor_interface_ends_the_process() {
-    let program = compile(&EVERY).unwrap();
+    let (program, _) = compile(&EVERY, Observing::Everything).unwrap();
     for foreign in [0x4000_0003, 0x4000_0028, 0] {
         assert_eq!(
             run(&program, foreign, 0, [0; 6]),
@@ -111,7 +112,7 @@ fn a_foreign_processor_interface_ends_the_process() {
 
 #[test]
 fn an_x32_number_does_not_exist() {
-    let program = compile(&[Filter::Terminal]).unwrap();
+    let (program, _) = compile(&[Filter::Terminal], Observing::Nothing).unwrap();
     let refused = libc::SECCOMP_RET_ERRNO | number::errno("ENOSYS").unwrap();
     for call in [X32_BIT, X32_BIT | 16, u32::MAX] {
         assert_eq!(run(&program, ARCHITECTURE, call, [0; 6]), refused);
@@ -131,6 +132,43 @@ fn every_refusal_says_why() {
 
 #[test]
 fn the_longest_way_through_the_program_is_short() {
-    let program = compile(&EVERY).unwrap();
+    let (program, _) = compile(&EVERY, Observing::Everything).unwrap();
     assert!(program.len() < 400, "{}", program.len());
+}
+
+#[test]
+fn what_is_refused_is_refused_whoever_watches() {
+    let silent = rules(&EVERY, Observing::Nothing).unwrap();
+    let program = assemble(&rules(&EVERY, Observing::Everything).unwrap()).unwrap();
+    let (_, reading) = compile(&EVERY, Observing::Everything).unwrap();
+    for (call, refusals) in silent {
+        for first in [0, 1, 2, 3, 16, 0x5412, 0x1000_0000] {
+            let arguments = [first, first, first, 0, 0, 0];
+            let Some(rule) = refusals.iter().find(|rule| rule.holds(arguments)) else {
+                continue;
+            };
+            let Answer::Refuse(errno) = rule.answer else {
+                panic!("{}", rule.name);
+            };
+            let decided = run(&program, ARCHITECTURE, call, arguments);
+            let told = reading.of(call, arguments);
+            let refused = Told::Refused {
+                name: &rule.name,
+                errno: errno.cast_signed(),
+            };
+            assert!(
+                decided == libc::SECCOMP_RET_USER_NOTIF
+                    || decided == libc::SECCOMP_RET_ERRNO | errno
+            );
+            assert_eq!(told, refused, "{}", rule.name);
+        }
+    }
+    // What nobody told of is not let through by mistake.
+    assert!(matches!(
+        reading.of(9999, [0; 6]),
+        Told::Refused {
+            errno: libc::EPERM,
+            ..
+        }
+    ));
 }

@@ -109,24 +109,6 @@ pub(crate) fn with_descriptor<T>(
     using(unsafe { BorrowedFd::borrow_raw(descriptor) })
 }
 
-/// Runs `using` on `count` descriptors, at most 64, with numbers from `first` on that earlier steps opened.
-pub(crate) fn with_descriptors<T>(
-    first: RawFd,
-    count: usize,
-    using: impl FnOnce(&[BorrowedFd<'_>]) -> Result<T, Errno>,
-) -> Result<T, Errno> {
-    if first < 0 {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: as in `with_descriptor`; places beyond `count` repeat the first and are not given on.
-    let mut descriptors = [unsafe { BorrowedFd::borrow_raw(first) }; 64];
-    for (number, descriptor) in (first..).zip(descriptors.iter_mut().take(count)) {
-        // SAFETY: as in `with_descriptor`.
-        *descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-    }
-    using(descriptors.get(..count).ok_or(Errno::INVAL)?)
-}
-
 /// Leaves what the flags (`CLONE_…`) name for its own (`unshare(2)`).
 pub(crate) fn unshare(flags: libc::c_int) -> Result<(), Errno> {
     call(libc::SYS_unshare, [signed(flags.into()), 0, 0, 0, 0, 0]).map(drop)
@@ -255,6 +237,22 @@ pub(crate) fn landlock_restrict(ruleset: RawFd) -> Result<(), Errno> {
 
 /// Puts this process under a system call filter, for good.
 pub(crate) fn seccomp_install(program: &[libc::sock_filter]) -> Result<(), Errno> {
+    install(program, 0).map(drop)
+}
+
+/// The same, and answers the descriptor on which calls are told. A kernel before 5.19 lets a signal interrupt a call that
+/// waits for its answer; one that has a watcher already answers `EBUSY`.
+pub(crate) fn seccomp_install_watched(program: &[libc::sock_filter]) -> Result<RawFd, Errno> {
+    const NEW_LISTENER: usize = 1 << 3;
+    const WAIT_KILLABLE: usize = 1 << 5;
+    let listener = match install(program, NEW_LISTENER | WAIT_KILLABLE) {
+        Err(Errno::INVAL) => install(program, NEW_LISTENER),
+        other => other,
+    };
+    RawFd::try_from(listener?).map_err(|_| Errno::BADF)
+}
+
+fn install(program: &[libc::sock_filter], flags: usize) -> Result<usize, Errno> {
     const SET_MODE_FILTER: usize = 1;
     let length = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
     let description = libc::sock_fprog {
@@ -262,5 +260,5 @@ pub(crate) fn seccomp_install(program: &[libc::sock_filter]) -> Result<(), Errno
         filter: program.as_ptr().cast_mut(),
     };
     let at = &raw const description as usize;
-    call(libc::SYS_seccomp, [SET_MODE_FILTER, 0, at, 0, 0, 0]).map(drop)
+    call(libc::SYS_seccomp, [SET_MODE_FILTER, flags, at, 0, 0, 0])
 }

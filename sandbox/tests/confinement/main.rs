@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod ahead;
 #[cfg(test)]
+mod denials;
+#[cfg(test)]
 mod escalated;
 #[cfg(test)]
 mod files;
@@ -13,10 +15,14 @@ mod harness;
 #[cfg(test)]
 mod lifetime;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
 mod permits;
+#[cfg(test)]
+mod rules;
 #[cfg(test)]
 mod surface;

@@ -47,7 +47,7 @@ fn a_protected_name_that_is_there_cannot_be_changed() {
 fn a_protected_name_that_is_missing_cannot_be_made_and_leaves_nothing() {
     let lab = Lab::new();
     let line = "for n in .git .agents .codex; do mkdir $n; echo x > $n/config; echo x > $n; ln -sfn /tmp $n; \
-                rmdir $n; mkdir d; mv d $n; rm -rf $n; done; true";
+                rmdir $n; mkdir d; mv -f d $n; rm -rf $n; done; true";
     let seen = lab.confined(line);
     assert_eq!(seen.code(), Some(0));
     for name in PROTECTED_NAMES {
@@ -62,7 +62,7 @@ fn a_protected_name_that_is_missing_cannot_be_made_and_leaves_nothing() {
 fn a_process_left_behind_cannot_win_the_name_when_the_command_ends() {
     let lab = Lab::new();
     for _ in 0..10 {
-        lab.confined("mkdir x; (while :; do mkdir .git/h .git; mv x .git; done) 2>/dev/null & (while :; do ln -s x .codex; done) 2>/dev/null & true");
+        lab.confined("mkdir x; (while :; do mkdir .git/h .git; mv -f x .git; done) 2>/dev/null & (while :; do ln -s x .codex; done) 2>/dev/null & true");
         for name in PROTECTED_NAMES {
             assert!(
                 fs::symlink_metadata(lab.workspace.join(name)).is_err(),

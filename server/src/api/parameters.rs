@@ -5,20 +5,15 @@ use std::time::Duration;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
-use protocol::{Nonce, ReviewId, ReviewStatus};
+use protocol::{Nonce, ReviewId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::desk::Caller;
 use crate::error::ApiError;
-use crate::store::Page;
 
 /// The longest wait for an end, in seconds: as long as a review may take by default.
 const MAX_WAIT: u64 = 90;
-/// How many reviews stand on a page where nothing is said, and at most.
-const PAGE: u32 = 50;
-const MAX_PAGE: u32 = 200;
 
 /// The review that the path names. What is no id names nothing.
 pub(crate) struct ReviewPath(pub(crate) ReviewId);
@@ -33,64 +28,31 @@ impl<S: Send + Sync> FromRequestParts<S> for ReviewPath {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        // Put there by the router's outermost layer; without it nobody is known and nothing is answered.
-        parts
-            .extensions
-            .get()
-            .cloned()
-            .ok_or(ApiError::Unauthorized)
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShowQuery {
     wait: Option<u64>,
+    view: Option<String>,
 }
 
-/// `?wait=SECONDS`.
-pub(super) fn wait_of_query(uri: &Uri) -> Result<Duration, ApiError> {
+/// How much of a review is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// The review.
+    Plain,
+    /// Everything on record about it.
+    Full,
+}
+
+/// `?wait=SECONDS&view=full`.
+pub(super) fn show_query(uri: &Uri) -> Result<(Duration, View), ApiError> {
     let query: ShowQuery = query(uri)?;
-    Ok(seconds(query.wait.unwrap_or(0)))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PageQuery {
-    status: Option<String>,
-    before: Option<String>,
-    limit: Option<u32>,
-}
-
-/// `?status=&before=&limit=`.
-pub(super) fn page_of_query(uri: &Uri) -> Result<Page, ApiError> {
-    let query: PageQuery = query(uri)?;
-    let status = query
-        .status
-        .map(|text| {
-            ReviewStatus::parse(&text).ok_or_else(|| invalid("`status` is not a review's status"))
-        })
-        .transpose()?;
-    let before = query
-        .before
-        .map(|text| {
-            text.parse()
-                .map_err(|_| invalid("`before` is not a review id"))
-        })
-        .transpose()?;
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(invalid("`limit` must be from 1 to 200"));
-    }
-    Ok(Page {
-        status,
-        before,
-        limit,
-    })
+    let view = match query.view.as_deref() {
+        None => View::Plain,
+        Some("full") => View::Full,
+        Some(_) => return Err(invalid("`view` is not `full`")),
+    };
+    Ok((seconds(query.wait.unwrap_or(0)), view))
 }
 
 /// `Prefer: wait=SECONDS` (RFC 7240); other preferences are not ours to meet.
@@ -125,7 +87,7 @@ pub(super) fn nonce(headers: &HeaderMap) -> Result<Nonce, ApiError> {
         .map_err(|wanted| ApiError::InvalidParameter(format!("`Idempotency-Key`: {wanted}")))
 }
 
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     let query = Query::try_from_uri(uri).map(|Query(query)| query);
     query.map_err(|error| ApiError::InvalidParameter(error.body_text()))
 }
@@ -134,7 +96,7 @@ fn seconds(wait: u64) -> Duration {
     Duration::from_secs(wait.min(MAX_WAIT))
 }
 
-fn invalid(detail: &str) -> ApiError {
+pub(super) fn invalid(detail: &str) -> ApiError {
     ApiError::InvalidParameter(detail.to_owned())
 }
 
@@ -144,7 +106,7 @@ mod tests {
 
     use axum::http::{HeaderMap, HeaderValue};
 
-    use super::{nonce, page_of_query, wait_of_preference, wait_of_query};
+    use super::{nonce, show_query, wait_of_preference};
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(
@@ -164,26 +126,14 @@ mod tests {
         assert_eq!(prefer("wait=100000"), Some(Duration::from_secs(90)));
         assert_eq!(prefer("return=minimal"), Some(Duration::ZERO));
         assert_eq!(prefer("wait=soon"), None);
-        let show = |text: &str| wait_of_query(&text.parse().expect("a uri")).ok();
+        let show = |text: &str| {
+            show_query(&text.parse().expect("a uri"))
+                .ok()
+                .map(|it| it.0)
+        };
         assert_eq!(show("/v1/reviews/x?wait=3"), Some(Duration::from_secs(3)));
         assert_eq!(show("/v1/reviews/x?wait=-1"), None);
         assert_eq!(show("/v1/reviews/x?wiat=1"), None);
-    }
-
-    #[test]
-    fn a_page_has_bounds() {
-        let page = |text: &str| page_of_query(&text.parse().expect("a uri"));
-        assert_eq!(page("/v1/reviews").expect("a page").limit, 50);
-        for refused in [
-            "?limit=0",
-            "?limit=201",
-            "?status=open",
-            "?before=1",
-            "?offset=3",
-            "?limit=1&limit=2",
-        ] {
-            assert!(page(&format!("/v1/reviews{refused}")).is_err(), "{refused}");
-        }
     }
 
     #[test]

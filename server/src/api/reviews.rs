@@ -8,20 +8,26 @@ use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
-use protocol::{Answer, RedeemRequest, ReviewPage, SubmitReview};
+use protocol::{Answer, RedeemRequest, ReviewId, RunReport, SubmitReview};
 use tokio::time::Instant;
 
 use super::body::{StrictJson, answer as answer_json};
-use super::parameters::{ReviewPath, nonce, page_of_query, wait_of_preference, wait_of_query};
-use crate::desk::{Caller, Desk, now};
+use super::parameters::{ReviewPath, View, nonce, show_query, wait_of_preference};
+use super::search_query::Listing;
+use super::who::{Asking, Looking};
+use crate::desk::{Desk, now};
 use crate::error::ApiError;
+use crate::history;
 use crate::resource::{receipt, resource};
-use crate::store::{Page, Redemption};
+use crate::store::{Page, RanReport, RedeemRefusal, Redemption, Reported, Scope, StoreError};
+
+/// The longest report of a run, in bytes of JSON.
+const MAX_REPORT: usize = 8 * 1024;
 
 /// `POST /v1/reviews`: 202 at once, or 200 where it ended within `Prefer: wait=N`.
 pub(crate) async fn submit(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Asking(caller): Asking,
     headers: HeaderMap,
     StrictJson(body): StrictJson<SubmitReview>,
 ) -> Result<Response, ApiError> {
@@ -39,53 +45,99 @@ pub(crate) async fn submit(
     Ok(response)
 }
 
-/// `GET /v1/reviews/{id}?wait=N`.
+/// `GET /v1/reviews/{id}?wait=N&view=full`.
 pub(crate) async fn show(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Looking(sight): Looking,
     ReviewPath(review_id): ReviewPath,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let until = Instant::now() + wait_of_query(&uri)?;
-    let recorded = desk.wait(&caller.scope, review_id, until).await?;
-    answer_json(StatusCode::OK, &resource(&recorded, &desk.key))
+    let (wait, view) = show_query(&uri)?;
+    let recorded = desk.wait(&sight, review_id, Instant::now() + wait).await?;
+    match view {
+        View::Plain => answer_json(StatusCode::OK, &resource(&recorded, &desk.key)),
+        View::Full => {
+            let detail = desk.store.detail(&sight, review_id).await?;
+            let detail = detail.ok_or(ApiError::NotFound)?;
+            answer_json(StatusCode::OK, &history::detail(detail, &desk.key))
+        }
+    }
 }
 
-/// `GET /v1/reviews?status=&before=&limit=`: newest first.
+/// `GET /v1/reviews?…`: newest first.
 pub(crate) async fn list(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Looking(sight): Looking,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let page = page_of_query(&uri)?;
+    let listing = Listing::of(&uri, &[])?;
+    let plain = listing.plain().filter(|_| sight.caller().is_some());
+    let Some(page) = plain else {
+        let wanted = (&listing.search, listing.counting);
+        let page = history::page(&desk.store, &desk.key, &sight, wanted).await?;
+        return answer_json(StatusCode::OK, &page);
+    };
     // One more than is shown says whether there is a next page.
     let one_more = Page {
         limit: page.limit + 1,
         ..page
     };
-    let mut lines = desk.page(&caller.scope, &one_more).await?;
+    let mut lines = desk.page(&sight, &one_more).await?;
     let shown = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let more = lines.len() > shown;
     lines.truncate(shown);
-    let next_before = lines
-        .last()
-        .filter(|_| more)
-        .map(|line| line.recorded.review_id);
-    let entries = lines.into_iter().map(|line| {
-        let review = resource(&line.recorded, &desk.key);
-        line.into_entry(review)
-    });
-    let page = ReviewPage {
-        reviews: entries.collect(),
-        next_before,
-    };
-    answer_json(StatusCode::OK, &page)
+    answer_json(StatusCode::OK, &history::told(lines, more, &desk.key))
+}
+
+/// `POST /v1/reviews/{id}/ran`: how the run of a spent approval ended, once.
+pub(crate) async fn ran(
+    State(desk): State<Arc<Desk>>,
+    Asking(caller): Asking,
+    ReviewPath(review_id): ReviewPath,
+    StrictJson(body): StrictJson<RunReport>,
+) -> Result<StatusCode, ApiError> {
+    let report = run_report(review_id, caller.scope, &body)?;
+    match desk.store.report(report).await? {
+        Reported::Recorded => Ok(StatusCode::NO_CONTENT),
+        Reported::Before => Err(ApiError::ReportedBefore),
+        Reported::NotSpent => Err(ApiError::NotSpent),
+        Reported::OtherAction => Err(ApiError::NotRedeemable(RedeemRefusal::OtherAction)),
+        Reported::Unknown => Err(ApiError::NotFound),
+    }
+}
+
+fn run_report(review_id: ReviewId, scope: Scope, body: &RunReport) -> Result<RanReport, ApiError> {
+    if body.exit_code.is_some() && body.signal.is_some() {
+        return Err(ApiError::InvalidBody(
+            "a run ends by an exit code or by a signal, not by both".to_owned(),
+        ));
+    }
+    if body
+        .signal
+        .is_some_and(|signal| !(1..=64).contains(&signal))
+    {
+        return Err(ApiError::InvalidBody("`signal` is from 1 to 64".to_owned()));
+    }
+    let text = serde_json::to_string(body)
+        .map_err(|_| StoreError::Corrupt("a report cannot be spelled"))?;
+    if text.len() > MAX_REPORT {
+        return Err(ApiError::InvalidBody(
+            "the report is larger than 8 KiB".to_owned(),
+        ));
+    }
+    Ok(RanReport {
+        review_id,
+        scope,
+        action_digest: body.action_digest,
+        at: now(),
+        body: text,
+    })
 }
 
 /// `POST /v1/reviews/{id}/abort`.
 pub(crate) async fn abort(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Asking(caller): Asking,
     ReviewPath(review_id): ReviewPath,
 ) -> Result<Response, ApiError> {
     let recorded = desk.abort(&caller.scope, review_id).await?;
@@ -95,7 +147,7 @@ pub(crate) async fn abort(
 /// `POST /v1/reviews/{id}/redeem`: 200 once, then 409.
 pub(crate) async fn redeem(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Asking(caller): Asking,
     ReviewPath(review_id): ReviewPath,
     StrictJson(body): StrictJson<RedeemRequest>,
 ) -> Result<Response, ApiError> {
@@ -113,7 +165,7 @@ pub(crate) async fn redeem(
 /// `POST /v1/reviews/{id}/answer`: a person at this terminal. In the embedded router alone.
 pub(crate) async fn answer(
     State(desk): State<Arc<Desk>>,
-    caller: Caller,
+    Asking(caller): Asking,
     ReviewPath(review_id): ReviewPath,
     StrictJson(body): StrictJson<Answer>,
 ) -> Result<Response, ApiError> {

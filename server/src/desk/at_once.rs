@@ -3,22 +3,23 @@
 //! Apart from the long way, because here the judgement comes before the record. Invariant: nothing outside this process
 //! is asked on this way, and nobody learns of the review before both its events are on record.
 
+use protocol::TenantId;
 use tokio::time::Instant;
 
 use super::judging::{Case, Judged};
 use super::{Desk, GRACE};
 use crate::error::ApiError;
 use crate::intake::Accepted;
-use crate::store::{Opened, Recorded, RecordedEnd, ReviewStore as _, StoreError};
+use crate::store::{Opened, Recorded, RecordedEnd, ReviewStore as _, Sight, StoreError};
 
 impl Desk {
     /// How `case` ends, where the reviewer's built-in rules decide it, in no time and without anything outside this
     /// process. `None`: a model or a person has to be asked, and before that it must be on record.
-    pub(super) fn judge_at_once(&self, case: &Case) -> Option<Judged> {
+    pub(super) fn judge_at_once(&self, tenant: &TenantId, case: &Case) -> Option<Judged> {
         if case.escalation.must_be_human {
             return None;
         }
-        self.reviewer
+        self.reviewer_of(tenant)
             .review_at_once(&case.escalation, case.deadline)
             .map(Judged::from)
     }
@@ -49,7 +50,7 @@ impl Desk {
                 end: Some(end),
                 ..recorded
             }),
-            Opened::Same(before) => self.wait(&recorded.scope, before, until).await,
+            Opened::Same(before) => self.wait(&Sight::Own(recorded.scope), before, until).await,
             Opened::OtherBody => Err(ApiError::IdempotencyConflict),
             Opened::SessionTaken => Err(ApiError::SessionTaken),
         }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use protocol::{
-    Answer, Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure,
+    Answer, Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure, TenantId,
 };
 use reviewer::Reviewed;
 use tokio::sync::oneshot;
@@ -46,7 +46,7 @@ impl Desk {
 
     async fn decide(&self, case: &Case, flight: &Flight) -> Judged {
         if !case.escalation.must_be_human {
-            return self.ask_reviewer(case).await;
+            return self.ask_reviewer(&flight.scope().tenant, case).await;
         }
         match case.people {
             People::AtThisTerminal => ask_person(case, flight.ask_person()).await,
@@ -54,8 +54,10 @@ impl Desk {
         }
     }
 
-    async fn ask_reviewer(&self, case: &Case) -> Judged {
-        let review = self.reviewer.review(&case.escalation, case.deadline);
+    async fn ask_reviewer(&self, tenant: &TenantId, case: &Case) -> Judged {
+        let review = self
+            .reviewer_of(tenant)
+            .review(&case.escalation, case.deadline);
         match timeout_at(case.deadline + OVERRUN, review).await {
             Ok(reviewed) => reviewed.into(),
             Err(_elapsed) => Decision::TimedOut.into(),

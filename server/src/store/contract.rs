@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Closing, Ended, Ending, Opened, Opening, Page, RedeemRefusal, Redeemed, Redemption,
-    ReviewStore, Scope,
+    ReviewStore, Scope, Sight,
 };
 use crate::desk::{after, now};
 use crate::owner::OwnerId;
@@ -33,6 +33,11 @@ pub(crate) fn scope(uid: u32) -> Scope {
         tenant: TenantId::default(),
         caller: CallerId::of_uid(uid),
     }
+}
+
+/// What caller `uid` may see.
+pub(crate) fn own(uid: u32) -> Sight {
+    Sight::Own(scope(uid))
 }
 
 fn owner() -> OwnerId {
@@ -116,7 +121,7 @@ async fn open(store: &impl ReviewStore, opening: Opening) -> ReviewId {
 }
 
 async fn status(store: &impl ReviewStore, review_id: ReviewId) -> ReviewStatus {
-    let recorded = store.review(&scope(1), review_id).await.expect("read");
+    let recorded = store.review(&own(1), review_id).await.expect("read");
     let end = recorded.expect("a review").end;
     end.map_or(ReviewStatus::Reviewing, |end| end.verdict.status)
 }
@@ -163,7 +168,7 @@ pub(crate) async fn a_session_belongs_to_the_caller_that_opened_it(store: &impl 
         store.open(squatter).await.expect("answered"),
         Opened::SessionTaken
     );
-    assert_eq!(store.review(&scope(2), refused).await.expect("read"), None);
+    assert_eq!(store.review(&own(2), refused).await.expect("read"), None);
 }
 
 pub(crate) async fn a_review_ends_once(store: &impl ReviewStore) {
@@ -192,7 +197,7 @@ pub(crate) async fn a_review_decided_as_it_came_in_is_opened_and_ended_at_once(
     let end = ending(review_id, approved());
     let opened = store.record(first, end.clone()).await;
     assert_eq!(opened.expect("recorded"), Opened::New);
-    let recorded = store.review(&scope(1), review_id).await.expect("read");
+    let recorded = store.review(&own(1), review_id).await.expect("read");
     let told = recorded.expect("a review").end.expect("an end");
     assert_eq!(
         (told.verdict, told.completed_at, told.expires_at),
@@ -232,7 +237,13 @@ pub(crate) async fn what_may_not_be_opened_is_not_ended_either(store: &impl Revi
         };
         let (scope, id) = (refused.scope.clone(), refused.review_id);
         assert_eq!(store.record(refused, end).await.expect("answered"), answer);
-        assert_eq!(store.review(&scope, id).await.expect("read"), None);
+        assert_eq!(
+            store
+                .review(&Sight::Own(scope.clone()), id)
+                .await
+                .expect("read"),
+            None
+        );
     }
     assert_eq!(status(store, review_id).await, ReviewStatus::Reviewing);
 }
@@ -413,7 +424,7 @@ pub(crate) async fn a_page_is_newest_first_and_one_caller_s(store: &impl ReviewS
         limit: 3,
     };
     let shown = async |page: Page| -> Vec<ReviewId> {
-        let lines = store.page(&scope(1), &page).await.expect("a page");
+        let lines = store.page(&own(1), &page).await.expect("a page");
         lines.iter().map(|line| line.recorded.review_id).collect()
     };
     assert_eq!(shown(all).await, ids[..3]);
@@ -427,7 +438,7 @@ pub(crate) async fn a_page_is_newest_first_and_one_caller_s(store: &impl ReviewS
         ..all
     };
     assert_eq!(shown(denied).await, [ids[1]]);
-    let line = store.page(&scope(1), &denied).await.expect("a page");
+    let line = store.page(&own(1), &denied).await.expect("a page");
     assert_eq!(line[0].question.action, action("a.example"));
 }
 
@@ -449,4 +460,43 @@ async fn all<F: Future<Output: Send> + Send>(futures: impl Iterator<Item = F>) -
         }
     })
     .await
+}
+
+pub(crate) async fn nobody_sees_past_a_tenant_or_a_caller(store: &impl ReviewStore) {
+    let other = TenantId::parse("other").expect("a tenant");
+    let (ours, mut theirs) = (opening(), opening());
+    theirs.scope.tenant = other.clone();
+    theirs.nonce = ours.nonce.clone();
+    for opening in [&ours, &theirs] {
+        // The same nonce and session of the same caller: two tenants have nothing in common.
+        let opened = store.open(opening.clone()).await.expect("opened");
+        assert_eq!(opened, Opened::New);
+    }
+    let sights = [
+        (own(1), true, false),
+        (own(2), false, false),
+        (Sight::Tenant(TenantId::default()), true, false),
+        (Sight::Tenant(other), false, true),
+    ];
+    let page = Page {
+        status: None,
+        before: None,
+        limit: 10,
+    };
+    for (sight, sees_ours, sees_theirs) in sights {
+        for (id, sees) in [(ours.review_id, sees_ours), (theirs.review_id, sees_theirs)] {
+            let found = store.review(&sight, id).await.expect("read");
+            assert_eq!(found.is_some(), sees, "{sight:?}");
+        }
+        let lines = store.page(&sight, &page).await.expect("a page");
+        let expected = usize::from(sees_ours) + usize::from(sees_theirs);
+        assert_eq!(lines.len(), expected, "{sight:?}");
+    }
+    assert_eq!(
+        store
+            .redeem(redemption(theirs.review_id))
+            .await
+            .expect("an answer"),
+        Redeemed::Unknown
+    );
 }

@@ -24,17 +24,21 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Closing, Ended, Ending, HistoryLine, Opened, Opening, Page, Recorded, Redeemed, Redemption,
-    ReviewStore, Scope, StoreError, bodies,
+    ReviewStore, Sight, StoreError, bodies,
 };
 use crate::owner::OwnerId;
 use crate::private_files::{NotPrivate, check_private_file, private_file, private_folder};
 
+mod aside;
 mod batch;
 mod checkpoint;
 mod command;
+pub(crate) mod history;
 mod read;
 mod rows;
 mod sql;
+pub(crate) mod tenants;
+mod tip;
 pub(crate) mod tokens;
 mod writer;
 
@@ -51,12 +55,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many changes wait at most; who comes later waits to be let in.
 const QUEUE: usize = 4_096;
+/// How many pieces of other work wait at most.
+const WORKS: usize = 64;
 
 /// The record in one SQLite file.
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
     changes: mpsc::Sender<Command>,
+    works: mpsc::Sender<Box<dyn aside::Work>>,
     readers: SqlitePool,
+    options: SqliteConnectOptions,
     closing: CancellationToken,
     writer: TaskTracker,
 }
@@ -105,6 +113,7 @@ impl SqliteStore {
         let connection = connect(&options, &path).await?;
         drop(lock);
         let (changes, queue) = mpsc::channel(QUEUE);
+        let (works, asked) = mpsc::channel(WORKS);
         let closing = CancellationToken::new();
         let writer = TaskTracker::new();
         let readers = SqlitePoolOptions::new()
@@ -114,13 +123,15 @@ impl SqliteStore {
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(options.clone().pragma("query_only", "1"));
         let long = Arc::new(Notify::new());
-        let task = Writer::new(connection, options, path, Arc::clone(&long));
-        drop(writer.spawn(task.run(queue, closing.clone())));
+        let task = Writer::new(connection, options.clone(), path, Arc::clone(&long));
+        drop(writer.spawn(task.run(queue, asked, closing.clone())));
         drop(writer.spawn(checkpoint::run(readers.clone(), long, closing.clone())));
         writer.close();
         Ok(Self {
             changes,
+            works,
             readers,
+            options,
             closing,
             writer,
         })
@@ -200,14 +211,14 @@ impl ReviewStore for SqliteStore {
 
     async fn review(
         &self,
-        scope: &Scope,
+        sight: &Sight,
         review_id: ReviewId,
     ) -> Result<Option<Recorded>, StoreError> {
-        read::review(&self.readers, scope, review_id).await
+        read::review(&self.readers, sight, review_id).await
     }
 
-    async fn page(&self, scope: &Scope, page: &Page) -> Result<Vec<HistoryLine>, StoreError> {
-        read::page(&self.readers, scope, page).await
+    async fn page(&self, sight: &Sight, page: &Page) -> Result<Vec<HistoryLine>, StoreError> {
+        read::page(&self.readers, sight, page).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -273,9 +284,9 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
-        // `checkpoint.rs` carries the log over beside the writer. At 32 MiB the writer does what is left, so that the log
-        // starts anew; a page that is written often is carried over seldom.
-        .pragma("wal_autocheckpoint", "8192")
+        // `checkpoint.rs` carries the log over beside the writer. At 8 MiB the writer does what is left, so that the log
+        // starts anew.
+        .pragma("wal_autocheckpoint", "2048")
         .pragma("cache_size", "-16384")
         // The shapes of `rows.rs`; each one prepared takes some 100 KiB at most.
         .statement_cache_capacity(48)

@@ -81,6 +81,7 @@ pub(crate) async fn with_limits(folder: &Folder, settings: &str, limits: Limits)
     let reviewer = Reviewer::new(&settings, &|_| None).expect("a reviewer");
     Service::open(ServiceSettings {
         database: folder.database(),
+        tenants: std::collections::BTreeMap::new(),
         signing_key: SigningKey::ephemeral().expect("a key"),
         reviewer: Arc::new(reviewer),
         speaks_for_user: BTreeSet::from(["adapter".to_owned()]),
@@ -145,6 +146,7 @@ pub(crate) struct Answered {
     pub(crate) location: Option<String>,
     pub(crate) content_type: String,
     pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 impl Answered {
@@ -207,6 +209,7 @@ pub(crate) async fn call(router: &Router, request: Request<Body>) -> Answered {
         location: header("location"),
         content_type: header("content-type").unwrap_or_default(),
         body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        text: String::from_utf8_lossy(&bytes).into_owned(),
     }
 }
 
@@ -370,6 +373,7 @@ fn read_answer(text: &str) -> Answered {
         location: header("location"),
         content_type: header("content-type").unwrap_or_default(),
         body: serde_json::from_str(body).unwrap_or_default(),
+        text: body.to_owned(),
     }
 }
 

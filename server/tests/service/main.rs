@@ -3,9 +3,15 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod lifecycle;
+#[cfg(test)]
+mod roles;
 #[cfg(test)]
 mod store_failures;
 #[cfg(test)]

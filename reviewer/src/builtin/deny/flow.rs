@@ -92,10 +92,21 @@ pub(in crate::builtin) fn dumps_credentials(command: &Command) -> bool {
                 || words.contains(&"get-secret-value")
                 || words.contains(&"export-credentials")
         }
-        ("vault", ["read" | "kv" | "token", ..])
+        (
+            "vault",
+            ["read", ..] | ["kv", "get" | "export", ..] | ["token", "create" | "lookup", ..],
+        )
         | ("git", ["credential", "fill", ..])
         | ("op", ["read" | "item", ..]) => true,
-        ("kubectl", words) => words.contains(&"secret") || words.contains(&"secrets"),
+        ("kubectl" | "oc", words) => {
+            ["get", "describe", "edit"]
+                .iter()
+                .any(|verb| words.contains(verb))
+                && words.iter().any(|word| {
+                    word.split([',', '/', '.'])
+                        .any(|part| matches!(part, "secret" | "secrets"))
+                })
+        }
         ("mimipenguin" | "mimikatz" | "lazagne" | "laZagne", _) => true,
         _ => false,
     }

@@ -3,17 +3,16 @@
 //! Apart from commands because nothing has to be read here but paths and names. Invariant: a file that a patch names in
 //! its text counts like one that its sender lists.
 
-use protocol::{AdditionalPermissions, FileChange, NetworkAccess, ToolCall};
+use protocol::{AdditionalPermissions, FileChange, NetworkAccess};
 
 use super::super::Rule;
-use super::super::places;
 use super::super::scene::Scene;
+use super::super::{fetch, places};
 use super::{Found, METADATA_HOSTS, add, is_root_like, write};
 
 /// Denials in a patch: by the files that it says it changes and by those that its text names.
 pub(in crate::builtin) fn patch(change: &FileChange, scene: &Scene, found: &mut Found) {
-    let named = change.files.iter().map(|file| file.as_str());
-    for path in named.chain(change.patch.lines().filter_map(patched)) {
+    for path in patched_files(change) {
         let location = scene.locate_text(path);
         write(&location, scene, found);
         if places::holds_credentials(&location, scene) {
@@ -26,6 +25,14 @@ pub(in crate::builtin) fn patch(change: &FileChange, scene: &Scene, found: &mut 
             add(found, Rule::WritesOutside, path);
         }
     }
+}
+
+/// The files that a patch lists and those that its text names.
+pub(in crate::builtin) fn patched_files(change: &FileChange) -> Vec<&str> {
+    let listed = change.files.iter().map(|file| file.as_str());
+    listed
+        .chain(change.patch.lines().filter_map(patched))
+        .collect()
 }
 
 /// The file that a header line of a patch names, in the agent's format or the unified one.
@@ -60,6 +67,8 @@ pub(in crate::builtin) fn network(access: &NetworkAccess, found: &mut Found) {
         .to_ascii_lowercase();
     if METADATA_HOSTS.contains(&host.as_str()) {
         add(found, Rule::MetadataService, &host);
+    } else if fetch::collects(&host) {
+        add(found, Rule::Collector, &host);
     } else if is_private(&host) {
         add(found, Rule::PrivateNetwork, &host);
     } else {
@@ -97,15 +106,6 @@ fn is_private(host: &str) -> bool {
                 .any(|end| host.ends_with(end))
         }
     }
-}
-
-/// Floors of a tool call: what it does is not known here.
-pub(in crate::builtin) fn tool(call: &ToolCall, found: &mut Found) {
-    add(
-        found,
-        Rule::SideEffects,
-        format!("{}/{}", call.server, call.tool_name),
-    );
 }
 
 /// Denials and floors of a grant.

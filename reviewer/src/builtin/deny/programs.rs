@@ -114,11 +114,24 @@ fn switches_off(program: &str, texts: &[&str]) -> bool {
         "aa-teardown" | "aa-disable" | "aa-complain" => true,
         "passwd" => any(&["-d", "--delete"]),
         "visudo" | "useradd" | "usermod" | "adduser" | "chpasswd" => true,
-        "setcap" => texts.iter().any(|text| text.contains("cap_")),
+        "setcap" => texts.iter().any(|text| {
+            [
+                "cap_setuid",
+                "cap_setgid",
+                "cap_sys_",
+                "cap_dac_",
+                "cap_chown",
+                "cap_fowner",
+                "all=",
+            ]
+            .iter()
+            .any(|right| text.contains(right))
+        }),
         "sysctl" => texts.iter().any(|text| {
-            text.starts_with("kernel.randomize_va_space")
-                || text.starts_with("kernel.yama")
-                || text.starts_with("kernel.kptr")
+            let guard = ["kernel.randomize_va_space", "kernel.yama", "kernel.kptr"]
+                .iter()
+                .any(|name| text.starts_with(name));
+            guard && text.contains('=')
         }),
         "history" => any(&["-c"]),
         _ => false,

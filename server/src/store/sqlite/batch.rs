@@ -15,7 +15,6 @@ use super::super::{
     StoreError, bodies,
 };
 use super::command::{Change, Command, Outcome, Recording};
-use super::tokens::{NewToken, TokenId};
 use crate::owner::OwnerId;
 
 /// How far a clock may have gone back between an approval and its use.
@@ -62,8 +61,6 @@ pub(super) struct Rows<'a> {
     pub(super) redeemed: Vec<(i64, Timestamp)>,
     pub(super) events: Vec<EventRow>,
     pub(super) probed_at: Option<i64>,
-    pub(super) tokens: Vec<&'a NewToken>,
-    pub(super) revoked: Vec<(&'a TokenId, i64)>,
 }
 
 /// A new review.
@@ -111,8 +108,9 @@ impl<'a> Fold<'a> {
         }
     }
 
-    pub(super) fn into_rows(self) -> Rows<'a> {
-        self.rows
+    /// The rows to write, and what is known once they are written.
+    pub(super) fn finish(self) -> (Rows<'a>, State) {
+        (self.rows, self.state)
     }
 
     /// Adds one command.
@@ -127,14 +125,6 @@ impl<'a> Fold<'a> {
             }
             Command::Probe(at, _) => {
                 self.rows.probed_at = Some(*at);
-                Ok(Outcome::Done)
-            }
-            Command::AddToken(token, _) => {
-                self.rows.tokens.push(token);
-                Ok(Outcome::Done)
-            }
-            Command::RevokeToken(id, at, _) => {
-                self.rows.revoked.push((id, *at));
                 Ok(Outcome::Done)
             }
         }

@@ -9,8 +9,10 @@ use sqlx::sqlite::SqlitePool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// After how many changes the log is carried over.
+/// After how many changes the log is carried over, and after how many commits where each holds few of them. The log is
+/// then written over instead of growing: syncing a file that grows costs half as much again (measured on ext4).
 pub(super) const EVERY: usize = 1_024;
+pub(super) const EVERY_COMMITS: usize = 64;
 
 /// Carries over each time that `long` says so, until `closing`.
 pub(super) async fn run(pool: SqlitePool, long: Arc<Notify>, closing: CancellationToken) {

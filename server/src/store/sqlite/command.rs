@@ -3,13 +3,12 @@
 //! Apart from the rules, which need no channel. Invariant: each command is answered once, and only with what came of
 //! itself; an answer that does not fit is an error, never an `Ok`.
 
-use protocol::ReviewId;
+use protocol::{ReviewId, TenantId};
 use tokio::sync::oneshot;
 
 use super::super::{
     Closing, Ended, Ending, Opened, Opening, Redeemed, Redemption, Scope, StoreError,
 };
-use super::tokens::{NewToken, TokenId};
 use crate::owner::OwnerId;
 
 /// A change and the body of the event it makes.
@@ -37,8 +36,6 @@ pub(super) enum Command {
     Redeem(Box<Change<Redemption>>, Reply<Redeemed>),
     EndAllOf(OwnerId, Box<Closing>, Reply<usize>),
     Probe(i64, Reply<()>),
-    AddToken(Box<NewToken>, Reply<()>),
-    RevokeToken(TokenId, i64, Reply<()>),
 }
 
 /// What came of a command, told once the batch is durable.
@@ -57,13 +54,15 @@ impl Command {
         match self {
             Self::Open(change, _) => Some(&change.what),
             Self::Record(both, _) => Some(&both.opening.what),
-            Self::End(..)
-            | Self::Redeem(..)
-            | Self::EndAllOf(..)
-            | Self::Probe(..)
-            | Self::AddToken(..)
-            | Self::RevokeToken(..) => None,
+            Self::End(..) | Self::Redeem(..) | Self::EndAllOf(..) | Self::Probe(..) => None,
         }
+    }
+
+    /// Whose chain grows by it.
+    pub(super) fn tenant(&self) -> Option<&TenantId> {
+        self.opening()
+            .map(|opening| &opening.scope.tenant)
+            .or_else(|| self.touches().map(|(scope, _)| &scope.tenant))
     }
 
     /// The review that must be read for it.
@@ -71,12 +70,7 @@ impl Command {
         match self {
             Self::End(change, _) => Some((&change.what.scope, change.what.review_id)),
             Self::Redeem(change, _) => Some((&change.what.scope, change.what.review_id)),
-            Self::Open(..)
-            | Self::Record(..)
-            | Self::EndAllOf(..)
-            | Self::Probe(..)
-            | Self::AddToken(..)
-            | Self::RevokeToken(..) => None,
+            Self::Open(..) | Self::Record(..) | Self::EndAllOf(..) | Self::Probe(..) => None,
         }
     }
 
@@ -88,9 +82,7 @@ impl Command {
             | Self::Record(..)
             | Self::End(..)
             | Self::Redeem(..)
-            | Self::Probe(..)
-            | Self::AddToken(..)
-            | Self::RevokeToken(..) => None,
+            | Self::Probe(..) => None,
         }
     }
 
@@ -107,10 +99,7 @@ impl Command {
             (Self::EndAllOf(_, _, reply), Ok(Outcome::EndedAll(count))) => {
                 reply.send(Ok(count)).is_err()
             }
-            (
-                Self::Probe(_, reply) | Self::AddToken(_, reply) | Self::RevokeToken(_, _, reply),
-                Ok(Outcome::Done),
-            ) => reply.send(Ok(())).is_err(),
+            (Self::Probe(_, reply), Ok(Outcome::Done)) => reply.send(Ok(())).is_err(),
             (command, Ok(_mismatch)) => {
                 command.refuse(StoreError::Corrupt("a change has another change's outcome"))
             }
@@ -127,9 +116,7 @@ impl Command {
             Self::End(_, reply) => reply.send(Err(error)).is_err(),
             Self::Redeem(_, reply) => reply.send(Err(error)).is_err(),
             Self::EndAllOf(_, _, reply) => reply.send(Err(error)).is_err(),
-            Self::Probe(_, reply) | Self::AddToken(_, reply) | Self::RevokeToken(_, _, reply) => {
-                reply.send(Err(error)).is_err()
-            }
+            Self::Probe(_, reply) => reply.send(Err(error)).is_err(),
         }
     }
 }

@@ -3,53 +3,72 @@
 //! Apart, because readers have connections of their own and never write. Invariant: how a review ended is read from the
 //! chained event; a status that does not follow from it is an error, never an answer.
 
-use protocol::{CallerId, ReviewEvent, ReviewId, ReviewStatus};
+use protocol::{CallerId, ReviewEvent, ReviewId, ReviewStatus, TenantId};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::super::{HistoryLine, Page, Question, Recorded, RecordedEnd, Scope, StoreError, bodies};
+use super::super::{
+    HistoryLine, Page, Question, Recorded, RecordedEnd, Scope, Sight, StoreError, bodies,
+};
 use super::sql;
 use crate::owner::OwnerId;
 
-const COLUMNS: &str = "SELECT r.review_id, r.caller, r.nonce, r.session_id, r.action_digest, r.policy_revision, r.status, \
+pub(super) const COLUMNS: &str = "SELECT r.review_id, r.caller, r.nonce, r.session_id, r.action_digest, r.policy_revision, r.status, \
                        r.created_at, r.completed_at, r.expires_at, r.redeemed_at, e.kind, e.body";
-const ENDED_BY: &str = " LEFT JOIN review_events e ON e.tenant_id = r.tenant_id AND e.seq = r.ended_seq \
+pub(super) const ENDED_BY: &str = " LEFT JOIN review_events e ON e.tenant_id = r.tenant_id AND e.seq = r.ended_seq \
                         AND e.review_id = r.review_id";
 
 pub(super) async fn review(
     pool: &SqlitePool,
-    scope: &Scope,
+    sight: &Sight,
     review_id: ReviewId,
 ) -> Result<Option<Recorded>, StoreError> {
     let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+    match sight.caller() {
+        Some(caller) => {
+            query
+                .push(" FROM reviews r")
+                .push(ENDED_BY)
+                .push(" WHERE r.caller = ")
+                .push_bind(caller.as_str());
+        }
+        // Whose review it is stands in the event that opened it, and that one is found by the review.
+        None => {
+            query
+                .push(
+                    " FROM review_events o CROSS JOIN reviews r ON r.tenant_id = o.tenant_id \
+                     AND r.caller = (o.body ->> '$.caller') AND r.review_id = o.review_id",
+                )
+                .push(ENDED_BY)
+                .push(" WHERE o.kind = 'opened' AND o.review_id = ")
+                .push_bind(sql::bytes(review_id));
+        }
+    }
     query
-        .push(" FROM reviews r")
-        .push(ENDED_BY)
-        .push(" WHERE r.review_id = ")
+        .push(" AND r.review_id = ")
         .push_bind(sql::bytes(review_id))
         .push(" AND r.tenant_id = ")
-        .push_bind(scope.tenant.as_str())
-        .push(" AND r.caller = ")
-        .push_bind(scope.caller.as_str());
+        .push_bind(sight.tenant().as_str());
     let row = query.build().fetch_optional(pool).await;
-    row?.map(|row| recorded(&row, scope)).transpose()
+    row?.map(|row| recorded(&row, sight.tenant())).transpose()
 }
 
 pub(super) async fn page(
     pool: &SqlitePool,
-    scope: &Scope,
+    sight: &Sight,
     page: &Page,
 ) -> Result<Vec<HistoryLine>, StoreError> {
     let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
     query
         .push(", q.question FROM reviews r ")
-        .push(index(page.status))
+        .push(index(sight, page.status))
         .push(" CROSS JOIN review_requests q ON q.review_no = r.review_no")
         .push(ENDED_BY)
         .push(" WHERE r.tenant_id = ")
-        .push_bind(scope.tenant.as_str())
-        .push(" AND r.caller = ")
-        .push_bind(scope.caller.as_str());
+        .push_bind(sight.tenant().as_str());
+    if let Some(caller) = sight.caller() {
+        query.push(" AND r.caller = ").push_bind(caller.as_str());
+    }
     match page.status {
         None => {}
         Some(ReviewStatus::Reviewing) => {
@@ -70,11 +89,15 @@ pub(super) async fn page(
         .push(" ORDER BY r.review_id DESC LIMIT ")
         .push_bind(i64::from(page.limit));
     let rows = query.build().fetch_all(pool).await?;
-    rows.iter().map(|row| history_line(row, scope)).collect()
+    let lines = rows.iter().map(|row| history_line(row, sight.tenant()));
+    lines.collect()
 }
 
 /// Which index finds a status: without a word, SQLite would read the caller's whole history for a rare one.
-fn index(status: Option<ReviewStatus>) -> &'static str {
+fn index(sight: &Sight, status: Option<ReviewStatus>) -> &'static str {
+    if sight.caller().is_none() {
+        return "";
+    }
     match status {
         None => "",
         Some(ReviewStatus::Reviewing) => "INDEXED BY reviews_open",
@@ -101,22 +124,22 @@ pub(super) async fn owners_of_open(pool: &SqlitePool) -> Result<Vec<OwnerId>, St
         .collect()
 }
 
-fn history_line(row: &SqliteRow, scope: &Scope) -> Result<HistoryLine, StoreError> {
+pub(super) fn history_line(row: &SqliteRow, tenant: &TenantId) -> Result<HistoryLine, StoreError> {
     let question: &str = row.try_get(13)?;
     let question: Question = serde_json::from_str(question)
         .map_err(|_| StoreError::Corrupt("a question cannot be read"))?;
     Ok(HistoryLine {
-        recorded: recorded(row, scope)?,
+        recorded: recorded(row, tenant)?,
         question,
     })
 }
 
-fn recorded(row: &SqliteRow, scope: &Scope) -> Result<Recorded, StoreError> {
+pub(super) fn recorded(row: &SqliteRow, tenant: &TenantId) -> Result<Recorded, StoreError> {
     let columns = || -> Result<_, sqlx::Error> {
         let recorded = Recorded {
             review_id: sql::review_id(row.try_get(0)?)?,
             scope: Scope {
-                tenant: scope.tenant.clone(),
+                tenant: tenant.clone(),
                 caller: CallerId::stored(row.try_get(1)?),
             },
             nonce: sql::nonce(row.try_get(2)?)?,

@@ -16,9 +16,9 @@ const MOST: usize = 128;
 
 type Bound<'q> = Separated<'q, Sqlite, &'static str>;
 
-/// Writes `rows` and commits.
-pub(super) fn write(rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("");
+/// Writes `rows` and commits, in the transaction that `before` opens or that is open already.
+pub(super) fn write(before: &str, rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(before);
     push_opened(&mut sql, rows);
     push_ended(&mut sql, rows);
     let exhibits = "review_exhibits (review_no, exhibit)";
@@ -138,20 +138,5 @@ fn push_events(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
 fn push_rest(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
     if let Some(at) = rows.probed_at {
         sql.push("UPDATE probe SET at = ").push_bind(at).push("; ");
-    }
-    let tokens = "tokens (token_id, tenant_id, name, hash, created_at)";
-    insert(sql, tokens, &rows.tokens, |row, token| {
-        row.push_bind(token.map(|it| it.id.as_str()))
-            .push_bind(token.map(|it| it.tenant.as_str()))
-            .push_bind(token.map(|it| it.name.as_str()))
-            .push_bind(token.map(|it| it.hash.as_slice()))
-            .push_bind(token.map(|it| it.created_at.as_millisecond()));
-    });
-    for (id, at) in &rows.revoked {
-        sql.push("UPDATE tokens SET revoked_at = ")
-            .push_bind(*at)
-            .push(" WHERE revoked_at IS NULL AND token_id = ")
-            .push_bind(id.as_str())
-            .push("; ");
     }
 }

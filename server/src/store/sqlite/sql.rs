@@ -17,19 +17,45 @@ use super::batch::{Known, State};
 use super::command::Command;
 use crate::owner::OwnerId;
 
+/// Opens the transaction. IMMEDIATE takes the write lock first, so that what is read in it stays true until the commit.
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE; ";
+
 /// Opens the transaction and reads what `commands` touch. The first column of each row says what it is.
-pub(super) fn begin(commands: &[Command], tenant: &TenantId) -> QueryBuilder<Sqlite> {
-    // IMMEDIATE takes the write lock first, so that what is read here stays true until the commit.
-    let mut sql = QueryBuilder::new(
-        "BEGIN IMMEDIATE; SELECT 'head', (SELECT max(review_no) FROM reviews), head.seq, head.hash FROM (SELECT 1) \
-         LEFT JOIN (SELECT seq, hash FROM review_events WHERE tenant_id = ",
-    );
-    sql.push_bind(tenant.as_str())
-        .push(" ORDER BY seq DESC LIMIT 1) head");
+pub(super) fn begin(commands: &[Command]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(BEGIN);
+    push_heads(&mut sql, commands);
     push_nonces(&mut sql, commands);
     push_sessions(&mut sql, commands);
     push_reviews(&mut sql, commands);
     sql
+}
+
+/// The end of every chain that may grow, and the last number of a review.
+fn push_heads(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
+    const HEAD: &str = ") SELECT 'head', (SELECT max(review_no) FROM reviews), asked.tenant, e.seq, e.hash FROM asked \
+                        LEFT JOIN review_events e ON e.tenant_id = asked.tenant \
+                        AND e.seq = (SELECT max(seq) FROM review_events WHERE tenant_id = asked.tenant)";
+    let mut tenants: Vec<_> = commands.iter().filter_map(Command::tenant).collect();
+    tenants.sort_unstable();
+    tenants.dedup();
+    // There is always one, so that the number of the last review is read.
+    let nobody = TenantId::default();
+    if tenants.is_empty() {
+        tenants.push(&nobody);
+    }
+    sql.push("WITH asked (tenant) AS (");
+    push_asked(sql, &tenants, |row, tenant| {
+        row.push_bind(tenant.as_str().to_owned());
+    });
+    sql.push(HEAD);
+    for owner in commands.iter().filter_map(Command::closes) {
+        sql.push(
+            "; WITH asked (tenant) AS (SELECT DISTINCT tenant_id FROM reviews INDEXED BY reviews_open \
+             WHERE status = 'reviewing' AND owner = ",
+        )
+        .push_bind(owner.to_stored())
+        .push(HEAD);
+    }
 }
 
 // What is asked for stands first and is joined by CROSS JOIN, which SQLite never reorders: each row is then one search
@@ -130,31 +156,35 @@ fn push_reviews(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
 }
 
 /// Reads the rows of [`begin`].
-pub(super) fn state(rows: &[SqliteRow], tenant: &TenantId) -> Result<State, StoreError> {
+pub(super) fn state(rows: &[SqliteRow]) -> Result<State, StoreError> {
     let mut state = State::default();
     for row in rows {
-        read_row(&mut state, row, tenant)
+        read_row(&mut state, row)
             .map_err(|_| StoreError::Corrupt("a row of the database cannot be read"))?;
     }
     Ok(state)
 }
 
-fn read_row(state: &mut State, row: &SqliteRow, tenant: &TenantId) -> Result<(), sqlx::Error> {
+fn read_row(state: &mut State, row: &SqliteRow) -> Result<(), sqlx::Error> {
     match row.try_get::<&str, _>(0)? {
         "head" => {
             state.last_no = row.try_get::<Option<i64>, _>(1)?.unwrap_or(0);
-            if let Some(seq) = row.try_get(2)? {
-                let hash = array(row.try_get(3)?)?;
-                state.heads.insert(tenant.clone(), Head { seq, hash });
-            }
+            let head = match row.try_get(3)? {
+                Some(seq) => Head {
+                    seq,
+                    hash: array(row.try_get(4)?)?,
+                },
+                None => Head::EMPTY,
+            };
+            state.heads.insert(tenant(row.try_get(2)?)?, head);
         }
         "nonce" => {
-            let question = (scope(row, 1, tenant)?, nonce(row.try_get(3)?)?);
+            let question = (scope(row, 1)?, nonce(row.try_get(3)?)?);
             let review = (review_id(row.try_get(4)?)?, array(row.try_get(5)?)?);
             state.nonces.insert(question, review);
         }
         "session" => {
-            let session = (tenant.clone(), row.try_get(2)?);
+            let session = (tenant(row.try_get(1)?)?, row.try_get(2)?);
             state
                 .sessions
                 .insert(session, CallerId::stored(row.try_get(3)?));
@@ -163,7 +193,7 @@ fn read_row(state: &mut State, row: &SqliteRow, tenant: &TenantId) -> Result<(),
             let known = Known {
                 no: row.try_get(12)?,
                 row: None,
-                scope: scope(row, 2, tenant)?,
+                scope: scope(row, 2)?,
                 nonce: nonce(row.try_get(4)?)?,
                 session_id: row.try_get(5)?,
                 action_digest: action_digest(row.try_get(6)?)?,
@@ -213,14 +243,14 @@ pub(super) fn array(bytes: &[u8]) -> Result<[u8; 32], sqlx::Error> {
     bytes.try_into().map_err(|_| unreadable())
 }
 
+pub(super) fn tenant(text: &str) -> Result<TenantId, sqlx::Error> {
+    TenantId::parse(text).map_err(|_| unreadable())
+}
+
 /// Reads tenant and caller from the columns `first` and the one after it.
-fn scope(row: &SqliteRow, first: usize, tenant: &TenantId) -> Result<Scope, sqlx::Error> {
-    // One server has one tenant: another one's row is not ours to read.
-    if row.try_get::<&str, _>(first)? != tenant.as_str() {
-        return Err(unreadable());
-    }
+pub(super) fn scope(row: &SqliteRow, first: usize) -> Result<Scope, sqlx::Error> {
     Ok(Scope {
-        tenant: tenant.clone(),
+        tenant: tenant(row.try_get(first)?)?,
         caller: CallerId::stored(row.try_get(first + 1)?),
     })
 }

@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use super::{OpenStoreError, SqliteStore};
 use crate::private_files::NotPrivate;
-use crate::store::contract::{self, approved, ending, opening, scope};
+use crate::store::contract::{self, approved, ending, opening, own};
 use crate::store::{Opened, ReviewStore as _, StoreError};
 use crate::test_folder::TestFolder;
 
@@ -73,6 +73,7 @@ keeps_the_contract! {
     of_many_who_spend_at_once_one_does
     an_owner_s_reviews_are_closed_and_no_other_s
     a_page_is_newest_first_and_one_caller_s
+    nobody_sees_past_a_tenant_or_a_caller
 }
 
 #[tokio::test]
@@ -94,7 +95,7 @@ async fn what_was_written_is_there_after_a_restart_and_its_chain_holds() {
         Err(StoreError::Closed)
     ));
     let store = SqliteStore::open(&path).await.expect("a store");
-    let recorded = store.review(&scope(1), first.review_id).await;
+    let recorded = store.review(&own(1), first.review_id).await;
     let end = recorded.expect("read").expect("a review").end;
     assert_eq!(end.expect("an end").verdict.status, ReviewStatus::Approved);
     store.open(opening()).await.expect("opened");
@@ -141,7 +142,7 @@ async fn an_approval_that_only_the_cache_knows_is_never_answered() {
     .await
     .expect("forced");
     assert!(matches!(
-        store.review(&scope(1), review_id).await,
+        store.review(&own(1), review_id).await,
         Err(StoreError::Corrupt(_))
     ));
 }
@@ -294,13 +295,83 @@ async fn many_changes_at_once_all_get_their_own_answer() {
                 assert_eq!(store.open(opening).await.expect("opened"), Opened::New);
                 store.end(end).await.expect("ended");
             }
-            let recorded = store.review(&scope(1), review_id).await.expect("read");
+            let recorded = store.review(&own(1), review_id).await.expect("read");
             assert!(recorded.expect("a review").end.is_some());
         });
     }
     while let Some(done) = tasks.join_next().await {
         done.expect("a task");
     }
+    store.close().await;
+    assert_eq!(first_broken(&path).await, None);
+}
+
+#[tokio::test]
+async fn what_another_process_wrote_in_between_is_seen_and_the_chain_goes_on() {
+    let folder = TestFolder::new();
+    let path = folder.path("db");
+    let (here, there) = (
+        SqliteStore::open(&path).await.expect("a store"),
+        SqliteStore::open(&path).await.expect("a store"),
+    );
+    let first = opening();
+    assert_eq!(here.open(first.clone()).await.expect("opened"), Opened::New);
+    for _ in 0..3 {
+        // Each of the two has written last as far as it knows, and is wrong about it.
+        assert_eq!(there.open(opening()).await.expect("opened"), Opened::New);
+        assert_eq!(here.open(opening()).await.expect("opened"), Opened::New);
+    }
+    let again = crate::store::Opening {
+        review_id: opening().review_id,
+        ..first.clone()
+    };
+    assert_eq!(
+        there.open(again.clone()).await.expect("an answer"),
+        Opened::Same(first.review_id)
+    );
+    let other = crate::store::Opening {
+        request_digest: [2; 32],
+        ..again
+    };
+    assert_eq!(
+        here.open(other).await.expect("an answer"),
+        Opened::OtherBody
+    );
+    let mut taken = opening();
+    taken.scope.caller = protocol::CallerId::of_uid(2);
+    assert_eq!(
+        there.open(taken).await.expect("an answer"),
+        Opened::SessionTaken
+    );
+    here.close().await;
+    there.close().await;
+    assert_eq!(first_broken(&path).await, None);
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
+    let folder = TestFolder::new();
+    let path = folder.path("db");
+    drop(crate::private_files::private_file(&path).expect("a file"));
+    // Made by the first version of this program: one review that ended, one that is open, one token.
+    let fixture = include_bytes!("fixtures/version-1.db");
+    std::fs::write(&path, fixture).expect("written");
+    assert_eq!(first_broken(&path).await, None);
+    let store = SqliteStore::open(&path).await.expect("a store");
+    let page = crate::store::Page {
+        status: None,
+        before: None,
+        limit: 10,
+    };
+    let lines = store.page(&own(1), &page).await.expect("a page");
+    assert_eq!(lines.len(), 2);
+    let tokens = store.tokens().await.expect("tokens");
+    let roles: Vec<_> = tokens
+        .iter()
+        .map(|token| token.grants.roles.to_string())
+        .collect();
+    assert_eq!(roles, ["runner"]);
+    store.open(opening()).await.expect("opened");
     store.close().await;
     assert_eq!(first_broken(&path).await, None);
 }

@@ -1,14 +1,15 @@
-//! Bearer tokens as rows: who may call over TCP. Only a token's SHA-256 is kept.
+//! Bearer tokens as rows: who may call over TCP, as what, until when. Only a token's SHA-256 is kept.
 //!
-//! Apart from the reviews: a token is looked up on every call and changed on the command line.
+//! Apart from the reviews: tokens are looked up together once a second and changed on the command line or by an admin.
 
 use jiff::Timestamp;
 use protocol::TenantId;
 use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
 
 use super::super::StoreError;
-use super::command::Command;
 use super::{SqliteStore, sql};
+use crate::role::Roles;
 
 /// Names a token without giving it away: 32 hex digits of its SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,14 +25,27 @@ impl TokenId {
     }
 }
 
+/// What a token lets its holder do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Grants {
+    pub(crate) tenant: TenantId,
+    pub(crate) roles: Roles,
+    /// The human behind it, where that is known.
+    pub(crate) person: Option<String>,
+    /// From when on it is refused; `None`: only when it is revoked.
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
 /// A token about to be kept.
 #[derive(Debug, Clone)]
 pub(crate) struct NewToken {
     pub(crate) id: TokenId,
-    pub(crate) tenant: TenantId,
     pub(crate) name: String,
     pub(crate) hash: [u8; 32],
     pub(crate) created_at: Timestamp,
+    pub(crate) grants: Grants,
+    /// The token that this one follows, and until when that one still counts.
+    pub(crate) replaces: Option<(TokenId, Timestamp)>,
 }
 
 /// A token that is kept.
@@ -41,42 +55,132 @@ pub(crate) struct KnownToken {
     pub(crate) name: String,
     pub(crate) hash: [u8; 32],
     pub(crate) created_at: Timestamp,
+    pub(crate) grants: Grants,
     pub(crate) revoked_at: Option<Timestamp>,
 }
 
+impl KnownToken {
+    /// Whether its holder may call at `now`.
+    pub(crate) fn counts_at(&self, now: Timestamp) -> bool {
+        let expired = self.grants.expires_at.is_some_and(|expires| now >= expires);
+        self.revoked_at.is_none() && !expired
+    }
+}
+
+/// What became of a [`NewToken`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It is kept.
+    Kept,
+    /// There is no such tenant.
+    NoTenant,
+    /// The token that it should follow is not there, or does not count any more.
+    NothingToReplace,
+}
+
 impl SqliteStore {
-    /// Keeps a token.
-    pub(crate) async fn add_token(&self, token: NewToken) -> Result<(), StoreError> {
-        self.change(|reply| Command::AddToken(Box::new(token), reply))
-            .await
+    /// Keeps a token, and ends the life of the one that it follows: both or neither.
+    pub(crate) async fn add_token(&self, token: NewToken) -> Result<Added, StoreError> {
+        self.aside(move |connection| {
+            Box::pin(async move {
+                let grants = &token.grants;
+                let tenant: Option<i64> =
+                    sqlx::query_scalar("SELECT 1 FROM tenants WHERE tenant_id = ?")
+                        .bind(grants.tenant.as_str())
+                        .fetch_optional(&mut *connection)
+                        .await?;
+                if tenant.is_none() {
+                    return Ok(Added::NoTenant);
+                }
+                if let Some((before, until)) = &token.replaces {
+                    let until = until.as_millisecond();
+                    let shortened = sqlx::query(
+                        "UPDATE tokens SET expires_at = min(ifnull(expires_at, ?1), ?1) WHERE token_id = ?2 \
+                         AND tenant_id = ?3 AND revoked_at IS NULL AND ifnull(expires_at, ?4 + 1) > ?4",
+                    )
+                    .bind(until)
+                    .bind(before.as_str())
+                    .bind(grants.tenant.as_str())
+                    .bind(token.created_at.as_millisecond())
+                    .execute(&mut *connection)
+                    .await?;
+                    if shortened.rows_affected() != 1 {
+                        return Ok(Added::NothingToReplace);
+                    }
+                }
+                sqlx::query(
+                    "INSERT INTO tokens (token_id, tenant_id, name, hash, created_at, roles, person, expires_at, replaces) \
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                )
+                .bind(token.id.as_str())
+                .bind(grants.tenant.as_str())
+                .bind(&token.name)
+                .bind(token.hash.as_slice())
+                .bind(token.created_at.as_millisecond())
+                .bind(grants.roles.to_string())
+                .bind(&grants.person)
+                .bind(grants.expires_at.map(Timestamp::as_millisecond))
+                .bind(token.replaces.as_ref().map(|(id, _)| id.as_str()))
+                .execute(connection)
+                .await?;
+                Ok(Added::Kept)
+            })
+        })
+        .await
     }
 
-    /// Ends a token's life. A token that is not there, or revoked already, stays as it is.
-    pub(crate) async fn revoke_token(&self, id: TokenId, at: Timestamp) -> Result<(), StoreError> {
-        self.change(|reply| Command::RevokeToken(id, at.as_millisecond(), reply))
-            .await
+    /// Ends a token's life. `false`: `tenant` has no such token that still lives.
+    pub(crate) async fn revoke_token(
+        &self,
+        tenant: TenantId,
+        id: TokenId,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.aside(move |connection| {
+            Box::pin(async move {
+                let revoked = sqlx::query(
+                    "UPDATE tokens SET revoked_at = ? WHERE revoked_at IS NULL AND token_id = ? AND tenant_id = ?",
+                )
+                .bind(at.as_millisecond())
+                .bind(id.as_str())
+                .bind(tenant.as_str())
+                .execute(connection)
+                .await?;
+                Ok(revoked.rows_affected() == 1)
+            })
+        })
+        .await
     }
 
-    /// Every token of `tenant`, revoked ones included, oldest first.
-    pub(crate) async fn tokens(&self, tenant: &TenantId) -> Result<Vec<KnownToken>, StoreError> {
+    /// Every token of every tenant, revoked ones included, oldest first.
+    pub(crate) async fn tokens(&self) -> Result<Vec<KnownToken>, StoreError> {
         let rows = sqlx::query(
-            "SELECT token_id, name, hash, created_at, revoked_at FROM tokens WHERE tenant_id = ? \
+            "SELECT token_id, name, hash, created_at, revoked_at, tenant_id, roles, person, expires_at FROM tokens \
              ORDER BY created_at, token_id",
         )
-        .bind(tenant.as_str())
         .fetch_all(&self.readers)
         .await?;
         rows.iter()
-            .map(|row| {
-                Ok(KnownToken {
-                    id: TokenId(row.try_get(0)?),
-                    name: row.try_get(1)?,
-                    hash: sql::array(row.try_get(2)?)?,
-                    created_at: sql::time(row.try_get(3)?)?,
-                    revoked_at: sql::optional_time(row.try_get(4)?)?,
-                })
-            })
+            .map(known)
             .collect::<Result<_, sqlx::Error>>()
             .map_err(|_| StoreError::Corrupt("a token's row cannot be read"))
     }
+}
+
+fn known(row: &SqliteRow) -> Result<KnownToken, sqlx::Error> {
+    let roles = Roles::parse(row.try_get::<&str, _>(6)?.split(' '))
+        .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(KnownToken {
+        id: TokenId(row.try_get(0)?),
+        name: row.try_get(1)?,
+        hash: sql::array(row.try_get(2)?)?,
+        created_at: sql::time(row.try_get(3)?)?,
+        grants: Grants {
+            tenant: sql::tenant(row.try_get(5)?)?,
+            roles,
+            person: row.try_get(7)?,
+            expires_at: sql::optional_time(row.try_get(8)?)?,
+        },
+        revoked_at: sql::optional_time(row.try_get(4)?)?,
+    })
 }

@@ -8,15 +8,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use protocol::TenantId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::super::StoreError;
-use super::batch::Fold;
+use super::aside::Work;
+use super::batch::{Fold, State};
 use super::command::{Command, Outcome};
+use super::tip::Tip;
 use super::{beside, checkpoint, rows, sql};
 
 /// The most changes in one transaction: enough to share a sync, few enough to answer soon.
@@ -34,7 +35,8 @@ pub(super) struct Writer {
     /// Told when the log has grown long.
     long: Arc<Notify>,
     changes: usize,
-    tenant: TenantId,
+    commits: usize,
+    tip: Tip,
 }
 
 /// Which files the database was when it was first written: device and inode of file and log.
@@ -55,34 +57,67 @@ impl Writer {
             files: None,
             long,
             changes: 0,
-            tenant: TenantId::default(),
+            commits: 0,
+            tip: Tip::default(),
         };
         writer.files = writer.identity();
         writer
     }
 
-    /// Works until the queue is closed, by dropping its senders or by `closing`, and empty.
+    /// Works until the queue of changes is closed, by dropping its senders or by `closing`, and empty. Between two
+    /// batches there is time for one piece of other work.
     pub(super) async fn run(
         mut self,
         mut queue: mpsc::Receiver<Command>,
+        mut works: mpsc::Receiver<Box<dyn Work>>,
         closing: CancellationToken,
     ) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
                 biased;
-                () = closing.cancelled(), if !queue.is_closed() => queue.close(),
+                () = closing.cancelled(), if !queue.is_closed() => {
+                    works.close();
+                    queue.close();
+                }
                 taken = queue.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
                         break;
                     }
                     self.settle(std::mem::take(&mut batch)).await;
                     batch.reserve(BATCH);
+                    if let Ok(work) = works.try_recv() {
+                        self.work(work).await;
+                    }
                 }
+                Some(work) = works.recv() => self.work(work).await,
             }
+        }
+        while let Ok(work) = works.try_recv() {
+            self.work(work).await;
         }
         if let Some(connection) = self.connection.take() {
             close(connection).await;
+        }
+    }
+
+    async fn work(&mut self, work: Box<dyn Work>) {
+        if let Err(error) = self.still_the_database() {
+            return work.refuse(error);
+        }
+        let connection = match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.options.connect().await,
+        };
+        match connection {
+            Ok(mut connection) => {
+                let sound = match work.run(&mut connection).await {
+                    Ok(()) => true,
+                    Err(_told) => rolled_back(&mut connection).await,
+                };
+                self.connection = sound.then_some(connection);
+            }
+            Err(error) => work.refuse(error.into()),
         }
     }
 
@@ -131,8 +166,9 @@ impl Writer {
         // Frames synced into a file that has no name any more are on no disk that a restart would read.
         self.still_the_database()?;
         self.changes += batch.len();
-        if self.changes >= checkpoint::EVERY {
-            self.changes = 0;
+        self.commits += 1;
+        if self.changes >= checkpoint::EVERY || self.commits >= checkpoint::EVERY_COMMITS {
+            (self.changes, self.commits) = (0, 0);
             self.long.notify_one();
         }
         Ok(outcomes)
@@ -146,7 +182,14 @@ impl Writer {
             Some(connection) => connection,
             None => self.options.connect().await?,
         };
-        let written = transact_on(&mut connection, batch, &self.tenant).await;
+        let written = match self.tip.take_for(batch) {
+            None => read_and_write(&mut connection, batch).await,
+            Some(known) => match write_on(&mut connection, batch, known, sql::BEGIN).await {
+                // Another process wrote in between, or a nonce is asked again: nothing of it was written.
+                Err(error) if is_constraint(&error) => read_and_write(&mut connection, batch).await,
+                written => written.map_err(StoreError::from),
+            },
+        };
         // Whatever went wrong, the next batch starts clean: on this connection, or on a new one.
         let clean = match &written {
             Ok(_) => true,
@@ -157,7 +200,9 @@ impl Writer {
         } else {
             drop(connection);
         }
-        written
+        let (outcomes, known) = written?;
+        self.tip = Tip::after(known);
+        Ok(outcomes)
     }
 
     fn still_the_database(&mut self) -> Result<(), StoreError> {
@@ -190,26 +235,50 @@ async fn close(connection: SqliteConnection) {
     }
 }
 
-async fn transact_on(
+/// What came of each command, and what is known after them.
+type Written = (Vec<Result<Outcome, StoreError>>, State);
+
+async fn read_and_write(
     connection: &mut SqliteConnection,
     batch: &[Command],
-    tenant: &TenantId,
-) -> Result<Vec<Result<Outcome, StoreError>>, StoreError> {
-    // Statements come in few shapes and are kept prepared; only what recovery closes may be of any size.
-    let keep = batch.iter().all(|command| command.closes().is_none());
-    let mut begin = sql::begin(batch, tenant);
+) -> Result<Written, StoreError> {
+    let mut begin = sql::begin(batch);
     let read = begin
         .build()
-        .persistent(keep)
+        .persistent(is_kept(batch))
         .fetch_all(&mut *connection)
         .await;
-    let state = sql::state(&read?, tenant)?;
-    let mut fold = Fold::new(state);
+    let known = sql::state(&read?)?;
+    Ok(write_on(connection, batch, known, "").await?)
+}
+
+/// Writes what follows from `known`, in the transaction that `before` opens or that is open already.
+async fn write_on(
+    connection: &mut SqliteConnection,
+    batch: &[Command],
+    known: State,
+    before: &str,
+) -> Result<Written, sqlx::Error> {
+    let mut fold = Fold::new(known);
     let outcomes = batch.iter().map(|command| fold.add(command)).collect();
-    let mut write = rows::write(&fold.into_rows());
-    let written = write.build().persistent(keep).execute(connection).await;
+    let (rows, known) = fold.finish();
+    let mut write = rows::write(before, &rows);
+    let written = write
+        .build()
+        .persistent(is_kept(batch))
+        .execute(connection)
+        .await;
     written?;
-    Ok(outcomes)
+    Ok((outcomes, known))
+}
+
+/// Statements come in few shapes and are kept prepared; only what recovery closes may be of any size.
+fn is_kept(batch: &[Command]) -> bool {
+    batch.iter().all(|command| command.closes().is_none())
+}
+
+fn is_constraint(error: &sqlx::Error) -> bool {
+    result_code(error) == Some(19)
 }
 
 /// Whether the connection holds no transaction any more. SQLite may have ended it itself; then there is none to end.

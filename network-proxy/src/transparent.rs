@@ -1,0 +1,97 @@
+//! Programs that know of no proxy: their names are answered, and their connections taken, by the door.
+//!
+//! Apart because nothing here speaks a proxy's language: where a connection is meant for is read from the address it went to.
+//! INVARIANT: an answer is given without a lookup, and decides nothing: the connection is decided, by the name behind its
+//! address.
+
+use std::sync::Arc;
+
+use tokio::net::{TcpStream, UdpSocket};
+
+use crate::dns::{Lookup, answer};
+use crate::event::{Protocol, Source};
+use crate::host::{Destination, HostName};
+use crate::http;
+use crate::policy::Access;
+use crate::refusal::{Reason, Refusal};
+use crate::shared::Shared;
+use crate::wire::{Buffered, answer_and_close};
+
+/// The largest query that is read, in bytes.
+const LARGEST_QUERY: usize = 4096;
+/// The port that names are decided for before one is known.
+const USUAL_PORT: u16 = 443;
+
+/// Answers queries until it is dropped.
+pub(crate) async fn serve_names(door: Arc<Shared>, socket: UdpSocket) {
+    let mut query = vec![0; LARGEST_QUERY];
+    loop {
+        let Ok((length, from)) = socket.recv_from(&mut query).await else {
+            continue;
+        };
+        let reply = query
+            .get(..length)
+            .and_then(|query| answer(query, |name| look_up(&door, name)));
+        if let Some(reply) = reply {
+            let _lost = socket.send_to(&reply, from).await;
+        }
+    }
+}
+
+/// What a name leads to, by the policy alone: a name that may be asked about has an address, and the question comes with the
+/// connection.
+fn look_up(door: &Shared, name: &HostName) -> Lookup {
+    if name.as_str() == "localhost" || name.as_str().ends_with(".localhost") {
+        return Lookup::Address(std::net::Ipv4Addr::LOCALHOST);
+    }
+    let to = Destination {
+        host: crate::host::Host::Name(name.clone()),
+        port: USUAL_PORT,
+    };
+    let epoch = door.policy();
+    let refusal = match epoch.policy.check(&to) {
+        Access::Blocked(refusal) => Some(refusal),
+        Access::Allowed { .. } => None,
+        // A rule for another port may still allow it: the connection will tell.
+        Access::Unlisted(_)
+            if epoch.policy.asks(&to) || epoch.policy.allows_some_port(&to.host) =>
+        {
+            None
+        }
+        Access::Unlisted(_) if door.questions.told(&to).is_some_and(|told| told.is_ok()) => None,
+        Access::Unlisted(_) => Some(Refusal::of(Reason::NotAllowed, &to)),
+    };
+    match refusal {
+        Some(refusal) => {
+            door.record_blocked(Protocol::Transparent, None, &refusal, Source::Policy);
+            Lookup::Closed
+        }
+        None => door
+            .names
+            .address(name)
+            .map_or(Lookup::Full, Lookup::Address),
+    }
+}
+
+/// Serves one connection that was made to one of our addresses.
+pub(crate) async fn serve(door: Arc<Shared>, client: TcpStream) {
+    let Ok(meant) = client.local_addr() else {
+        return;
+    };
+    let Some(host) = door.names.meant(meant.ip()) else {
+        return;
+    };
+    let to = Destination {
+        host,
+        port: meant.port(),
+    };
+    let mut client = Buffered::new(client);
+    match http::open(&door, &to, Protocol::Transparent, &client.stream).await {
+        Ok(tunnel) => Box::new(tunnel).run(&door, client).await,
+        // On HTTP's own port the refusal can be told.
+        Err(refusal) if to.port == 80 => {
+            answer_and_close(&mut client, &refusal, refusal.reason.status()).await
+        }
+        Err(_) => {}
+    }
+}

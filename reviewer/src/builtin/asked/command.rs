@@ -1,0 +1,326 @@
+//! Commands that the user asked for: dictated whole, or with every word accounted for.
+//!
+//! Apart from the reading of sentences because every program accounts for its words in its own way. Invariant: a program
+//! that runs code of the workspace is never asked for here, since the words name the program and not the code.
+
+use exec_policy::{Command, Location, Options, Role, Word};
+use protocol::CommandAction;
+
+use super::super::deny::is_interpreter;
+use super::super::scene::Scene;
+use super::super::{Finding, Rule, listed, places};
+use super::{Sentence, Wishes, can_be_asked_for};
+
+/// Programs that run what the workspace holds.
+const RUNS_THE_WORKSPACE: &str = "\
+    make gmake ninja cmake cargo npm npx yarn pnpm bun deno pytest tox nox mvn gradle gradlew mvnw sbt \
+    bazel just task rake bundle composer mix go dotnet swift stack cabal poetry uv pdm hatch pre-commit \
+    ansible ansible-playbook terraform tofu pulumi vagrant skaffold docker-compose source xargs parallel \
+    watch entr awk gdb strace";
+/// Subcommands by which a service's tool runs or installs code.
+const RUNS_CODE: &str = "\
+    run exec apply build up install upgrade api ssh cp eval plugin extension alias compose create-from \
+    replace patch edit attach workflow codespace buildx";
+/// Tools whose every word is a word of the wish.
+const SERVICES: &[&str] = &[
+    "gh",
+    "glab",
+    "docker",
+    "podman",
+    "kubectl",
+    "helm",
+    "systemctl",
+];
+
+/// The rule by which a command is asked for.
+pub(in crate::builtin) fn command(
+    action: &CommandAction,
+    scene: &Scene,
+    wishes: &Wishes,
+    found: &[Finding],
+) -> Option<Rule> {
+    if action.tty || action.stdin.is_some() || !scene.reading.is_complete() {
+        return None;
+    }
+    let leaves: Vec<(usize, &Command)> = scene
+        .commands()
+        .filter(|(_, command)| command.role() == Role::Itself)
+        .collect();
+    let runs_the_workspace = scene.commands().any(|(_, command)| {
+        let name = command.program().unwrap_or_default();
+        let path = command
+            .program_word()
+            .and_then(Word::literal)
+            .unwrap_or_default();
+        let shell = command.role() == Role::Wrapper;
+        (is_interpreter(name) && !shell)
+            || listed(RUNS_THE_WORKSPACE, name)
+            || path.starts_with('.')
+    });
+    if runs_the_workspace {
+        return None;
+    }
+    let line = line(action);
+    let certain = !found
+        .iter()
+        .any(|finding| matches!(finding.rule, Rule::InputToShell | Rule::NamedByUser));
+    if certain && wishes.any(|sentence| sentence.dictates(&line)) {
+        return Some(Rule::AskedVerbatim);
+    }
+    let [(at, leaf)] = leaves.as_slice() else {
+        return None;
+    };
+    let plain = scene.reading.is_plain()
+        && leaf.redirects().is_empty()
+        && leaf.assignments().is_empty()
+        && found.iter().all(|finding| can_be_asked_for(finding.rule));
+    let one = One {
+        at: *at,
+        command: leaf,
+        scene,
+    };
+    (plain && wishes.any(|sentence| one.is_asked_for(sentence))).then_some(Rule::AskedFor)
+}
+
+/// The command line as a person would write it.
+fn line(action: &CommandAction) -> String {
+    match action.command.as_slice() {
+        [shell, flag, script]
+            if is_interpreter(shell) && flag.starts_with('-') && flag.ends_with('c') =>
+        {
+            script.clone()
+        }
+        words => words.join(" "),
+    }
+}
+
+/// One command with its place.
+struct One<'s> {
+    at: usize,
+    command: &'s Command,
+    scene: &'s Scene,
+}
+
+impl One<'_> {
+    fn is_asked_for(&self, sentence: &Sentence) -> bool {
+        let program = self.command.program().unwrap_or_default();
+        match program {
+            "rm" | "unlink" => {
+                return sentence.has_any(&["remove", "delete", "rm"])
+                    && self.paths(&["-f", "-v", "-i"], sentence);
+            }
+            "cp" => return sentence.has_any(&["copy", "cp"]) && self.copies(sentence),
+            _ => {}
+        }
+        let Some(texts) = self
+            .command
+            .arguments()
+            .iter()
+            .map(Word::literal)
+            .collect::<Option<Vec<_>>>()
+        else {
+            return false;
+        };
+        match program {
+            "git" => self.git(&texts, sentence),
+            "scp" | "rsync" => {
+                sentence.has_any(&[
+                    "copy", "upload", "send", "sync", "publish", "scp", "rsync", "deploy",
+                ]) && words(
+                    &texts,
+                    &["-a", "-v", "-z", "-r", "-av", "-avz", "-az"],
+                    sentence,
+                )
+            }
+            "curl" => {
+                sentence.has_any(&["upload", "send", "post", "put"]) && uploads(&texts, sentence)
+            }
+            "kill" => {
+                sentence.has_any(&["kill", "stop", "end"])
+                    && words(&texts, &["-15", "-TERM"], sentence)
+            }
+            "dropdb" => sentence.has("drop") && words(&texts, &[], sentence),
+            "createdb" => sentence.has("create") && words(&texts, &[], sentence),
+            "chmod" => {
+                sentence.has("executable")
+                    && texts.first() == Some(&"+x")
+                    && self.paths_from(1, sentence)
+            }
+            name if SERVICES.contains(&name) => {
+                !texts.iter().any(|text| listed(RUNS_CODE, text))
+                    && words(&texts, &["-n", "--namespace", "-q"], sentence)
+            }
+            _ => false,
+        }
+    }
+
+    /// `git push REMOTE REF`, `git push REMOTE --delete REF`, `git branch -d NAME`, from a workspace root.
+    fn git(&self, texts: &[&str], sentence: &Sentence) -> bool {
+        let here = self.scene.folder(self.at).unwrap_or_default();
+        if !self.scene.roots.iter().any(|root| root == here) {
+            return false;
+        }
+        match texts {
+            ["push", rest @ ..] => pushes(rest, sentence),
+            ["branch", "-d" | "--delete", names @ ..] => {
+                sentence.has_any(&["delete", "remove"])
+                    && !names.is_empty()
+                    && names.iter().all(|name| sentence.names(name))
+            }
+            _ => false,
+        }
+    }
+
+    /// Every operand is a path that the sentence names.
+    fn paths(&self, flags: &[&str], sentence: &Sentence) -> bool {
+        let options = Options::split(self.command.arguments(), &[]);
+        options
+            .names
+            .iter()
+            .all(|name| flags.contains(&name.as_str()))
+            && options.values.is_empty()
+            && !options.operands.is_empty()
+            && options
+                .operands
+                .iter()
+                .all(|word| self.names_path(word, sentence))
+    }
+
+    fn paths_from(&self, first: usize, sentence: &Sentence) -> bool {
+        let paths = self.command.arguments().get(first..).unwrap_or_default();
+        !paths.is_empty() && paths.iter().all(|word| self.names_path(word, sentence))
+    }
+
+    fn names_path(&self, word: &Word, sentence: &Sentence) -> bool {
+        let place = self.scene.locate(self.at, word);
+        names_place(&place, self.scene, sentence)
+    }
+
+    /// A copy to a plain place outside every workspace: in one, a link could turn it elsewhere.
+    fn copies(&self, sentence: &Sentence) -> bool {
+        let target = self
+            .command
+            .arguments()
+            .last()
+            .map(|word| self.scene.locate(self.at, word));
+        target.is_some_and(|target| {
+            places::is_plain(&target, self.scene) && !self.scene.in_workspace(&target)
+        }) && self.paths(&["-v", "-n", "-p"], sentence)
+    }
+}
+
+/// Whether the sentence names this very place, in whichever spelling.
+pub(super) fn names_place(place: &Location, scene: &Scene, sentence: &Sentence) -> bool {
+    let Some(path) = place.certain() else {
+        return false;
+    };
+    sentence.words.iter().any(|word| {
+        let looks_like_one = word.contains(['/', '.'])
+            || word.starts_with('~')
+            || path.ends_with(&format!("/{word}"));
+        let spelled = match word.strip_prefix('~') {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                format!("{}{rest}", scene.home)
+            }
+            Some(_) | None => word.clone(),
+        };
+        looks_like_one && scene.locate_text(&spelled).certain().as_deref() == Some(path.as_str())
+    })
+}
+
+/// Every word of the command is a word of the sentence, or a flag that changes nothing of weight.
+fn words(texts: &[&str], harmless: &[&str], sentence: &Sentence) -> bool {
+    texts.iter().any(|text| !text.starts_with('-'))
+        && texts
+            .iter()
+            .all(|text| harmless.contains(text) || accounted(text, sentence))
+}
+
+fn accounted(text: &str, sentence: &Sentence) -> bool {
+    if let Some(flag) = text.strip_prefix("--") {
+        let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+        let dashed = name.split('-').all(|part| sentence.has(part));
+        let told = matches!(name, "title" | "body" | "message") || dashed || sentence.has(name);
+        return told && (value.is_empty() || sentence.says(value));
+    }
+    if text.starts_with('-') {
+        return false;
+    }
+    let other: &[&str] = match text {
+        "rm" => &["remove", "delete"],
+        "rmi" => &["remove", "delete"],
+        "pr" => &["pull", "pr"],
+        "mr" => &["merge", "mr"],
+        "rollout" => &["restart"],
+        "create" => &["open", "add"],
+        _ => &[],
+    };
+    sentence.names(text)
+        || sentence.has(text) && text.chars().all(|c| c.is_ascii_lowercase())
+        || sentence.has_any(other)
+        || (text.contains(' ') && sentence.says(text))
+        || text.split_once('/').is_some_and(|(kind, name)| {
+            kind.chars().all(|c| c.is_ascii_lowercase())
+                && sentence.has(kind)
+                && sentence.names(name)
+        })
+}
+
+/// A push of named branches to a remote by its name. Which branch is protected does not matter: a plain push rewrites
+/// nothing, and the branch was named.
+fn pushes(texts: &[&str], sentence: &Sentence) -> bool {
+    let mut operands = Vec::new();
+    let mut deletes = false;
+    for text in texts {
+        match *text {
+            "-u" | "--set-upstream" | "--progress" | "--no-verify" => {}
+            "--force-with-lease"
+                if sentence.has("force-with-lease") || sentence.has("--force-with-lease") => {}
+            "--delete" | "-d" => deletes = true,
+            _ if text.starts_with('-') => return false,
+            _ => operands.push(*text),
+        }
+    }
+    let Some((remote, refs)) = operands.split_first() else {
+        return false;
+    };
+    let verb = if deletes {
+        sentence.has_any(&["delete", "remove"])
+    } else {
+        sentence.has_any(&["push", "publish"])
+    };
+    let named_remote =
+        !remote.contains(['/', ':', '@']) && (*remote == "origin" || sentence.names(remote));
+    let named = |reference: &&str| {
+        let target = match reference.split_once(':') {
+            Some(("HEAD", target)) => target,
+            Some(_) => return false,
+            None => reference,
+        };
+        sentence.names(target.strip_prefix("refs/heads/").unwrap_or(target))
+    };
+    verb && named_remote && !refs.is_empty() && refs.iter().all(named)
+}
+
+/// `curl -F name=@FILE URL` or `curl -T FILE URL`, with file and address named.
+fn uploads(texts: &[&str], sentence: &Sentence) -> bool {
+    let mut rest = texts.iter();
+    let mut files = 0;
+    let mut addresses = 0;
+    while let Some(text) = rest.next() {
+        match *text {
+            "-s" | "-S" | "-f" | "-sS" | "-fsS" | "--fail" => {}
+            "-F" | "--form" | "-T" | "--upload-file" => {
+                let value = rest.next().copied().unwrap_or_default();
+                let file = value.split_once("=@").map_or(value, |(_, file)| file);
+                if !sentence.names(file) {
+                    return false;
+                }
+                files += 1;
+            }
+            _ if text.starts_with("https://") && sentence.names(text) => addresses += 1,
+            _ => return false,
+        }
+    }
+    files > 0 && addresses == 1
+}

@@ -1,0 +1,297 @@
+//! Fetches from places that hold nothing but what everybody may have, and cannot be told anything.
+//!
+//! Apart, because a request is also a message: an address can carry what it should not. Invariant: the host is public
+//! and well known, or this machine; the address is short, plain and whole in the words; nothing is sent with it.
+
+use exec_policy::{Command, Word};
+
+use super::scene::Scene;
+use super::{listed, places};
+
+/// Registries, mirrors and toolchains that serve files and accept none on these names.
+const FILES: &str = "\
+    static.crates.io index.crates.io static.rust-lang.org files.pythonhosted.org proxy.golang.org \
+    sum.golang.org go.dev repo.maven.apache.org repo1.maven.org plugins.gradle.org services.gradle.org \
+    downloads.gradle.org deb.debian.org security.debian.org archive.ubuntu.com security.ubuntu.com \
+    ports.ubuntu.com dl-cdn.alpinelinux.org mirrors.fedoraproject.org nodejs.org registry.yarnpkg.com \
+    repo.packagist.org api.nuget.org hex.pm repo.hex.pm builds.hex.pm conda.anaconda.org \
+    repo.anaconda.com codeload.github.com cache.nixos.org formulae.brew.sh";
+/// Registries that also accept uploads, under a login.
+const REGISTRIES: &str = "\
+    crates.io pypi.org registry.npmjs.org rubygems.org packagist.org pkg.go.dev hackage.haskell.org \
+    cpan.metacpan.org pub.dev";
+/// Public documentation.
+const DOCUMENTS: &str = "\
+    docs.rs doc.rust-lang.org rust-lang.org www.rust-lang.org docs.python.org python.org www.python.org \
+    developer.mozilla.org docs.npmjs.com docs.oracle.com kubernetes.io docs.docker.com \
+    learn.microsoft.com cppreference.com en.cppreference.com man7.org www.man7.org datatracker.ietf.org \
+    www.rfc-editor.org rfc-editor.org www.w3.org nginx.org www.postgresql.org postgresql.org sqlite.org \
+    www.sqlite.org git-scm.com react.dev vuejs.org docs.djangoproject.com ruby-doc.org docs.github.com \
+    docs.gitlab.com docs.aws.amazon.com cloud.google.com developer.hashicorp.com readthedocs.io \
+    raw.githubusercontent.com api.github.com github.com gitlab.com codeberg.org";
+/// Places made to receive what strangers put there.
+const COLLECTORS: &str = "\
+    transfer.sh file.io 0x0.st termbin.com pastebin.com hastebin.com paste.rs ix.io dpaste.org \
+    webhook.site requestbin.com requestcatcher.com pipedream.net beeceptor.com ngrok.io ngrok.app \
+    ngrok-free.app ngrok-free.dev serveo.net localhost.run trycloudflare.com loca.lt gofile.io \
+    catbox.moe anonfiles.com bashupload.com oshi.at interactsh.com oast.fun oast.pro \
+    burpcollaborator.net";
+
+/// Whether a host is a registry, a mirror or a toolchain's own.
+pub(super) fn serves_builds(host: &str) -> bool {
+    listed(FILES, host) || listed(REGISTRIES, host)
+}
+
+/// Whether a host is public documentation that takes nothing from strangers.
+pub(super) fn serves_documents(host: &str) -> bool {
+    const TAKES_TOO: &[&str] = &["github.com", "api.github.com", "gitlab.com", "codeberg.org"];
+    listed(DOCUMENTS, host) && !TAKES_TOO.contains(&host)
+}
+
+/// Whether a host collects what strangers put there.
+pub(super) fn collects(host: &str) -> bool {
+    COLLECTORS.split_whitespace().any(|known| {
+        host == known
+            || host
+                .strip_suffix(known)
+                .is_some_and(|rest| rest.ends_with('.'))
+    })
+}
+
+fn is_known(host: &str) -> bool {
+    serves_builds(host) || listed(DOCUMENTS, host)
+}
+
+/// What of an address may be fetched.
+pub(super) fn may_fetch(address: &str) -> bool {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return false;
+    };
+    let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (host, port) = place.rsplit_once(':').unwrap_or((place, ""));
+    let local = matches!(host, "localhost" | "127.0.0.1");
+    let right_scheme = match scheme {
+        "https" => is_known(host) || local,
+        "http" => local,
+        _ => false,
+    };
+    let right_port = port.is_empty()
+        || (local
+            && port
+                .parse::<u16>()
+                .is_ok_and(|port| !matches!(port, 2375 | 2376 | 10250 | 6443)));
+    right_scheme && right_port && is_plain_path(path)
+}
+
+/// Short and readable: nothing that could carry a file or a key.
+fn is_plain_path(path: &str) -> bool {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let readable = |text: &str, most: usize| {
+        text.len() <= most
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.~/+@=&,".contains(c))
+    };
+    readable(path, 160)
+        && readable(query, 40)
+        && path
+            .split('/')
+            .all(|part| part.len() <= 64 && !looks_packed(part))
+}
+
+/// A long run without vowels or with mixed case and digits: a hash, or something packed.
+fn looks_packed(part: &str) -> bool {
+    let packed = |word: &str| {
+        let upper = word.chars().any(|c| c.is_ascii_uppercase());
+        let lower = word.chars().any(|c| c.is_ascii_lowercase());
+        let digits = word.chars().filter(char::is_ascii_digit).count();
+        word.len() >= 20 && ((upper && lower) || digits >= 6)
+    };
+    part.split(['-', '_', '.', '+', '@']).any(packed)
+}
+
+/// Where a fetch may put what it got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walls {
+    /// The walls stand: a file in the workspace stays there.
+    Stand,
+    /// They do not: a link in the workspace could turn the file elsewhere.
+    Gone,
+}
+
+/// Whether a command only fetches.
+pub(super) fn fetches(at: usize, command: &Command, scene: &Scene, walls: Walls) -> bool {
+    let Some(words) = command
+        .arguments()
+        .iter()
+        .map(Word::literal)
+        .collect::<Option<Vec<_>>>()
+    else {
+        return false;
+    };
+    match command.program().unwrap_or_default() {
+        "curl" => by_curl(at, &words, scene, walls),
+        "wget" => {
+            matches!(words.as_slice(), ["-qO-" | "-O-" | "-q", address] | ["-q", "-O" | "-O-", address] if may_fetch(address))
+                || matches!(words.as_slice(), ["-q", "-O", "-", address] | ["-O", "-", address] | ["-q", "--spider", address] | ["--spider", address] if may_fetch(address))
+        }
+        "dig" | "nslookup" | "host" | "whois" | "ping" | "traceroute" | "tracepath" | "mtr" => {
+            looks_up(&words)
+        }
+        "git" => {
+            walls == Walls::Stand
+                && matches!(words.as_slice(), ["ls-remote", rest @ ..] if lists(rest))
+        }
+        _ => false,
+    }
+}
+
+fn lists(words: &[&str]) -> bool {
+    words.iter().all(|word| {
+        if word.starts_with('-') {
+            return matches!(*word, "--tags" | "--heads" | "-q" | "--refs");
+        }
+        !word.contains("://") || may_fetch(word)
+    }) && words.iter().any(|word| word.starts_with("https://"))
+}
+
+fn by_curl(at: usize, words: &[&str], scene: &Scene, walls: Walls) -> bool {
+    let mut rest = words.iter();
+    let mut addresses = 0;
+    // An unchecked certificate matters where somebody else could answer.
+    let to_this_machine = words
+        .iter()
+        .any(|word| word.starts_with("https://localhost") || word.starts_with("https://127.0.0.1"));
+    while let Some(word) = rest.next() {
+        let fine = match *word {
+            "--silent" | "--show-error" | "--fail" | "--location" | "--head" | "--include"
+            | "--compressed" | "--verbose" | "--http1.1" | "--http2" => true,
+            "-m" | "--max-time" | "--connect-timeout" | "--retry" => rest
+                .next()
+                .is_some_and(|value| value.parse::<u32>().is_ok()),
+            "-X" | "--request" => rest
+                .next()
+                .is_some_and(|value| matches!(*value, "GET" | "HEAD")),
+            "-H" | "--header" => rest.next().is_some_and(|value| {
+                value.to_ascii_lowercase().starts_with("accept:") && value.len() < 80
+            }),
+            "-o" | "--output" => rest
+                .next()
+                .is_some_and(|file| may_write(at, file, scene, walls)),
+            _ if word.starts_with("--") => false,
+            _ if word.starts_with('-') => {
+                word.len() > 1
+                    && word
+                        .chars()
+                        .skip(1)
+                        .all(|c| "sSfLIivg46".contains(c) || (c == 'k' && to_this_machine))
+            }
+            _ => {
+                addresses += 1;
+                may_fetch(word)
+            }
+        };
+        if !fine {
+            return false;
+        }
+    }
+    addresses == 1
+}
+
+fn may_write(at: usize, file: &str, scene: &Scene, walls: Walls) -> bool {
+    let place = scene.locate(at, &Word::from_text(file));
+    file == "/dev/null"
+        || match walls {
+            Walls::Stand => scene.in_workspace(&place) && !places::is_settings(&place, scene),
+            Walls::Gone => {
+                places::is_plain(&place, scene)
+                    && !scene.in_workspace(&place)
+                    && !places::is_temporary(&place)
+            }
+        }
+}
+
+/// A look-up tells its name to whoever serves it, so the name may hold nothing of its own.
+fn looks_up(words: &[&str]) -> bool {
+    let mut names = 0;
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let fine = match *word {
+            "-c" | "-t" | "-W" | "-w" | "-m" => rest.next().is_some_and(|value| value.len() <= 5),
+            "+short" | "-4" | "-6" | "-n" | "A" | "AAAA" | "MX" | "NS" | "TXT" | "CNAME"
+            | "ANY" => true,
+            _ if word.starts_with(['-', '+', '@']) => false,
+            name => {
+                names += 1;
+                is_known(name) || name == "localhost" || is_plain_domain(name)
+            }
+        };
+        if !fine {
+            return false;
+        }
+    }
+    names == 1
+}
+
+/// `example.com`: two names of letters, short enough to be one's own.
+fn is_plain_domain(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(own, top)| {
+        let letters = |text: &str, most: usize| {
+            !text.is_empty()
+                && text.len() <= most
+                && text.chars().all(|c| c.is_ascii_lowercase() || c == '-')
+        };
+        letters(own, 16) && letters(top, 6)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{collects, is_plain_domain, may_fetch};
+
+    #[test]
+    fn an_address_that_could_carry_something_is_not_fetched() {
+        for address in [
+            "https://docs.rs/serde/latest/serde/",
+            "https://crates.io",
+            "https://api.github.com/repos/rust-lang/rust/releases/latest",
+            "http://localhost:8080/health",
+        ] {
+            assert!(may_fetch(address), "{address}");
+        }
+        for address in [
+            "http://docs.rs/x",
+            "https://evil.example/x",
+            "https://docs.rs.evil.example/x",
+            "https://u@docs.rs/x",
+            "https://docs.rs/c2VjcmV0LXRva2VuLXZhbHVlLTEyMw",
+            "https://docs.rs/x?d=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "https://docs.rs/$(cat x)",
+            "https://docs.rs:8443/x",
+            "http://localhost:2375/containers/json",
+            "file:///etc/passwd",
+            "docs.rs",
+        ] {
+            assert!(!may_fetch(address), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_could_carry_something_is_not_looked_up() {
+        assert!(is_plain_domain("example.com"));
+        for name in [
+            "a.b.c",
+            "c2vjcmv0mtiz.evil.com",
+            "0123.com",
+            "averyverylongnameofadomain.com",
+        ] {
+            assert!(!is_plain_domain(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn below_a_collector_is_the_collector() {
+        assert!(collects("abc.ngrok-free.app") && collects("webhook.site"));
+        assert!(!collects("notwebhook.site"));
+    }
+}

@@ -1,0 +1,171 @@
+//! What a text of SQL does, as far as its words say.
+//!
+//! Apart, because command lines and tools both carry it. Invariant: it looks only where it is one statement, opens with
+//! a word that looks, holds no word that writes and calls no function but those written here; what destroys is told only
+//! where a whole table or database goes.
+
+use super::listed;
+
+/// Functions that compute and touch nothing.
+const FUNCTIONS: &str = "\
+    count sum min max avg length lower upper coalesce now date round abs version distinct in and or \
+    values on as over exists trim substr extract date_trunc current_database pg_size_pretty \
+    pg_database_size pg_total_relation_size from where";
+/// Words that write, wherever they stand.
+const WRITES: &str = "\
+    insert update delete drop alter create truncate grant revoke copy call do execute exec merge replace \
+    into outfile dumpfile load attach vacuum reindex lock set begin commit rename kill shutdown reset \
+    refresh import writefile analyze";
+
+/// What destroys: a whole database, schema or table, or all of its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Harm {
+    /// A database or schema, or all rows of a table.
+    Whole,
+    /// A table or a column.
+    Part,
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+        .collect()
+}
+
+/// Whether a text only looks.
+pub(super) fn is_question(text: &str) -> bool {
+    let text = text.trim().trim_end_matches(';');
+    let words = words(text);
+    let Some(first) = words.first() else {
+        return false;
+    };
+    let opens = matches!(
+        first.as_str(),
+        "select" | "show" | "explain" | "describe" | "desc" | "table"
+    );
+    opens
+        && !text.contains([';', '\\'])
+        && !text.contains("--")
+        && !text.contains("/*")
+        && !words.iter().any(|word| listed(WRITES, word.as_str()))
+        && calls_only_known(text)
+}
+
+fn calls_only_known(text: &str) -> bool {
+    text.match_indices('(').all(|(at, _)| {
+        let before = text.get(..at).unwrap_or_default().trim_end();
+        let name = before
+            .rsplit(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.')))
+            .next()
+            .unwrap_or_default();
+        name.is_empty() || listed(FUNCTIONS, name.to_ascii_lowercase().as_str())
+    })
+}
+
+/// What a text destroys, the gravest of its statements.
+pub(super) fn harm(text: &str) -> Option<Harm> {
+    let mut found = None;
+    for statement in text.split(';') {
+        let words = words(statement);
+        let texts: Vec<&str> = words.iter().map(String::as_str).collect();
+        let one = match texts.as_slice() {
+            ["drop", "database" | "schema", ..] | ["truncate", ..] => Some(Harm::Whole),
+            ["delete", "from", rest @ ..] if !rest.contains(&"where") => Some(Harm::Whole),
+            ["update", _, "set", rest @ ..] if !rest.contains(&"where") => Some(Harm::Part),
+            ["drop", ..] | ["delete", ..] => Some(Harm::Part),
+            ["alter", rest @ ..] if rest.contains(&"drop") => Some(Harm::Part),
+            _ => None,
+        };
+        if found != Some(Harm::Whole) && one.is_some() {
+            found = one;
+        }
+    }
+    found
+}
+
+/// The statements on a command line of a database's client.
+pub(super) fn statements<'w>(program: &str, words: &[&'w str]) -> Vec<&'w str> {
+    let flags: &[&str] = match program {
+        "psql" => &["-c", "--command"],
+        "mysql" | "mariadb" => &["-e", "--execute"],
+        "sqlite3" => return words.iter().skip(1).copied().collect(),
+        _ => return Vec::new(),
+    };
+    let following = words.windows(2).filter_map(|pair| match pair {
+        [flag, text] if flags.contains(flag) => Some(*text),
+        _ => None,
+    });
+    let glued = words.iter().filter_map(|word| {
+        flags
+            .iter()
+            .find_map(|flag| word.strip_prefix(flag)?.strip_prefix('='))
+    });
+    following.chain(glued).collect()
+}
+
+/// Whether a call of a client asks one local database one question.
+pub(super) fn looks(program: &str, words: &[&str]) -> bool {
+    let local = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "::1");
+    match (program, words) {
+        ("psql", ["-l" | "--list"]) => true,
+        ("psql", [options @ .., "-c", text]) => {
+            let known = options.chunks(2).all(|pair| match pair {
+                ["-d" | "-U" | "-p" | "--dbname", value] => !value.contains(['/', '=', ':']),
+                ["-h" | "--host", host] => local(host),
+                _ => false,
+            });
+            known && is_question(text)
+        }
+        ("mysql" | "mariadb", ["-e", text]) => is_question(text),
+        ("sqlite3", [_, ".tables" | ".schema" | ".databases"]) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Harm, harm, is_question};
+
+    #[test]
+    fn a_question_is_one_statement_that_looks() {
+        for text in [
+            "select 1",
+            "SELECT count(*) FROM users WHERE id IN (1, 2);",
+            "show tables",
+            "explain select 1",
+        ] {
+            assert!(is_question(text), "{text}");
+        }
+        for text in [
+            "",
+            "select 1; drop table x",
+            "select * into outfile '/tmp/x' from t",
+            "select pg_read_file('/etc/passwd')",
+            "with x as (delete from t returning 1) select 1",
+            "explain analyze delete from t",
+            "select lo_export(1, '/tmp/x')",
+            "select 1 -- drop",
+            "\\! sh",
+            "copy t to program 'sh'",
+            "select writefile('x', 'y')",
+        ] {
+            assert!(!is_question(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_takes_all_is_told_from_what_takes_a_part() {
+        assert_eq!(harm("DROP DATABASE app"), Some(Harm::Whole));
+        assert_eq!(harm("select 1; delete from users"), Some(Harm::Whole));
+        assert_eq!(harm("TRUNCATE orders CASCADE"), Some(Harm::Whole));
+        assert_eq!(harm("delete from users where id = 1"), Some(Harm::Part));
+        assert_eq!(harm("drop table x"), Some(Harm::Part));
+        assert_eq!(
+            harm("alter table users drop column email"),
+            Some(Harm::Part)
+        );
+        assert_eq!(harm("update users set email = ''"), Some(Harm::Part));
+        assert_eq!(harm("select 'drop database'"), None);
+    }
+}

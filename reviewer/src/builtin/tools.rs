@@ -1,0 +1,292 @@
+//! Calls of tool servers: what they do by their names, and what their arguments carry.
+//!
+//! Apart from commands because a tool's name is all that is known of its deed. Invariant: a call is allowed only where its
+//! name says that it looks and nothing in it speaks of secrets, carries much, or names a place that is not plain; a
+//! command or a statement in an argument is read like any other.
+
+use protocol::ToolCall;
+use serde_json::Value;
+
+use super::deny::{add, is_interpreter};
+use super::scene::Scene;
+use super::sql::{self, Harm};
+use super::{Finding, Rule, fetch, listed, places};
+
+/// Words of a name by which a tool looks.
+const LOOKS: &str = "\
+    get list search read find describe show view count status lookup resolve query diff log whoami info \
+    explain screenshot snapshot tree stat browse inspect peek";
+/// Words of a name by which a tool does more.
+const ACTS: &str = "\
+    create update write edit set send post put add move copy rename merge push commit publish share \
+    invite upload run exec execute start stop restart scale deploy apply approve close assign forward \
+    reply comment navigate click type fill submit install enable disable trigger import export evaluate \
+    mark archive fetch";
+/// Words of a name by which something goes that may not come back.
+const DESTROYS: &str = "\
+    delete remove drop purge destroy terminate truncate wipe reset revoke uninstall refund payout \
+    transfer pay charge withdraw empty erase kill";
+/// Words of a name or of an argument's name that speak of secrets.
+const SECRETS: &str = "\
+    secret secrets password passwords credential credentials token tokens cookie cookies vault keychain \
+    1password bitwarden lastpass keyring env environment apikey keys otp clipboard";
+/// How texts of secrets begin.
+const SECRET_STARTS: &[&str] = &[
+    "AKIA",
+    "ASIA",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "sk-ant-",
+    "sk_live_",
+    "rk_live_",
+    "-----BEGIN OPENSSH PRIVATE",
+    "-----BEGIN RSA PRIVATE",
+    "-----BEGIN PRIVATE",
+    "-----BEGIN EC PRIVATE",
+    "AIza",
+    "npm_",
+    "pypi-",
+    "hvs.",
+    "eyJhbGciOi",
+];
+/// The longest text that a look may carry, in bytes: a question, not a document.
+const MAX_QUESTION_BYTES: usize = 240;
+
+/// The words of a name: `getUser`, `get_user` and `get-user` are the same two.
+pub(super) fn parts(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut lower_before = false;
+    for character in name.chars() {
+        let splits = !character.is_alphanumeric() || (character.is_uppercase() && lower_before);
+        if splits {
+            words.push(String::new());
+        }
+        if character.is_alphanumeric()
+            && let Some(word) = words.last_mut()
+        {
+            word.extend(character.to_lowercase());
+        }
+        lower_before = character.is_lowercase() || character.is_numeric();
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Denials and floors of a call.
+pub(super) fn tool(call: &ToolCall, scene: &Scene, found: &mut Vec<Finding>) {
+    let shown = format!("{}/{}", call.server, call.tool_name);
+    let name = parts(&call.tool_name);
+    let any = |wanted: &str| name.iter().any(|word| listed(wanted, word));
+    if any(DESTROYS) {
+        add(found, Rule::ToolDestroys, &shown);
+    }
+    if speaks_of_secrets(call) {
+        add(found, Rule::NearCredentials, &shown);
+    }
+    let sends = any(ACTS) && !any(LOOKS);
+    each_text(&call.arguments, &mut |key, text| {
+        argument(&Argument { key, text, sends }, &shown, scene, found);
+    });
+    add(found, Rule::SideEffects, &shown);
+}
+
+fn speaks_of_secrets(call: &ToolCall) -> bool {
+    parts(&call.tool_name)
+        .into_iter()
+        .chain(parts(&call.server))
+        .any(|word| listed(SECRETS, word.as_str()))
+}
+
+struct Argument<'a> {
+    key: &'a str,
+    text: &'a str,
+    sends: bool,
+}
+
+fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec<Finding>) {
+    let Argument { key, text, sends } = argument;
+    if *sends && holds_a_secret(text) {
+        add(found, Rule::SecretToNetwork, shown);
+    }
+    if matches!(*key, "command" | "cmd" | "script" | "code") && !text.contains('\0') {
+        let inner = scene.within(&["bash".to_owned(), "-c".to_owned(), (*text).to_owned()]);
+        super::deny::command(&inner, found);
+    }
+    if matches!(sql::harm(text), Some(Harm::Whole)) && is_statement(key) {
+        add(found, Rule::DestroysDatabase, text);
+    }
+    if is_path(text) {
+        let place = scene.locate_text(text);
+        if *sends {
+            super::deny::write(&place, scene, found);
+            if places::is_settings(&place, scene) {
+                add(found, Rule::WritesSettings, text);
+            }
+        }
+        if places::is_reviewers(&place, scene) {
+            add(found, Rule::TampersReviewer, text);
+        } else if places::holds_credentials(&place, scene) {
+            add(found, Rule::ReadsCredentials, text);
+        } else if places::is_secretive(&place) || places::holds_a_home(&place, scene) {
+            add(found, Rule::NearCredentials, text);
+        }
+    }
+}
+
+fn is_statement(key: &str) -> bool {
+    matches!(key, "sql" | "query" | "statement" | "q")
+}
+
+fn is_path(text: &str) -> bool {
+    (text.starts_with('/') || text.starts_with("~/")) && text.len() < 1_024 && !text.contains('\n')
+}
+
+/// Whether a text holds something of the shape of a secret.
+pub(super) fn holds_a_secret(text: &str) -> bool {
+    SECRET_STARTS.iter().any(|start| {
+        text.match_indices(start).any(|(at, _)| {
+            let before = text.get(..at).and_then(|text| text.chars().next_back());
+            let rest = text.get(at + start.len()..).unwrap_or_default();
+            let edge = before.is_none_or(|c| !c.is_alphanumeric());
+            edge && (start.starts_with("-----")
+                || rest
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .count()
+                    >= 12)
+        })
+    }) || [
+        "_PASSWORD=",
+        "_SECRET=",
+        "SECRET_ACCESS_KEY=",
+        "_TOKEN=",
+        "_API_KEY=",
+    ]
+    .iter()
+    .any(|name| {
+        text.split_once(name)
+            .is_some_and(|(_, rest)| rest.chars().take_while(|c| !c.is_whitespace()).count() >= 8)
+    })
+}
+
+/// Whether a call only looks.
+pub(super) fn looks(call: &ToolCall, scene: &Scene) -> bool {
+    let name = parts(&call.tool_name);
+    let has = |wanted: &str| name.iter().any(|word| listed(wanted, word));
+    if !has(LOOKS)
+        || has(ACTS)
+        || has(DESTROYS)
+        || speaks_of_secrets(call)
+        || is_interpreter(&call.server)
+    {
+        return false;
+    }
+    let mut fine = true;
+    let mut bytes = 0;
+    each_text(&call.arguments, &mut |key, text| {
+        bytes += text.len();
+        let statement = !is_statement(key) || is_plain_question(text);
+        let address = !text.contains("://") || fetch::may_fetch(text);
+        let place = !is_path(text) || is_open(text, scene);
+        let asks_for_secrets = parts(text)
+            .iter()
+            .any(|word| listed(SECRETS, word.as_str()));
+        fine &= statement
+            && address
+            && place
+            && !holds_a_secret(text)
+            && !looks_encoded(text)
+            && !asks_for_secrets;
+    });
+    fine && bytes <= MAX_QUESTION_BYTES
+}
+
+/// A search for words, or a statement of SQL that looks.
+fn is_plain_question(text: &str) -> bool {
+    let first = parts(text.split_whitespace().next().unwrap_or_default());
+    let opens_like_sql = first.first().is_some_and(|word| {
+        [
+            "select", "with", "insert", "update", "delete", "drop", "alter", "create", "truncate",
+            "grant", "copy", "call", "pragma", "set", "do", "merge", "replace", "vacuum",
+        ]
+        .contains(&word.as_str())
+    });
+    !text.contains(';') && (sql::is_question(text) || !opens_like_sql)
+}
+
+fn is_open(text: &str, scene: &Scene) -> bool {
+    let place = scene.locate_text(text);
+    !places::holds_credentials(&place, scene)
+        && !places::is_secretive(&place)
+        && !places::is_reviewers(&place, scene)
+        && !places::holds_a_home(&place, scene)
+        && !place.starts_with(&["proc"])
+        && !place.starts_with(&["dev"])
+        && !place.starts_with(&["sys"])
+        && !text.split('/').any(|name| name.starts_with('.'))
+}
+
+/// One long run of letters and digits, as no person types it.
+fn looks_encoded(text: &str) -> bool {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '=')))
+        .any(|run| run.len() > 48)
+}
+
+/// Every text in a value with the nearest name above it.
+fn each_text<'v>(value: &'v Value, visit: &mut dyn FnMut(&'v str, &'v str)) {
+    fn walk<'v>(key: &'v str, value: &'v Value, visit: &mut dyn FnMut(&'v str, &'v str)) {
+        match value {
+            Value::String(text) => visit(key, text),
+            Value::Array(items) => items.iter().for_each(|item| walk(key, item, visit)),
+            Value::Object(fields) => {
+                for (name, item) in fields {
+                    visit("", name);
+                    walk(name, item, visit);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    walk("", value, visit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{holds_a_secret, parts};
+
+    #[test]
+    fn names_are_taken_apart_in_every_spelling() {
+        for name in ["getUser", "get_user", "get-user", "get.user", "GetUser"] {
+            assert_eq!(parts(name), ["get", "user"], "{name}");
+        }
+        assert_eq!(
+            parts("browser_take_screenshot"),
+            ["browser", "take", "screenshot"]
+        );
+    }
+
+    #[test]
+    fn shapes_of_secrets_are_known() {
+        for text in [
+            "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+            "key AKIAIOSFODNN7EXAMPLE",
+            "-----BEGIN OPENSSH PRIVATE KEY-----",
+            "DB_PASSWORD=hunter2-prod-9f3b",
+        ] {
+            assert!(holds_a_secret(text), "{text}");
+        }
+        for text in [
+            "The build is green.",
+            "0123456789abcdef0123456789abcdef01234567",
+            "npm_x",
+            "set DB_PASSWORD=",
+        ] {
+            assert!(!holds_a_secret(text), "{text}");
+        }
+    }
+}

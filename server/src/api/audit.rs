@@ -1,0 +1,122 @@
+//! What auditors ask for: sums, exports, and whether the record holds.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use http_body_util::channel::{Channel, Sender};
+use protocol::TenantId;
+
+use super::body::answer;
+use super::parameters::invalid;
+use super::search_query::Listing;
+use super::who::Auditing;
+use crate::desk::Desk;
+use crate::error::ApiError;
+use crate::history::export::{Format, PAGE};
+use crate::history::{stats as sums, verified};
+use crate::store::search::Search;
+use crate::store::{Sight, StoreError};
+
+/// How many pages of an export wait to be read: the memory of one.
+const AHEAD: usize = 2;
+
+/// `GET /v1/stats?since=&until=`.
+pub(crate) async fn stats(
+    State(desk): State<Arc<Desk>>,
+    Auditing(tenant): Auditing,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let search = Listing::of(&uri, &[])?.search;
+    if !search.facets.is_empty() || search.text.is_some() || search.before.is_some() {
+        return Err(invalid(
+            "sums are kept by hours: only `since` and `until` narrow them",
+        ));
+    }
+    let stats = sums(&desk.store, &tenant, search.since, search.until).await?;
+    answer(StatusCode::OK, &stats)
+}
+
+/// `GET /v1/verify`.
+pub(crate) async fn verify(
+    State(desk): State<Arc<Desk>>,
+    Auditing(tenant): Auditing,
+) -> Result<Response, ApiError> {
+    let found = desk.store.verify(&tenant).await?;
+    answer(StatusCode::OK, &verified(found))
+}
+
+/// `GET /v1/export?format=`, and what a list takes: newest first, as long as there are any.
+pub(crate) async fn export(
+    State(desk): State<Arc<Desk>>,
+    Auditing(tenant): Auditing,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let listing = Listing::of(&uri, &["format"])?;
+    let format = listing.rest.get("format").map_or("jsonl", String::as_str);
+    let format = Format::parse(format)
+        .ok_or_else(|| invalid("`format` is `jsonl`, `csv`, `ocsf` or `opa`"))?;
+    desk.store.catch_up().await?;
+    let (sender, channel) = Channel::<Bytes, Broken>::new(AHEAD);
+    let carrier = Arc::clone(&desk);
+    drop(desk.tasks.spawn(async move {
+        send(&carrier, tenant, listing.search, (format, sender)).await;
+    }));
+    let headers = [
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static(format.content_type()),
+        ),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((StatusCode::OK, headers, Body::new(channel)).into_response())
+}
+
+/// An export that cannot go on: the connection is cut, so that half of it never looks like the whole.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the record could not be read on")]
+    Store(#[source] StoreError),
+    #[error("the server is going down")]
+    Draining,
+}
+
+async fn send(
+    desk: &Desk,
+    tenant: TenantId,
+    search: Search,
+    (format, mut sender): (Format, Sender<Bytes, Broken>),
+) {
+    let sight = Sight::Tenant(tenant);
+    let mut search = Search {
+        limit: PAGE,
+        ..search
+    };
+    let mut text = format.heading().to_owned();
+    loop {
+        if desk.stopping.is_cancelled() {
+            return sender.abort(Broken::Draining);
+        }
+        let page = match desk.store.export_page(&sight, &search).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::error!(%error, "an export could not go on");
+                return sender.abort(Broken::Store(error));
+            }
+        };
+        for review in &page {
+            format.push(review, &mut text);
+        }
+        let sent = sender
+            .send_data(Bytes::from(std::mem::take(&mut text)))
+            .await;
+        match page.last() {
+            Some(last) if sent.is_ok() => search.before = Some(last.recorded.review_id),
+            // All is sent, or nobody reads on.
+            Some(_) | None => return,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! `history`, `show`, `export`, `stats`, `verify`, `backup`: the record, read from its file by whoever may read it.
+//!
+//! Apart from the API, whose roles do not apply here: access to the file is the right. Invariant: everything that came
+//! from outside is shown through `Printable`.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use protocol::{HistoryEntry, Printable, ReviewId, Stats, TenantId};
+use serde::Serialize;
+
+use super::{CommandError, print_line};
+use crate::config::{Config, key_file};
+use crate::history::export::{Format, PAGE};
+use crate::history::{Counting, detail, page, stats as sums, verified};
+use crate::key::SigningKey;
+use crate::store::search::{Facet, Search};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Sight, StoreError};
+
+/// Which reviews.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Whose reviews.
+    #[arg(long, default_value = "default")]
+    tenant: String,
+    /// Only those with this value: `status`, `risk`, `authorization`, `decided_by`, `tool`, `program`, `user`, `host`,
+    /// `session`, `policy`, `rule`, `failed_step` or `caller`; may be given several times.
+    #[arg(long = "where", value_name = "NAME=VALUE", value_parser = facet)]
+    facets: Vec<(Facet, String)>,
+    /// Only those that hold all these words.
+    #[arg(long, value_name = "WORDS")]
+    text: Option<String>,
+    /// Only those opened at this time or later, for example `2026-01-31T00:00:00Z`.
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Only those opened before this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+}
+
+/// The shape of an export.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Shape {
+    /// A JSON object a line
+    Jsonl,
+    /// Comma-separated values with a heading
+    Csv,
+    /// OCSF "API Activity" events
+    Ocsf,
+    /// Open Policy Agent's decision log
+    Opa,
+}
+
+fn facet(text: &str) -> Result<(Facet, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is wanted")?;
+    let found = Facet::ASKED.into_iter().find(|(_, known)| *known == name);
+    let (facet, _) = found.ok_or_else(|| format!("`{}` is not a name", Printable(name)))?;
+    Ok((facet, value.to_owned()))
+}
+
+impl Which {
+    fn sight(&self) -> Result<Sight, CommandError> {
+        Ok(Sight::Tenant(TenantId::parse(&self.tenant)?))
+    }
+
+    fn search(self, limit: u32) -> Search {
+        Search {
+            facets: self.facets,
+            text: self.text.filter(|text| !text.trim().is_empty()),
+            since: self.since,
+            until: self.until,
+            before: None,
+            limit,
+        }
+    }
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    Table,
+    Json,
+}
+
+impl Shown {
+    pub(super) fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Table }
+    }
+}
+
+pub(super) async fn history(
+    config: &Config,
+    which: Which,
+    limit: u32,
+    shown: Shown,
+) -> Result<(), CommandError> {
+    let sight = which.sight()?;
+    let key = SigningKey::load_or_make(&key_file(&config.database))?;
+    let store = SqliteStore::open(&config.database).await?;
+    let search = which.search(limit);
+    let page = page(&store, &key, &sight, (&search, Counting::Unwanted)).await;
+    store.close().await;
+    let page = page?;
+    if shown == Shown::Json {
+        return print_json(&page);
+    }
+    print_line("TIME                  STATUS     RISK      BY        USER          ACTION")?;
+    for entry in &page.page.reviews {
+        print_line(&line(entry))?;
+    }
+    Ok(())
+}
+
+fn line(entry: &HistoryEntry) -> String {
+    let review = &entry.review;
+    let at = review.created_at.strftime("%Y-%m-%dT%H:%M:%SZ");
+    let risk = review.risk_level.map_or("-", protocol::RiskLevel::as_str);
+    let user = Printable(&entry.environment.user).to_string();
+    let action = match &entry.action {
+        protocol::Action::Command(command) => command.command.join(" "),
+        protocol::Action::NetworkAccess(access) => format!("{}:{}", access.host, access.port),
+        other @ (protocol::Action::FileChange(_)
+        | protocol::Action::ToolCall(_)
+        | protocol::Action::PermissionRequest(_)) => other.tool().to_owned(),
+    };
+    format!(
+        "{at}  {:<9}  {risk:<8}  {:<8}  {user:<12}  {}  {}",
+        review.status.title(),
+        review.decided_by.as_str(),
+        Printable(&action),
+        review.review_id
+    )
+}
+
+pub(super) async fn show(
+    config: &Config,
+    tenant: &str,
+    review_id: ReviewId,
+) -> Result<(), CommandError> {
+    let sight = Sight::Tenant(TenantId::parse(tenant)?);
+    let key = SigningKey::load_or_make(&key_file(&config.database))?;
+    let store = SqliteStore::open(&config.database).await?;
+    let found = store.detail(&sight, review_id).await;
+    store.close().await;
+    let found = found?.ok_or(CommandError::UnknownReview(review_id))?;
+    print_json(&detail(found, &key))
+}
+
+pub(super) async fn export(
+    config: &Config,
+    which: Which,
+    shape: Shape,
+) -> Result<(), CommandError> {
+    let format = match shape {
+        Shape::Jsonl => Format::JsonLines,
+        Shape::Csv => Format::Csv,
+        Shape::Ocsf => Format::Ocsf,
+        Shape::Opa => Format::Opa,
+    };
+    let sight = which.sight()?;
+    let store = SqliteStore::open(&config.database).await?;
+    let exported = export_all(&store, &sight, which.search(PAGE), format).await;
+    store.close().await;
+    exported
+}
+
+async fn export_all(
+    store: &SqliteStore,
+    sight: &Sight,
+    mut search: Search,
+    format: Format,
+) -> Result<(), CommandError> {
+    while store.catch_up().await? > 0 {}
+    let mut text = format.heading().to_owned();
+    loop {
+        let page = store.export_page(sight, &search).await?;
+        for review in &page {
+            format.push(review, &mut text);
+        }
+        io::stdout()
+            .lock()
+            .write_all(text.as_bytes())
+            .map_err(CommandError::Output)?;
+        text.clear();
+        match page.last() {
+            Some(last) => search.before = Some(last.recorded.review_id),
+            None => return Ok(()),
+        }
+    }
+}
+
+pub(super) async fn stats(config: &Config, which: Which, shown: Shown) -> Result<(), CommandError> {
+    let tenant = TenantId::parse(&which.tenant)?;
+    if !which.facets.is_empty() || which.text.is_some() {
+        return Err(CommandError::OnlyTimes);
+    }
+    let store = SqliteStore::open(&config.database).await?;
+    let stats = sums(&store, &tenant, which.since, which.until).await;
+    store.close().await;
+    let stats = stats?;
+    match shown {
+        Shown::Json => print_json(&stats),
+        Shown::Table => print_stats(&stats),
+    }
+}
+
+fn print_stats(stats: &Stats) -> Result<(), CommandError> {
+    print_line(&format!("reviews            {}", stats.reviews))?;
+    let share = stats.not_judged_share.unwrap_or_default() * 100.0;
+    print_line(&format!("not judged         {share:.1} %"))?;
+    let groups = [
+        ("status", &stats.by_status),
+        ("decided by", &stats.by_decided_by),
+        ("risk", &stats.by_risk),
+        ("failed step", &stats.by_failed_step),
+    ];
+    for (name, counts) in groups {
+        for (value, count) in counts {
+            print_line(&format!("{name:<12} {:<20} {count}", Printable(value)))?;
+        }
+    }
+    for (name, took) in &stats.latency_ms {
+        print_line(&format!("took at least {name:<5} {took} ms"))?;
+    }
+    for (value, count) in stats.denied_programs.iter().chain(&stats.denied_hosts) {
+        print_line(&format!("denied       {:<20} {count}", Printable(value)))?;
+    }
+    for (model, cost) in &stats.models {
+        print_line(&format!(
+            "model        {:<20} {} calls, {} + {} tokens",
+            Printable(model),
+            cost.calls,
+            cost.input_tokens,
+            cost.output_tokens
+        ))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn verify(config: &Config, shown: Shown) -> Result<(), CommandError> {
+    let lines = verify_all(&config.database, shown).await?;
+    if shown == Shown::Table {
+        print_line(&format!("the record holds: {lines} lines"))?;
+    }
+    Ok(())
+}
+
+/// Verifies every tenant's record; how many lines hold in all.
+async fn verify_all(database: &Path, shown: Shown) -> Result<i64, CommandError> {
+    let store = SqliteStore::open(database).await?;
+    let verified = verify_each(&store, shown).await;
+    store.close().await;
+    verified
+}
+
+async fn verify_each(store: &SqliteStore, shown: Shown) -> Result<i64, CommandError> {
+    let mut lines = 0;
+    for tenant in store.tenants().await? {
+        let found = verified(store.verify(&tenant.id).await?);
+        lines += found.lines;
+        if shown == Shown::Json {
+            print_json(&serde_json::json!({"tenant": tenant.id, "record": found}))?;
+        }
+        if let Some((seq, what)) = found.broken {
+            return Err(CommandError::Broken {
+                tenant: tenant.id,
+                seq,
+                what,
+            });
+        }
+    }
+    Ok(lines)
+}
+
+/// Copies the database while it is used, and verifies the copy.
+pub(super) async fn backup(config: &Config, to: PathBuf) -> Result<(), CommandError> {
+    let store = SqliteStore::open(&config.database).await?;
+    let copied = store.copy_to(&to).await;
+    store.close().await;
+    copied?;
+    let lines = verify_all(&to, Shown::Table).await?;
+    // What opening it for the check left beside it.
+    let lock = crate::store::sqlite::beside(&to, ".start");
+    std::fs::remove_file(lock).unwrap_or_default();
+    print_line(&format!(
+        "copied to `{}` and verified: {lines} lines\nhint: keep the signing key `{}` with it",
+        to.display(),
+        key_file(&config.database).display()
+    ))
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+    let text = serde_json::to_string(value)
+        .map_err(|_| StoreError::Corrupt("a result cannot be spelled"))?;
+    print_line(&text)
+}

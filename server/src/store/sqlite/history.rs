@@ -1,0 +1,17 @@
+//! What admins look at: the index over the record, and what is read by it.
+//!
+//! Apart from the reviews' own way, which never waits for it. Invariants: everything here follows from the events, so
+//! that it can be made anew; what is shown of a review is read from the record, never from the index.
+
+mod copy;
+mod count;
+mod detail;
+mod find;
+mod index;
+mod ran;
+mod verify;
+
+pub(crate) use count::What;
+pub(crate) use detail::Detail;
+pub(crate) use find::Exported;
+pub(crate) use verify::Verified;

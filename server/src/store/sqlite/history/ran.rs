@@ -1,0 +1,91 @@
+//! How the run of a spent approval ended, as its runner tells it: one more line of the chain.
+//!
+//! Apart from the rules of `batch.rs`, because nothing binding hangs on it. Invariant: told once, by the caller who
+//! spent the approval, for the action that it covered; the same told again changes nothing.
+
+use protocol::{ReviewEvent, ReviewId, ReviewStatus};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+
+use super::super::super::chain::{Head, Line};
+use super::super::super::{RanReport, Reported, StoreError};
+use super::super::{SqliteStore, sql};
+
+impl SqliteStore {
+    /// Records how a run ended.
+    pub(crate) async fn report(&self, ran: RanReport) -> Result<Reported, StoreError> {
+        self.aside(move |connection| Box::pin(report(connection, ran)))
+            .await
+    }
+}
+
+async fn report(connection: &mut SqliteConnection, ran: RanReport) -> Result<Reported, StoreError> {
+    let review = sqlx::query(
+        "SELECT r.status, r.redeemed_at, r.action_digest, e.body FROM reviews r \
+         LEFT JOIN review_events e ON e.review_id = r.review_id AND e.kind = 'ran' \
+         WHERE r.tenant_id = ? AND r.caller = ? AND r.review_id = ?",
+    )
+    .bind(ran.scope.tenant.as_str())
+    .bind(ran.scope.caller.as_str())
+    .bind(sql::bytes(ran.review_id))
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(review) = review else {
+        return Ok(Reported::Unknown);
+    };
+    let status = sql::status(review.try_get(0)?)?;
+    let spent: Option<i64> = review.try_get(1)?;
+    let before: Option<&str> = review.try_get(3)?;
+    if status != ReviewStatus::Approved || spent.is_none() {
+        return Ok(Reported::NotSpent);
+    }
+    if review.try_get::<&str, _>(2)? != ran.action_digest.to_string() {
+        return Ok(Reported::OtherAction);
+    }
+    match before {
+        Some(before) if before == ran.body => return Ok(Reported::Recorded),
+        Some(_other) => return Ok(Reported::Before),
+        None => {}
+    }
+    ReviewStatus::after(Some(status), ReviewEvent::Ran)
+        .ok_or(StoreError::Corrupt("an event that cannot follow"))?;
+    append(connection, ran.review_id, &ran).await?;
+    Ok(Reported::Recorded)
+}
+
+async fn append(
+    connection: &mut SqliteConnection,
+    review_id: ReviewId,
+    ran: &RanReport,
+) -> Result<(), StoreError> {
+    let head = sqlx::query(
+        "SELECT seq, hash FROM review_events WHERE tenant_id = ? ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(ran.scope.tenant.as_str())
+    .fetch_one(&mut *connection)
+    .await?;
+    let head = Head {
+        seq: head.try_get(0)?,
+        hash: sql::array(head.try_get(1)?)?,
+    };
+    let head = head.after(&Line {
+        tenant: &ran.scope.tenant,
+        review_id,
+        event: ReviewEvent::Ran,
+        at: ran.at.as_millisecond(),
+        body: &ran.body,
+    });
+    sqlx::query(
+        "INSERT INTO review_events (tenant_id, seq, review_id, kind, at, body, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(ran.scope.tenant.as_str())
+    .bind(head.seq)
+    .bind(sql::bytes(review_id))
+    .bind(ReviewEvent::Ran.as_str())
+    .bind(ran.at.as_millisecond())
+    .bind(&ran.body)
+    .bind(head.hash.as_slice())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! Holds the whole record of a tenant against itself: every hash, every end, every payload that is still there.
+//!
+//! Apart, because it trusts nothing that the writer left behind but the events' own columns. Invariant: it reads and
+//! never repairs; the first break is told, and everything after it counts as unproven.
+
+use std::collections::HashMap;
+
+use protocol::{ReviewEvent, ReviewId, ReviewStatus, Sha256Hex, TenantId};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+
+use super::super::super::StoreError;
+use super::super::super::chain::{Head, Line};
+use super::super::{SqliteStore, sql};
+
+/// How many lines are read at a time.
+const PAGE: i64 = 2_000;
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Verified {
+    /// How many lines hold.
+    pub(crate) lines: i64,
+    /// The hash of the last line that holds, in hex.
+    pub(crate) head: String,
+    /// The first thing that does not hold.
+    pub(crate) broken: Option<Break>,
+    /// How many payloads are not there any more.
+    pub(crate) erased: u64,
+}
+
+/// Where a record does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Break {
+    /// The number of the line.
+    pub(crate) seq: i64,
+    /// What is wrong with it.
+    pub(crate) what: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Digests {
+    #[serde(default)]
+    question: Option<Sha256Hex>,
+    #[serde(default)]
+    context: Option<Sha256Hex>,
+    #[serde(default)]
+    exhibit: Option<Sha256Hex>,
+}
+
+struct Walk<'a> {
+    tenant: &'a TenantId,
+    head: Head,
+    /// Where each review stands by the lines so far; those that ended may still be spent.
+    standing: HashMap<ReviewId, ReviewStatus>,
+    erased: u64,
+}
+
+impl SqliteStore {
+    /// Verifies the record of `tenant`.
+    pub(crate) async fn verify(&self, tenant: &TenantId) -> Result<Verified, StoreError> {
+        let mut walk = Walk {
+            tenant,
+            head: Head::EMPTY,
+            standing: HashMap::new(),
+            erased: 0,
+        };
+        let mut broken = None;
+        while broken.is_none() {
+            let rows = sqlx::query(
+                "SELECT e.seq, e.review_id, e.kind, e.at, e.body, e.hash, r.status, r.ended_seq, r.redeemed_at, \
+                 q.question, q.context, x.exhibit, r.review_no FROM review_events e \
+                 LEFT JOIN review_events o ON o.review_id = e.review_id AND o.kind = 'opened' \
+                 LEFT JOIN reviews r ON r.tenant_id = e.tenant_id AND r.caller = (o.body ->> '$.caller') \
+                 AND r.review_id = e.review_id \
+                 LEFT JOIN review_requests q ON q.review_no = r.review_no \
+                 LEFT JOIN review_exhibits x ON x.review_no = r.review_no \
+                 WHERE e.tenant_id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?",
+            )
+            .bind(tenant.as_str())
+            .bind(walk.head.seq)
+            .bind(PAGE)
+            .fetch_all(&self.readers)
+            .await?;
+            if rows.is_empty() {
+                break;
+            }
+            for row in &rows {
+                if let Err(what) = walk.step(row) {
+                    let seq = walk.head.seq + 1;
+                    broken = Some(Break { seq, what });
+                    break;
+                }
+            }
+        }
+        Ok(Verified {
+            lines: walk.head.seq,
+            head: Sha256Hex::of(&walk.head.hash).as_str().to_owned(),
+            broken,
+            erased: walk.erased,
+        })
+    }
+}
+
+impl Walk<'_> {
+    fn step(&mut self, row: &SqliteRow) -> Result<(), &'static str> {
+        let unreadable = |_: sqlx::Error| "it cannot be read";
+        let review_id = sql::review_id(row.try_get(1).map_err(unreadable)?).map_err(unreadable)?;
+        let kind: &str = row.try_get(2).map_err(unreadable)?;
+        let event = ReviewEvent::parse(kind).ok_or("its kind is unknown")?;
+        let body: &str = row.try_get(4).map_err(unreadable)?;
+        let next = self.head.after(&Line {
+            tenant: self.tenant,
+            review_id,
+            event,
+            at: row.try_get(3).map_err(unreadable)?,
+            body,
+        });
+        if next.seq != row.try_get::<i64, _>(0).map_err(unreadable)? {
+            return Err("a line is missing before it");
+        }
+        if next.hash.as_slice() != row.try_get::<&[u8], _>(5).map_err(unreadable)? {
+            return Err("its hash does not cover it and the line before it");
+        }
+        let before = self.standing.get(&review_id).copied();
+        let status =
+            ReviewStatus::after(before, event).ok_or("it cannot follow what went before")?;
+        self.standing.insert(review_id, status);
+        self.check_row(row, event, next.seq)?;
+        self.check_payloads(row, event, body)?;
+        self.head = next;
+        Ok(())
+    }
+
+    /// The row of the review says what its lines say.
+    fn check_row(&self, row: &SqliteRow, event: ReviewEvent, seq: i64) -> Result<(), &'static str> {
+        let unreadable = |_: sqlx::Error| "its review cannot be read";
+        let status: Option<&str> = row.try_get(6).map_err(unreadable)?;
+        let status = status.and_then(ReviewStatus::parse);
+        let ended_seq: Option<i64> = row.try_get(7).map_err(unreadable)?;
+        let spent: Option<i64> = row.try_get(8).map_err(unreadable)?;
+        let ends = match event {
+            ReviewEvent::Opened | ReviewEvent::Ran => {
+                return status.map(|_| ()).ok_or("its review is missing");
+            }
+            ReviewEvent::Redeemed => {
+                let same = spent == row.try_get(3).map_err(unreadable)?;
+                return same.then_some(()).ok_or("its review was not spent then");
+            }
+            ReviewEvent::Approved => ReviewStatus::Approved,
+            ReviewEvent::Denied => ReviewStatus::Denied,
+            ReviewEvent::TimedOut => ReviewStatus::TimedOut,
+            ReviewEvent::Aborted => ReviewStatus::Aborted,
+            ReviewEvent::Failed => ReviewStatus::Failed,
+        };
+        let same = status == Some(ends) && ended_seq == Some(seq);
+        same.then_some(())
+            .ok_or("its review does not stand as it ended")
+    }
+
+    /// What is still there is what was recorded.
+    fn check_payloads(
+        &mut self,
+        row: &SqliteRow,
+        event: ReviewEvent,
+        body: &str,
+    ) -> Result<(), &'static str> {
+        if matches!(event, ReviewEvent::Redeemed | ReviewEvent::Ran) {
+            return Ok(());
+        }
+        let digests: Digests = serde_json::from_str(body).map_err(|_| "its body cannot be read")?;
+        let kept = [
+            (digests.question, 9),
+            (digests.context, 10),
+            (digests.exhibit, 11),
+        ];
+        for (digest, column) in kept {
+            let Some(digest) = digest else { continue };
+            let payload: Option<&str> = row
+                .try_get(column)
+                .map_err(|_| "a payload cannot be read")?;
+            match payload.filter(|text| !text.is_empty()) {
+                None => self.erased += 1,
+                Some(text) => {
+                    if Sha256Hex::of(&Sha256::digest(text.as_bytes()).into()) != digest {
+                        return Err("a payload is not the one that was recorded");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
