@@ -359,7 +359,10 @@ fn a_repository_that_would_run_programs_runs_none_and_is_told_of() {
     let canary = stage.outside("canary");
     let evil = stage.file(
         "evil.sh",
-        &format!("#!/bin/sh\ntouch '{}' /tmp/x\nsleep 30\ncat\n", canary.display()),
+        &format!(
+            "#!/bin/sh\ntouch '{}' /tmp/x\nsleep 30\ncat\n",
+            canary.display()
+        ),
     );
     fs::set_permissions(&evil, fs::Permissions::from_mode(0o755)).expect("a mode");
     let evil = evil.display().to_string();
@@ -373,7 +376,7 @@ fn a_repository_that_would_run_programs_runs_none_and_is_told_of() {
         assert_eq!(ran.code(), 126, "{}", ran.stderr);
         assert!(
             !canary.exists(),
-"{command:?} ran a program of the repository's"
+            "{command:?} ran a program of the repository's"
         );
         // Inside the walls it could leave no trace; but it sleeps, and then git would have had no time to answer.
         let repository = one(&body, "repository");
