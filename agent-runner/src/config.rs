@@ -7,6 +7,7 @@
 mod codex;
 mod environment;
 mod error;
+mod evidence;
 mod layers;
 mod permissions;
 mod profile;
@@ -22,6 +23,7 @@ mod trust;
 pub(crate) use codex::Granular;
 pub(crate) use codex::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, WebSearch, WorkspaceWrite};
 pub(crate) use environment::Environment;
+pub(crate) use evidence::EvidenceLimits;
 pub(crate) use layers::{Overrides, Settings};
 pub(crate) use permissions::{Access, Grants, Places, Profile, ProfileNetwork, Reads, Tmp};
 pub(crate) use runner::{Fallback, OnEnd, RemoteServer};

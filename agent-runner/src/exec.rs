@@ -5,12 +5,16 @@
 
 use std::time::Instant;
 
-use protocol::{Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions};
+use protocol::{
+    Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions, SubmitReview,
+    TriggerKind,
+};
 use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, SandboxPolicy, Stdin};
 
 use crate::answer::ask;
 use crate::cli;
 use crate::config::{Environment, SandboxMode};
+use crate::evidence::{self, Gathered, Subject};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
 use crate::journal::JournalEvent;
@@ -212,24 +216,22 @@ impl Walk<'_> {
 
     /// Asked first; run by what the answer permits and by nothing else.
     async fn asked(mut self, question: Question, stdin: Option<Vec<u8>>) -> Result<u8, Failure> {
-        let (prepared, request) = (&self.prepared, &self.request);
-        let program = prepared.trusted_program(self.environment, &request.argv)?;
+        let program = self
+            .prepared
+            .trusted_program(self.environment, &self.request.argv)?;
         let files = self.hold(&program)?;
         let action = action(
-            prepared,
+            &self.prepared,
             self.environment,
-            request,
+            &self.request,
             &files,
             stdin.as_deref(),
         )?;
-        let body = submission(
-            prepared,
-            self.environment,
-            request,
-            action.clone(),
-            question.trigger,
-        )?;
+        let held = (&program, &files);
+        let body = self.put(question.trigger, held, action.clone(), stdin.as_deref());
+        let (gathered, body) = Box::pin(body).await?;
 
+        let (prepared, request) = (&self.prepared, &self.request);
         let asked = ask(
             prepared,
             self.environment,
@@ -249,6 +251,7 @@ impl Walk<'_> {
         };
 
         files.confirm(&program).map_err(hold_failure)?;
+        Box::pin(gathered.confirm()).await?;
         let stdin = match stdin {
             Some(bytes) => Stdin::Bytes(bytes),
             // What was not reviewed reaches nobody who has no walls.
@@ -267,6 +270,33 @@ impl Walk<'_> {
             teller.tell(*code, started.elapsed()).await;
         }
         ended
+    }
+
+    /// What is put to a reviewer about `action`, with what the runner finds out itself; a signal calls it off.
+    async fn put(
+        &mut self,
+        trigger: TriggerKind,
+        (program, files): (&Program, &HeldFiles),
+        action: Action,
+        stdin: Option<&[u8]>,
+    ) -> Result<(Gathered, SubmitReview), Failure> {
+        let (prepared, request) = (&self.prepared, &self.request);
+        let subject = Subject {
+            prepared,
+            environment: self.environment,
+            request,
+            files,
+            program,
+            stdin,
+            trigger,
+        };
+        let gathered = tokio::select! {
+            gathered = Box::pin(evidence::gather(subject)) => gathered?,
+            signal = self.signals.next() => return Err(called_off(signal)),
+        };
+        let mut body = submission(prepared, self.environment, request, action, trigger)?;
+        body.evidence = gathered.evidence();
+        Ok((gathered, body))
     }
 
     async fn run(

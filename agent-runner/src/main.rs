@@ -14,6 +14,7 @@ mod denials;
 mod doctor;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod evidence;
 mod exec;
 mod explain;
 mod failure;
@@ -36,6 +37,7 @@ mod route;
 mod ruled;
 mod rules_allow;
 mod rules_check;
+mod shown;
 mod signals;
 mod state;
 mod status;

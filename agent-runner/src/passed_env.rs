@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use protocol::{EnvEntry, EnvValue};
 
 use crate::config::{Environment, Inherit, SecretNames, ShellEnvironment};
+use crate::shown::Shown;
 use crate::state::MaskKey;
 
 /// What a name that speaks of a secret contains, upper case.
@@ -176,7 +177,7 @@ fn entry(name: &OsStr, value: &OsStr, key: &MaskKey) -> Result<EnvEntry, String>
             keyed_hash: key.hash(shown.as_bytes()),
         }
     } else {
-        EnvValue::Value(shown.to_owned())
+        Shown::by(key.clone()).variable(shown)
     };
     Ok(EnvEntry { name: text, value })
 }

@@ -19,6 +19,7 @@ use crate::passed_env::PassedEnv;
 use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::Route;
 use crate::ruled::Ruled;
+use crate::shown::Shown;
 use crate::state::State;
 use crate::walls::{self, Standing};
 
@@ -134,7 +135,7 @@ impl Prepared {
     }
 
     /// The folders in which programs are looked up, without those that commands may write.
-    fn trusted_path<'a>(
+    pub(crate) fn trusted_path<'a>(
         &'a self,
         environment: &'a Environment,
     ) -> impl Iterator<Item = &'a PathBuf> {
@@ -233,6 +234,7 @@ pub(crate) fn action(
     stdin: Option<&[u8]>,
 ) -> Result<Action, Failure> {
     let key = prepared.state.mask_key()?;
+    let shown = Shown::by(key.clone());
     let not_shown = |what: &str| {
         Failure::because(format!(
             "{what} is not UTF-8, so it cannot be shown to a reviewer whole; nothing ran"
@@ -252,11 +254,14 @@ pub(crate) fn action(
         .shown(&key)
         .map_err(|name| not_shown(&format!("the variable `{name}`")))?;
     let action = Action::Command(CommandAction {
-        command,
+        command: shown.words(&command),
         cwd: absolute(&request.cwd)?,
         sandbox_permissions: request.permissions,
         additional_permissions: request.additional.clone(),
-        justification: request.justification.clone(),
+        justification: request
+            .justification
+            .as_deref()
+            .map(|text| shown.prose(text)),
         tty: request.terminal == TerminalWish::Own,
         program: Some(files.program.clone()),
         scripts: files.scripts.clone(),
@@ -316,7 +321,7 @@ pub(crate) fn submission(
             detail: None,
         },
         retry_reason: None,
-        transcript: request.transcript.clone(),
+        transcript: Shown::by(prepared.state.mask_key()?).transcript(&request.transcript),
         evidence: Vec::new(),
         must_be_human: false,
         deadline_ms: None,

@@ -12,6 +12,7 @@ mod audit;
 mod canonical;
 mod decision;
 mod escalation;
+mod mask;
 mod permit;
 mod printable;
 mod review;
@@ -41,6 +42,7 @@ pub use decision::{
     Bounds, DecidedBy, Decision, Denial, FailedStep, Judge, Judgement, ReviewFailure, RuleId,
 };
 pub use escalation::{Escalation, EscalationId, Evidence, InvalidEscalation, Trigger, TriggerKind};
+pub use mask::{TextKind, mask, mask_words, shows};
 pub use permit::{FullAccessByName, Grant, GrantMismatch, PermitSource, PermittedAction};
 pub use printable::Printable;
 pub use review::{InvalidReviewId, ReviewEvent, ReviewId, ReviewStatus};

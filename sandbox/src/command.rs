@@ -272,6 +272,16 @@ pub enum Stdin {
     Bytes(Vec<u8>),
 }
 
+/// Where the command's standard output and error go, where it has no terminal of its own.
+#[derive(Debug, Default)]
+pub enum Output {
+    /// Where the caller's go.
+    #[default]
+    Inherit,
+    /// Standard output to this descriptor, standard error nowhere: for a caller that reads what its own question answers.
+    Only(OwnedFd),
+}
+
 /// The terminal the command controls.
 #[derive(Debug, Default)]
 pub enum Terminal {
@@ -292,6 +302,7 @@ pub struct Command {
     pub(crate) sealed: Vec<Sealed>,
     pub(crate) stdin: Stdin,
     pub(crate) terminal: Terminal,
+    pub(crate) output: Output,
 }
 
 impl Command {
@@ -319,6 +330,7 @@ impl Command {
             sealed: Vec::new(),
             stdin: Stdin::default(),
             terminal: Terminal::default(),
+            output: Output::default(),
         })
     }
 
@@ -358,6 +370,13 @@ impl Command {
     #[must_use]
     pub fn with_terminal(mut self, terminal: Terminal) -> Self {
         self.terminal = terminal;
+        self
+    }
+
+    /// Where its output goes; where the caller's goes unless said.
+    #[must_use]
+    pub fn with_output(mut self, output: Output) -> Self {
+        self.output = output;
         self
     }
 

@@ -47,7 +47,9 @@ mod watch;
 
 pub use ahead::Ahead;
 pub use cause::Cause;
-pub use command::{Command, InvalidCommand, Program, Sealed, Stdin, Terminal, WorkingDirectory};
+pub use command::{
+    Command, InvalidCommand, Output, Program, Sealed, Stdin, Terminal, WorkingDirectory,
+};
 pub use confinement::{Confinement, RanAs};
 pub use denial::SandboxDenial;
 pub use doctor::{Finding, Standing, Trial, diagnose};

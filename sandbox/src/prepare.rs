@@ -20,7 +20,7 @@ pub(crate) use step::{Act, Confine, Gone, Make, Mount, Reach, Slot, Step};
 pub(crate) use steps::Held;
 use steps::{Steps, c_path, descriptor_error};
 
-use crate::command::{Command, Stdin, Terminal};
+use crate::command::{Command, Output, Stdin, Terminal};
 use crate::error::SandboxError;
 use crate::plan::{Identity, Plan, Walls};
 use crate::seccomp::Observing;
@@ -51,6 +51,8 @@ pub(crate) struct Prepared {
     pub(crate) told_by: [RawFd; 2],
     pub(crate) stdin: Option<RawFd>,
     pub(crate) terminal: Option<RawFd>,
+    /// Standard output and error, where they are not the caller's.
+    pub(crate) output: Option<[RawFd; 2]>,
     pub(crate) arguments: Words,
     pub(crate) environment: Words,
 }
@@ -93,6 +95,13 @@ pub(crate) fn prepare(
         ),
         Stdin::Bytes(bytes) => Some(image::sealed("stdin", &bytes).map_err(descriptor_error)?),
     };
+    let output = match command.output {
+        Output::Inherit => None,
+        Output::Only(descriptor) => {
+            let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");
+            Some([descriptor, nowhere.map_err(descriptor_error)?.into()])
+        }
+    };
     let Steps {
         list,
         slots,
@@ -108,6 +117,10 @@ pub(crate) fn prepare(
         told_by: ends.told_by,
         stdin: stdin.map(|stdin| held.keep(stdin)).transpose()?,
         terminal: terminal.map(|terminal| held.keep(terminal)).transpose()?,
+        output: match output {
+            None => None,
+            Some([output, error]) => Some([held.keep(output)?, held.keep(error)?]),
+        },
         arguments,
         environment,
     };

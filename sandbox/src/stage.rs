@@ -82,10 +82,14 @@ fn lay_out(prepared: &Prepared) -> Result<(), Errno> {
         .map(|place| above_the_layout(prepared, place));
     let program = program.transpose()?;
     let terminal = prepared.terminal;
+    let (output, error) = prepared
+        .output
+        .map(|[output, error]| (output, error))
+        .unzip();
     for (target, descriptor) in [
         (0, terminal.or(prepared.stdin)),
-        (1, terminal),
-        (2, terminal),
+        (1, terminal.or(output)),
+        (2, terminal.or(error)),
     ] {
         if let Some(descriptor) = descriptor {
             child::dup_to(descriptor, target)?;

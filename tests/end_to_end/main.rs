@@ -10,6 +10,7 @@ mod bad_input;
 mod bad_walls;
 mod before_and_after;
 mod demo;
+mod evidence;
 mod fails_closed;
 mod firewall;
 mod nothing_left_behind;

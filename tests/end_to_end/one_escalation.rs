@@ -122,7 +122,7 @@ fn wanted_body(sent: &Value, command: &[String], workspace: &str) -> Value {
             "omitted": 0,
             "entries": [{ "n": 1, "author": "user", "trust": "untrusted", "name": null, "text": "please" }],
         },
-        "evidence": [],
+        "evidence": sent["evidence"],
         "must_be_human": false,
         "deadline_ms": null,
         "extra": {},

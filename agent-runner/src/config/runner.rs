@@ -6,6 +6,7 @@ use protocol::ServerKey;
 use serde::Deserialize;
 
 use super::error::ConfigError;
+use super::evidence::{EvidenceLimits, EvidenceTable};
 use super::rules::RulesTable;
 use crate::config::Environment;
 
@@ -20,6 +21,7 @@ pub(super) struct RawRunner {
     state: RawState,
     fallback: Fallback,
     rules: RulesTable,
+    evidence: EvidenceTable,
     #[cfg(feature = "embedded")]
     reviewer: reviewer::ReviewerTable,
     #[cfg(feature = "embedded")]
@@ -68,6 +70,8 @@ pub(crate) struct RunnerSettings {
     pub(crate) fallback: Fallback,
     /// Rules that stand in this file: they restrict, and may demand a person.
     pub(super) rules: RulesTable,
+    /// How long and how much is looked at before a question is put.
+    pub(crate) evidence: EvidenceLimits,
     /// How the embedded reviewer judges.
     #[cfg(feature = "embedded")]
     pub(crate) reviewer: reviewer::ReviewerTable,
@@ -121,11 +125,14 @@ impl RunnerSettings {
             let reason = "`queue` is not supported yet: nothing waits for a person elsewhere; use `user` or `block`";
             return Err(invalid("fallback", reason.to_owned()));
         }
+        let evidence =
+            EvidenceLimits::try_from(raw.evidence).map_err(|(key, reason)| invalid(key, reason))?;
         Ok(Self {
             server,
             state_dir,
             fallback: raw.fallback,
             rules: raw.rules,
+            evidence,
             #[cfg(feature = "embedded")]
             reviewer: with_home(raw.reviewer, environment),
             #[cfg(feature = "embedded")]

@@ -1,0 +1,218 @@
+//! What must stay whole, because a reviewer needs it: identifiers, hashes, versions, paths, code.
+
+use super::masked::body;
+use super::{code, hash, prose};
+use crate::mask::mask_words;
+
+const KEPT: &[&str] = &[
+    "git show 3b18e512dba79e4c8300dd08aeb37f8e728b8dad",
+    "git revert 3b18e51",
+    "commit 9fceb02d0ae598e95dc970b74767f19372d61af8 (HEAD -> main)",
+    "550e8400-e29b-41d4-a716-446655440000",
+    "urn:uuid:01890a5d-ac96-774b-bcce-b302099a8057",
+    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    "image@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "md5 d41d8cd98f00b204e9800998ecf8427e  file",
+    "\"integrity\": \"sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==\"",
+    "checksum = \"2d2a5b5d4b1f3a8a1d9c6f1b1e0c5d4f3b2a1908f7e6d5c4b3a29180f7e6d5c4\"",
+    "h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk",
+    "1.2.3-beta.4+build.5",
+    "rustc 1.95.0 (abcdef012 2026-01-01)",
+    "#ff8800",
+    "color: #a1b2c3d4;",
+    "/home/u/code/very/long/path/with/many/parts/and/a/file_name_that_is_long_123456789.tar.gz",
+    "2026-11-22T16:12:48.123456Z",
+    "192.168.10.25:8080",
+    "2001:db8:85a3::8a2e:370:7334",
+    "00:1a:2b:3c:4d:5e",
+    "user@example.com",
+    "https://example.com/@scope/package",
+    "git@github.com:ana/app.git",
+    "ssh://git@host.example:22/ana/app.git",
+    "https://example.com/path?page=2&sort_key=name",
+    "postgres://localhost:5432/app",
+    "redis://cache:6379/0",
+    "https://$USER:$PASSWORD@example.com/",
+    "https://user:password@example.com/",
+    "https://${TOKEN}@github.com/ana/app",
+    "--password $DB_PASSWORD",
+    "--password=$DB_PASSWORD",
+    "--password \"$PW\"",
+    "--token ${TOKEN}",
+    "--token=$(cat /run/secrets/token)",
+    "--password-file /run/secrets/pw",
+    "--password /run/secrets/pw",
+    "--token-file ./token",
+    "password = getpass.getpass()",
+    "password: String,",
+    "pub token: Option<String>",
+    "token = request.headers.get(\"x\")",
+    "let secret = config.secret();",
+    "def login(user, password):",
+    "login(user=user, password=password)",
+    "self.token = token",
+    "secret=self.secret",
+    "api_key=os.environ[\"API_KEY\"]",
+    "password: <your password>",
+    "token: ***",
+    "password=xxxxxxxx",
+    "api_key = None",
+    "token: null",
+    "\"password\": \"\"",
+    "\"token\": null,",
+    "password=true",
+    "--token",
+    "--password",
+    "password:",
+    "token",
+    "the token is expired",
+    "password is required",
+    "password: required",
+    "invalid token: expected `;`",
+    "unexpected token: '}'",
+    "max_tokens=4096",
+    "max_token=4096",
+    "next_page_token=abcdef123456",
+    "eos_token=</s>",
+    "tokens: 1234",
+    "tokenizer=fast-v2",
+    "PASS: test_login",
+    "PASS 12 tests",
+    "bypass=full-mode",
+    "compass=north",
+    "author=Ana Lima",
+    "Author: Ana <ana@example.com>",
+    "authority=example.com",
+    "primary_key=id",
+    "foreign_key: user_id",
+    "public_key=/etc/keys/pub.pem",
+    "keyboard=us-intl",
+    "cache_key: deps-v3-linux",
+    "key=value",
+    "key: deps-2024",
+    "-p 8080:80",
+    "docker run -p 127.0.0.1:8080:80 nginx:1.27",
+    "ssh -p 2222 host",
+    "mkdir -p build/x86_64",
+    "cp -p a b",
+    "tar -xzpf a.tgz",
+    "ps -p 1234",
+    "curl -u me https://h.example",
+    "git push -u origin main",
+    "sort -u names.txt",
+    "-----BEGIN CERTIFICATE-----\nMIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0BAQUFADBa\n-----END CERTIFICATE-----",
+    "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEexampleexampleexample\n-----END PUBLIC KEY-----",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJustAnExampleOfAPublicKeyHere ana@h",
+    "sk-loading-spinner-container",
+    "ask-proj-something",
+    "task-ant-1",
+    "class=\"sk-button sk-primary\"",
+    "hf_hub_download",
+    "npm_config_cache",
+    "npm_lifecycle_event",
+    "pypi-server",
+    "key-value-store",
+    "secret_santa_list",
+    "re_match",
+    "glob_pattern",
+    "AKIAN is a name",
+    "SKU-12345-AB",
+    "SG.example",
+    "EAAA",
+    "eyJ",
+    "eyJ.eyJ.x",
+    "TWVzc2FnZSBpbiBiYXNlNjQgdGhhdCBpcyBub3RoaW5nIHNwZWNpYWw=",
+    "error[E0308]: mismatched types --> src/main.rs:10:5",
+    "src/lib.rs:10:5:unused:variable",
+    "12:34:56",
+    "10:20:30:40:50",
+    "a=b=c=d",
+    "x := y",
+    "if token == other {",
+    "std::token::Token",
+    "token::Kind",
+    "cookie: &Cookie",
+    "Cookie: none",
+    "authorization: required",
+    "Authorization: $AUTH",
+    "bearer of bad news",
+    "the seed: a plant",
+    "mnemonic: short",
+    "seed=42",
+    "random_seed: 1234567",
+    "session: main",
+    "PWD=/home/u/code",
+    "OLDPWD=/tmp",
+    "SSH_AUTH_SOCK=/run/user/1000/keyring/ssh",
+    "HOME=/home/u",
+    "PATH=/usr/local/bin:/usr/bin:/bin",
+    "LANG=C.UTF-8",
+    "LS_COLORS=rs=0:di=01;34:ln=01;36",
+    "secrets.yaml",
+    "kubectl get secret db -o name",
+    "vault kv get secret/app",
+    "docker secret ls",
+    "gh auth token",
+    "aws sts get-session-token",
+    "git commit -m 'rotate the password'",
+    "grep -rn password src/",
+    "sed -i s/password/passwd/ a.txt",
+    "rm -rf build/",
+    "cargo test -p protocol",
+    "npm ci --ignore-scripts",
+];
+
+#[test]
+fn what_is_no_secret_stays_whole() {
+    assert!(KEPT.len() >= 140, "{}", KEPT.len());
+    let changed: Vec<String> = KEPT
+        .iter()
+        .flat_map(|text| {
+            [
+                ((*text).to_owned(), code(text)),
+                ((*text).to_owned(), prose(text)),
+            ]
+        })
+        .filter(|(text, shown)| text != shown)
+        .map(|(text, shown)| format!("{text}  ->  {shown}"))
+        .collect();
+    assert_eq!(changed, Vec::<String>::new());
+}
+
+#[test]
+fn words_of_ordinary_commands_stay_whole() {
+    for command in [
+        "git push origin main",
+        "rm -rf build/",
+        "cargo build --release -p server",
+        "docker run -p 8080:80 -e MODE=prod nginx",
+        "mysql -u root -p",
+        "kubectl get pods -n token-service",
+        "curl -fsSL https://example.com/install.sh",
+        "pip install requests==2.32.3",
+        "ssh -p 2222 me@host",
+        "git -c user.name=Ana commit -m fix",
+        "npm publish --tag next",
+        "psql -h db -U app",
+        "redis-cli -h cache ping",
+        "mkdir -p a/b/c",
+    ] {
+        let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        assert_eq!(mask_words(&words, &hash), words);
+    }
+}
+
+#[test]
+fn hashes_of_every_length_and_ordinary_base64_stay_whole() {
+    for length in [7, 8, 12, 16, 24, 32, 40, 48, 56, 64, 96, 128] {
+        for text in [
+            body("f", length),
+            body("aA1", length),
+            format!("{}==", body("aA1", length)),
+            format!("v{}", body("1", length)),
+        ] {
+            assert_eq!(code(&text), text);
+        }
+    }
+}
