@@ -32,6 +32,7 @@ use crate::prepare::{Prepared, hold_failure, submission};
 use crate::report::Refusal;
 use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::Question;
+use crate::shown::Shown;
 use crate::signals::Signals;
 use crate::walls;
 
@@ -282,11 +283,12 @@ impl Walk<'_> {
             let text = text.ok_or_else(|| Failure::because("a path of the patch is not UTF-8"))?;
             AbsolutePath::try_from(text).map_err(Failure::because)
         };
+        let shown = Shown::by(self.prepared.state.mask_key()?);
         let files = self.patch.files.iter().map(|file| absolute(file));
         let action = Action::FileChange(FileChange {
             cwd: absolute(&self.request.cwd)?,
             files: files.collect::<Result<_, _>>()?,
-            patch: self.patch.text.clone(),
+            patch: shown.code(&self.patch.text),
         });
         Ok(action.checked()?)
     }

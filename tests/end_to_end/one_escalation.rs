@@ -27,6 +27,15 @@ fn submissions(proxy: &Proxy) -> Vec<Request> {
         .collect()
 }
 
+fn assert_tells_an_end_of_zero(body: &[u8]) {
+    let body: Value = serde_json::from_slice(body).expect("a body");
+    assert_eq!(body["exit_code"], 0);
+}
+
+fn assert_nothing_in_the_journal(stage: &Stage) {
+    assert!(stage.journal().is_empty(), "{:?}", stage.journal());
+}
+
 #[test]
 fn what_the_built_in_reviewer_allows_runs_once_and_is_redeemed_before_it_runs() {
     let (stage, server, proxy) = recorded();
@@ -54,7 +63,7 @@ fn what_the_built_in_reviewer_allows_runs_once_and_is_redeemed_before_it_runs() 
         text_at(entry, "/review/review_id"),
         ran.reported("/review/review_id")
     );
-    assert!(stage.journal().is_empty(), "{:?}", stage.journal());
+    assert_nothing_in_the_journal(&stage);
 
     let mut taps = proxy.taps();
     let (told, heard) = taps.pop().expect("the end of the run was told");
@@ -63,8 +72,7 @@ fn what_the_built_in_reviewer_allows_runs_once_and_is_redeemed_before_it_runs() 
     assert_eq!(request.target, format!("{path}/redeem"));
     assert_eq!(reply.status, 200);
     assert_eq!((told.target, heard.status), (format!("{path}/ran"), 204));
-    let body: Value = serde_json::from_slice(&told.body).expect("a body");
-    assert_eq!(body["exit_code"], 0);
+    assert_tells_an_end_of_zero(&told.body);
     // The redemption is on record before the file that the command made.
     let redeemed: String = text_at(entry, "/redeemed_at");
     let made = fs::metadata(&new)

@@ -11,9 +11,10 @@ use super::super::scene::Scene;
 use super::super::{Finding, Rule, listed, places};
 use super::{Sentence, Wishes, can_be_asked_for};
 
-/// Programs that run what the workspace holds.
+/// Programs that run what the workspace holds. `git` among them: a hook that `core.hooksPath` keeps in the workspace runs
+/// with most of what it does, and whoever asked for the push did not ask for the hook.
 const RUNS_THE_WORKSPACE: &str = "\
-    make gmake ninja cmake cargo npm npx yarn pnpm bun deno pytest tox nox mvn gradle gradlew mvnw sbt \
+    git make gmake ninja cmake cargo npm npx yarn pnpm bun deno pytest tox nox mvn gradle gradlew mvnw sbt \
     bazel just task rake bundle composer mix go dotnet swift stack cabal poetry uv pdm hatch pre-commit \
     ansible ansible-playbook terraform tofu pulumi vagrant skaffold docker-compose source xargs parallel \
     watch entr awk gdb strace";
