@@ -120,7 +120,6 @@ impl One<'_> {
             return false;
         };
         match program {
-            "git" => self.git(&texts, sentence),
             "scp" | "rsync" => {
                 let verbs = [
                     "copy", "upload", "send", "sync", "publish", "scp", "rsync", "deploy", "fetch",
@@ -178,36 +177,6 @@ impl One<'_> {
             let place = self.scene.locate(self.at, argument);
             word.contains('/') && names_place(&place, self.scene, sentence)
         })
-    }
-
-    /// `git push REMOTE REF`, `git push REMOTE --delete REF`, `git branch -d NAME`, from a workspace root.
-    fn git(&self, texts: &[&str], sentence: &Sentence) -> bool {
-        let here = self.scene.folder(self.at).unwrap_or_default();
-        if !self.scene.roots.iter().any(|root| root == here) {
-            return false;
-        }
-        match texts {
-            ["push"] | ["push", "origin", "HEAD"] => {
-                sentence.orders_only(&["push"], &|word| word == "origin")
-            }
-            ["push", rest @ ..] => {
-                let deletes = rest.iter().any(|word| matches!(*word, "--delete" | "-d"));
-                let verbs: &[&str] = if deletes {
-                    &["delete", "remove"]
-                } else {
-                    &["push", "publish"]
-                };
-                let known = |word: &str| self.is_of_action(word, sentence);
-                sentence.orders_only(verbs, &known) && pushes(rest, sentence)
-            }
-            ["branch" | "tag", "-d" | "--delete", names @ ..] => {
-                let known = |word: &str| self.is_of_action(word, sentence);
-                sentence.orders_only(&["delete", "remove"], &known)
-                    && !names.is_empty()
-                    && names.iter().all(|name| sentence.names(name))
-            }
-            _ => false,
-        }
     }
 
     /// Every operand is a path that the sentence names.
@@ -307,35 +276,6 @@ fn others(text: &str) -> &'static [&'static str] {
         "create" => &["open", "add"],
         _ => &[],
     }
-}
-
-/// A push of named branches to a remote by its name. Which branch is protected does not matter: a plain push rewrites
-/// nothing, and the branch was named.
-fn pushes(texts: &[&str], sentence: &Sentence) -> bool {
-    let mut operands = Vec::new();
-    for text in texts {
-        match *text {
-            "-u" | "--set-upstream" | "--progress" | "--no-verify" | "--delete" | "-d" => {}
-            "--force-with-lease"
-                if sentence.has("force-with-lease") || sentence.has("--force-with-lease") => {}
-            _ if text.starts_with('-') => return false,
-            _ => operands.push(*text),
-        }
-    }
-    let Some((remote, refs)) = operands.split_first() else {
-        return false;
-    };
-    let named_remote =
-        !remote.contains(['/', ':', '@']) && (*remote == "origin" || sentence.names(remote));
-    let named = |reference: &&str| {
-        let target = match reference.split_once(':') {
-            Some(("HEAD", target)) => target,
-            Some(_) => return false,
-            None => reference,
-        };
-        sentence.names(target.strip_prefix("refs/heads/").unwrap_or(target))
-    };
-    named_remote && !refs.is_empty() && refs.iter().all(named)
 }
 
 /// `curl -F name=@FILE URL` or `curl -T FILE URL`, with file and address named.
