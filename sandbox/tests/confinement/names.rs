@@ -72,16 +72,32 @@ fn a_process_left_behind_cannot_win_the_name_when_the_command_ends() {
     }
 }
 
+/// Says that it has started, waits to be told to go on, at most half a minute, and then does `line`.
+fn until_told(line: &str) -> String {
+    let wait = "for i in $(seq 1500); do [ -e go ] && break; sleep 0.02; done";
+    format!(": > started; {wait}; rm started; {line}; true")
+}
+
+fn has_started(lab: &Lab) {
+    for _ in 0..1500 {
+        if lab.workspace.join("started").exists() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    panic!("the command does not start");
+}
+
 #[test]
 fn runs_beside_each_other_keep_the_names_until_the_last_has_ended() {
     let lab = Lab::new();
     thread::scope(|scope| {
         let long = scope.spawn(|| {
-            lab.confined(
-                "sleep 0.6; mkdir .git/x; mkdir .git; rmdir .git; echo x > .git/HEAD; true",
-            )
+            lab.confined(&until_told(
+                "mkdir .git/x; mkdir .git; rmdir .git; echo x > .git/HEAD",
+            ))
         });
-        thread::sleep(Duration::from_millis(150));
+        has_started(&lab);
         for _ in 0..5 {
             lab.confined("true");
             assert!(
@@ -89,8 +105,10 @@ fn runs_beside_each_other_keep_the_names_until_the_last_has_ended() {
                 "the first run lost its guard"
             );
         }
+        fs::write(lab.workspace.join("go"), "").unwrap();
         long.join().unwrap();
     });
+    fs::remove_file(lab.workspace.join("go")).unwrap();
     assert_eq!(entries(&lab.workspace), Vec::<String>::new());
 }
 
@@ -100,15 +118,17 @@ fn a_run_keeps_the_names_after_the_run_that_made_them_has_ended() {
     thread::scope(|scope| {
         let first = scope.spawn(|| lab.confined("sleep 0.3"));
         thread::sleep(Duration::from_millis(100));
-        let second =
-            scope.spawn(|| lab.confined("sleep 0.6; mkdir .git; echo x > .git/HEAD; true"));
+        let second = scope.spawn(|| lab.confined(&until_told("mkdir .git; echo x > .git/HEAD")));
+        has_started(&lab);
         first.join().unwrap();
         assert!(
             lab.workspace.join(".git").exists(),
             "the second run lost its guard"
         );
+        fs::write(lab.workspace.join("go"), "").unwrap();
         second.join().unwrap();
     });
+    fs::remove_file(lab.workspace.join("go")).unwrap();
     assert_eq!(entries(&lab.workspace), Vec::<String>::new());
 }
 
