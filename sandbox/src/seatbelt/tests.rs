@@ -10,14 +10,14 @@ struct Folder(PathBuf);
 impl Folder {
     fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("seatbelt-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(folder.join("work/docs/drafts")).unwrap();
-        std::fs::create_dir_all(folder.join("work/.git")).unwrap();
+        std::fs::create_dir_all(folder.join("code/docs/drafts")).unwrap();
+        std::fs::create_dir_all(folder.join("code/.git")).unwrap();
         std::fs::create_dir_all(folder.join("state")).unwrap();
         Self(folder.canonicalize().unwrap())
     }
 
     fn work(&self) -> PathBuf {
-        self.0.join("work")
+        self.0.join("code")
     }
 
     /// The profile behind its base, with this folder called `/u`.
@@ -61,8 +61,8 @@ fn reading_alone() {
 fn a_workspace_to_write() {
     let folder = Folder::new("write");
     let builder = SandboxPolicy::workspace_write(folder.work())
-        .access(folder.0.join("work/docs"), Access::Read)
-        .access(folder.0.join("work/docs/drafts"), Access::Write)
+        .access(folder.0.join("code/docs"), Access::Read)
+        .access(folder.0.join("code/docs/drafts"), Access::Write)
         .deny_matching(folder.work(), "**/*.env")
         .hide(folder.0.join("state"));
     insta::assert_snapshot!(folder.profile(builder), @r##"
@@ -70,41 +70,41 @@ fn a_workspace_to_write() {
     (allow file-read*)
 
     ; rules by path, the deeper ones later
-    (allow file-read* file-write* (subpath "/u/work"))
-    (allow file-read* (subpath "/u/work/docs"))
-    (deny file-write* (subpath "/u/work/docs"))
-    (allow file-read* file-write* (subpath "/u/work/docs/drafts"))
+    (allow file-read* file-write* (subpath "/u/code"))
+    (allow file-read* (subpath "/u/code/docs"))
+    (deny file-write* (subpath "/u/code/docs"))
+    (allow file-read* file-write* (subpath "/u/code/docs/drafts"))
 
     ; names that decide what runs later
-    (deny file-write* (subpath "/u/work/.git"))
-    (deny file-write* (subpath "/u/work/.agents"))
-    (deny file-write* (subpath "/u/work/.codex"))
-    (deny file-write* (subpath "/u/work/.claude"))
-    (deny file-write* (subpath "/u/work/.cursor"))
-    (deny file-write* (subpath "/u/work/.envrc"))
-    (deny file-write* (subpath "/u/work/.gemini"))
-    (deny file-write* (subpath "/u/work/.gitmodules"))
-    (deny file-write* (subpath "/u/work/.idea"))
-    (deny file-write* (subpath "/u/work/.mcp.json"))
-    (deny file-write* (subpath "/u/work/.pre-commit-config.yaml"))
-    (deny file-write* (subpath "/u/work/.vscode"))
-    (deny file-write* (regex #"^/u/work/(.*/)?\.git(/.*)?$"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.git"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.agents"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.codex"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.claude"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.cursor"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.envrc"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.gemini"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.gitmodules"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.idea"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.mcp.json"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.pre-commit-config.yaml"))
-    (deny file-write* (subpath "/u/work/docs/drafts/.vscode"))
-    (deny file-write* (regex #"^/u/work/docs/drafts/(.*/)?\.git(/.*)?$"))
+    (deny file-write* (subpath "/u/code/.git"))
+    (deny file-write* (subpath "/u/code/.agents"))
+    (deny file-write* (subpath "/u/code/.codex"))
+    (deny file-write* (subpath "/u/code/.claude"))
+    (deny file-write* (subpath "/u/code/.cursor"))
+    (deny file-write* (subpath "/u/code/.envrc"))
+    (deny file-write* (subpath "/u/code/.gemini"))
+    (deny file-write* (subpath "/u/code/.gitmodules"))
+    (deny file-write* (subpath "/u/code/.idea"))
+    (deny file-write* (subpath "/u/code/.mcp.json"))
+    (deny file-write* (subpath "/u/code/.pre-commit-config.yaml"))
+    (deny file-write* (subpath "/u/code/.vscode"))
+    (deny file-write* (regex #"^/u/code/(.*/)?\.git(/.*)?$"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.git"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.agents"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.codex"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.claude"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.cursor"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.envrc"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.gemini"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.gitmodules"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.idea"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.mcp.json"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.pre-commit-config.yaml"))
+    (deny file-write* (subpath "/u/code/docs/drafts/.vscode"))
+    (deny file-write* (regex #"^/u/code/docs/drafts/(.*/)?\.git(/.*)?$"))
 
     ; what no command may read, change or touch
-    (deny file-read* file-write* (regex #"^/u/work/(.*/)?[^/]*\.env(/.*)?$"))
+    (deny file-read* file-write* (regex #"^/u/code/(.*/)?[^/]*\.env(/.*)?$"))
     (deny file-read* file-write* (subpath "/u/state"))
 
     ; network: none, the host's loopback included
@@ -116,7 +116,7 @@ fn a_workspace_to_write() {
 fn only_what_is_listed_a_repository_by_name_and_the_network() {
     let folder = Folder::new("listed");
     let builder = SandboxPolicy::workspace_write(folder.work())
-        .access(folder.0.join("work/.git"), Access::Write)
+        .access(folder.0.join("code/.git"), Access::Write)
         .reads(Reads::Listed)
         .network(Network::Full);
     insta::assert_snapshot!(folder.profile(builder), @r##"
@@ -124,24 +124,24 @@ fn only_what_is_listed_a_repository_by_name_and_the_network() {
     (platform)
 
     ; rules by path, the deeper ones later
-    (allow file-read* file-write* (subpath "/u/work"))
-    (allow file-read* file-write* (subpath "/u/work/.git"))
+    (allow file-read* file-write* (subpath "/u/code"))
+    (allow file-read* file-write* (subpath "/u/code/.git"))
 
     ; names that decide what runs later
-    (deny file-write* (subpath "/u/work/.git"))
-    (deny file-write* (subpath "/u/work/.agents"))
-    (deny file-write* (subpath "/u/work/.codex"))
-    (deny file-write* (subpath "/u/work/.claude"))
-    (deny file-write* (subpath "/u/work/.cursor"))
-    (deny file-write* (subpath "/u/work/.envrc"))
-    (deny file-write* (subpath "/u/work/.gemini"))
-    (deny file-write* (subpath "/u/work/.gitmodules"))
-    (deny file-write* (subpath "/u/work/.idea"))
-    (deny file-write* (subpath "/u/work/.mcp.json"))
-    (deny file-write* (subpath "/u/work/.pre-commit-config.yaml"))
-    (deny file-write* (subpath "/u/work/.vscode"))
-    (deny file-write* (regex #"^/u/work/(.*/)?\.git(/.*)?$"))
-    (allow file-write* (subpath "/u/work/.git"))
+    (deny file-write* (subpath "/u/code/.git"))
+    (deny file-write* (subpath "/u/code/.agents"))
+    (deny file-write* (subpath "/u/code/.codex"))
+    (deny file-write* (subpath "/u/code/.claude"))
+    (deny file-write* (subpath "/u/code/.cursor"))
+    (deny file-write* (subpath "/u/code/.envrc"))
+    (deny file-write* (subpath "/u/code/.gemini"))
+    (deny file-write* (subpath "/u/code/.gitmodules"))
+    (deny file-write* (subpath "/u/code/.idea"))
+    (deny file-write* (subpath "/u/code/.mcp.json"))
+    (deny file-write* (subpath "/u/code/.pre-commit-config.yaml"))
+    (deny file-write* (subpath "/u/code/.vscode"))
+    (deny file-write* (regex #"^/u/code/(.*/)?\.git(/.*)?$"))
+    (allow file-write* (subpath "/u/code/.git"))
 
     ; what no command may read, change or touch
 
