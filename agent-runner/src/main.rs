@@ -37,6 +37,7 @@ mod route;
 mod ruled;
 mod rules_allow;
 mod rules_check;
+mod rules_file;
 mod shown;
 mod signals;
 mod state;
