@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::command::Command;
+use crate::door;
 use crate::guarded;
 use crate::plan::PlanError;
 use crate::policy::{Access, Network, Reads, SandboxPolicy, homes_of_this_user};
@@ -104,8 +105,17 @@ pub(crate) struct Surroundings {
     pub(crate) home: Option<PathBuf>,
     /// Of `/run`, `/var/run`, `/var/tmp`, those that are directories of their own.
     pub(crate) standing: Vec<PathBuf>,
+    /// The file that says where names are looked up, where the door answers them.
+    pub(crate) resolver: Option<PathBuf>,
     /// Devices that read the machine's disks or memory past every path.
     pub(crate) raw_devices: Vec<PathBuf>,
+}
+
+/// Where something stands to be covered; without it the C library asks this machine, which is the door as well.
+fn resolver(network: Network) -> Option<PathBuf> {
+    let file = PathBuf::from(door::RESOLVER_FILE);
+    let there = || file.symlink_metadata().is_ok_and(|found| !found.is_dir());
+    (network == Network::Door && there()).then_some(file)
 }
 
 impl Surroundings {
@@ -138,6 +148,7 @@ impl Surroundings {
                 .filter_map(standing)
                 .collect(),
             raw_devices: Vec::new(),
+            resolver: resolver(policy.network()),
         };
         let mut readable = policy.readable().to_vec();
         readable.extend(policy.ruled().paths(Access::Read).cloned());

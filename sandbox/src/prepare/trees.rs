@@ -12,6 +12,7 @@ use super::step::{Act, Gone, Mount, Reach, Slot};
 use super::steps::{Steps, c_path};
 use super::{NO_DEVICES, NO_SET_USER_ID, READ_ONLY, early};
 use crate::command::Command;
+use crate::door;
 use crate::error::SandboxError;
 use crate::mounts::{Access, Operation, Owner};
 use crate::plan::{Identity, Plan};
@@ -192,6 +193,10 @@ impl Trees<'_> {
                     .map_or(&[][..], |(_, content)| content);
                 self.steps.file(&copy, content, 0o555);
                 covers.push((place, copy));
+            } else if let Operation::Resolver { .. } = operation {
+                let file = stage.join("resolver");
+                self.steps.file(&file, door::RESOLVER.as_bytes(), 0o444);
+                covers.push((place, file));
             }
         }
         if covers.iter().any(|(_, cover)| *cover == directory) {
@@ -239,6 +244,9 @@ impl Trees<'_> {
             }
             (Operation::Hide { path, .. }, Some(slot)) => self.steps.place("hide", slot, path),
             (Operation::Seal { path, .. }, Some(slot)) => self.steps.place("seal", slot, path),
+            (Operation::Resolver { at }, Some(slot)) => {
+                self.steps.place("put the door's own", slot, at)
+            }
             // Done before, or without a slot and so never put: the tree stays as read-only as it is.
             _ => {}
         }
