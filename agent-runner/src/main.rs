@@ -12,6 +12,7 @@ mod config_command;
 mod demo;
 mod denials;
 mod doctor;
+mod door;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod evidence;

@@ -69,6 +69,8 @@ pub struct Listeners {
     pub relays: Vec<StdUdp>,
     /// Answers DNS queries over UDP, where programs that know of no proxy are covered.
     pub names: Option<StdUdp>,
+    /// The same over TCP.
+    pub names_by_stream: Option<StdListener>,
     /// Listeners on usual ports of every address, for the connections of such programs.
     pub transparent: Vec<StdListener>,
 }
@@ -98,6 +100,7 @@ impl Listeners {
             proxy: vec![proxy],
             relays,
             names: None,
+            names_by_stream: None,
             transparent: Vec::new(),
         })
     }
@@ -220,6 +223,9 @@ impl Door {
         for listener in opened.transparent {
             let _handle = tasks.spawn(accept(Arc::clone(&serving), listener, Dialect::Transparent));
         }
+        if let Some(names) = opened.names_by_stream {
+            let _handle = tasks.spawn(accept(Arc::clone(&serving), names, Dialect::Names));
+        }
         if let Some(names) = opened.names {
             let _handle = tasks.spawn(transparent::serve_names(Arc::clone(&self.shared), names));
         }
@@ -235,6 +241,7 @@ struct Opened {
     proxy: Vec<TcpListener>,
     relays: Vec<UdpSocket>,
     names: Option<UdpSocket>,
+    names_by_stream: Option<TcpListener>,
     transparent: Vec<TcpListener>,
 }
 
@@ -261,6 +268,7 @@ impl Opened {
                 .map(udp)
                 .collect::<io::Result<_>>()?,
             names: listeners.names.map(udp).transpose()?,
+            names_by_stream: listeners.names_by_stream.map(tcp).transpose()?,
             transparent: listeners
                 .transparent
                 .into_iter()
@@ -275,6 +283,7 @@ impl Opened {
 enum Dialect {
     Proxy,
     Transparent,
+    Names,
 }
 
 struct Serving {
@@ -309,6 +318,7 @@ async fn serve(serving: Arc<Serving>, client: TcpStream, dialect: Dialect) {
     let door = Arc::clone(&serving.door);
     match dialect {
         Dialect::Transparent => transparent::serve(door, client).await,
+        Dialect::Names => transparent::serve_names_by_stream(&door, client).await,
         Dialect::Proxy => proxy(&serving, door, client).await,
     }
 }
