@@ -99,7 +99,7 @@ pub(crate) async fn apply_patch(
         }
         PatchRoute::Ask(question) => {
             walk.named();
-            walk.asked(question, &mut signals).await
+            Box::pin(walk.asked(question, &mut signals)).await
         }
         PatchRoute::Refused(refusal) => Err(walk.refused(refusal.because())),
     }

@@ -9,9 +9,11 @@ use protocol::SandboxPermissions;
 use crate::config::{ApprovalPolicy, ApprovalsReviewer, Overrides, SandboxMode, WebSearch};
 use crate::walls::Effort;
 
+mod proxy;
 mod spelling;
 mod walls;
 
+pub(crate) use proxy::{ProxyArgs, ProxyCommand};
 pub(crate) use spelling::{Platform, spelled};
 pub(crate) use walls::{Doctor, Sandbox, TryFromInside};
 
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Hold a command against the command rules.
     Rules(RulesArgs),
+    /// Hold a host against the rules of the network's door.
+    Proxy(ProxyArgs),
     /// Show what was reviewed, newest first.
     History(History),
     #[cfg(feature = "embedded")]

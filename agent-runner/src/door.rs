@@ -17,7 +17,7 @@ use network_proxy::{
 use protocol::{AdditionalPermissions, Printable, SandboxPermissions};
 use sandbox::{DoorSockets, Doorway, Network};
 
-use crate::config::{Environment, SandboxMode};
+use crate::config::{Environment, SandboxMode, Settings};
 use crate::failure::Failure;
 use crate::prepare::{Prepared, UnknownHosts};
 use crate::request::RunRequest;
@@ -40,7 +40,7 @@ pub(crate) struct DoorPolicy {
 #[derive(Debug)]
 pub(crate) struct OpenDoor {
     door: network_proxy::Door,
-    reviews: Reviews,
+    reviews: Box<Reviews>,
     log: Arc<NetworkLog>,
     doorway: Doorway,
 }
@@ -59,12 +59,16 @@ impl DoorPolicy {
     ///
     /// # Errors
     /// The upstream proxy that the environment names is none.
-    pub(crate) fn of(prepared: &Prepared, environment: &Environment) -> Result<Self, Failure> {
-        let set = prepared.settings.network_policy();
+    pub(crate) fn of(
+        settings: &Settings,
+        unknown_hosts: UnknownHosts,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let set = settings.network_policy();
         let parts = network_proxy::Settings {
             own_addresses: own_addresses(),
             upstream: environment.upstream_proxy(),
-            misses: match prepared.unknown_hosts {
+            misses: match unknown_hosts {
                 UnknownHosts::AsSet => set.misses,
                 UnknownHosts::Closed => Misses::Refuse,
             },
@@ -115,7 +119,7 @@ impl DoorPolicy {
         let door = network_proxy::Door::new(self.compiled.policy, ports, setup);
         Ok(OpenDoor {
             door,
-            reviews,
+            reviews: Box::new(reviews),
             log,
             doorway: self.doorway,
         })

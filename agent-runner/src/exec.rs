@@ -14,7 +14,7 @@ use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, Sand
 use crate::answer::ask;
 use crate::cli;
 use crate::config::{Environment, SandboxMode};
-use crate::door::{DoorPolicy, OpenDoor, network_of};
+use crate::door::{OpenDoor, network_of};
 use crate::evidence::{self, Gathered, Subject};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
@@ -87,8 +87,8 @@ pub(crate) async fn exec(
         ahead,
     };
     match route {
-        Route::Inside => walk.inside().await,
-        Route::FullAccess(name) => walk.full_access(name).await,
+        Route::Inside => Box::pin(walk.inside()).await,
+        Route::FullAccess(name) => Box::pin(walk.full_access(name)).await,
         Route::ByRule => {
             let mut walk = walk;
             let stdin = walk.given_stdin(args).await?;
@@ -126,7 +126,7 @@ pub(crate) async fn inside(
         signals: Signals::listen()?,
         ahead,
     };
-    walk.inside().await
+    Box::pin(walk.inside()).await
 }
 
 /// Begins with what most commands need. Where it cannot be, the start itself says why.
@@ -362,7 +362,7 @@ impl Walk<'_> {
         match network_of(prepared, request.permissions, additional) {
             Network::Off | Network::Full => Ok(None),
             Network::Door => {
-                let policy = DoorPolicy::of(prepared, self.environment)?;
+                let policy = prepared.door(self.environment)?;
                 policy.open(prepared, self.environment, request).map(Some)
             }
         }

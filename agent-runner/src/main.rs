@@ -27,6 +27,7 @@ mod passed_env;
 mod pending;
 mod permit;
 mod prepare;
+mod proxy_check;
 mod pty;
 mod ran;
 mod replace_file;
@@ -104,6 +105,9 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
         Command::Status(args) => status::status(&args, environment, &mut std::io::stdout()),
         Command::Config(args) => config_command::config(&args, environment, &mut std::io::stdout()),
         Command::Rules(args) => rules_check::rules(&args, environment, &mut std::io::stdout()),
+        Command::Proxy(args) => {
+            proxy_check::proxy(&args, environment, &mut std::io::stdout()).await
+        }
         Command::History(args) => {
             history::history(&args, environment, &mut std::io::stdout()).await
         }

@@ -109,6 +109,14 @@ impl Prepared {
         })
     }
 
+    /// The door's policy for this command.
+    ///
+    /// # Errors
+    /// It cannot be made here.
+    pub(crate) fn door(&self, environment: &Environment) -> Result<DoorPolicy, Failure> {
+        DoorPolicy::of(&self.settings, self.unknown_hosts, environment)
+    }
+
     /// Which way the command goes.
     pub(crate) fn route(&self, permissions: SandboxPermissions) -> Route {
         Route::of(&self.settings, permissions, &self.ruled)
@@ -196,7 +204,7 @@ impl Prepared {
                 // The name that tools of this field look for.
                 Network::Off => env.set("CODEX_SANDBOX_NETWORK_DISABLED", "1"),
                 Network::Door => {
-                    for (name, value) in DoorPolicy::of(self, environment)?.variables() {
+                    for (name, value) in self.door(environment)?.variables() {
                         env.set(&name, value);
                     }
                 }
