@@ -218,6 +218,27 @@ mod tests {
             text.push_str(&checked(table, host).await);
             text.push_str("\n\n");
         }
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text.trim_end(), @r#"
+        host       9.9.9.9:53
+        network    by the door
+        verdict    allowed
+        rule       9.9.9.9
+        addresses  9.9.9.9
+
+        host       a.bad.test:443
+        network    by the door
+        verdict    refused: a.bad.test:443: a rule denies this host, rule `*.bad.test`
+        rule       *.bad.test
+
+        host       other.test:443
+        network    by the door
+        verdict    refused: other.test:443: no rule allows this host
+        hint: add "other.test" = "allow" to `domains` under [features.network_proxy], or ask for leave to reach it
+
+        host       127.1.2.3:80
+        network    by the door
+        verdict    refused: 127.1.2.3:80: this is not a public address (loopback)
+        hint: a local place needs its exact address (or `localhost`) as an allow rule, or allow_local_binding = true
+        "#);
     }
 }

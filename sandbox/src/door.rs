@@ -29,10 +29,23 @@ const NAMES_PORT: u16 = 53;
 /// last no command could listen on them by itself.
 const TAKEN_PORTS: [u16; 9] = [22, 80, 443, 465, 587, 873, 993, 995, 9418];
 
-/// What stands at `/etc/resolv.conf`.
-pub(crate) const RESOLVER: &str = "nameserver 127.0.0.1\n";
-/// Where the C library looks up where to ask for names.
-pub(crate) const RESOLVER_FILE: &str = "/etc/resolv.conf";
+/// The files by which the C library finds names, and what stands there instead: every name but this machine's own is asked
+/// of the door, which decides by it. Whatever the host's files say, the door's holder reads them outside.
+pub(crate) fn name_files() -> [(&'static str, String); 2] {
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_');
+    let own = if name.chars().all(plain) { &*name } else { "" };
+    [
+        ("/etc/resolv.conf", "nameserver 127.0.0.1\n".to_owned()),
+        (
+            "/etc/hosts",
+            format!("127.0.0.1 localhost {own}\n::1 localhost\n"),
+        ),
+    ]
+}
 
 /// Which sockets are made in the command's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -64,8 +64,8 @@ pub(crate) enum Operation {
     Hide { path: PathBuf, kind: Kind },
     /// A copy of a reviewed file over its path.
     Seal { path: PathBuf, bytes: usize },
-    /// The file that says where names are looked up, over the host's: by the door. What the path is a link to stays.
-    Resolver { at: PathBuf },
+    /// A file that says how names are found, over the host's: by the door. What the path is a link to stays.
+    Resolver { at: PathBuf, text: String },
 }
 
 /// The operations of a confined command.
@@ -389,10 +389,10 @@ impl Layout<'_> {
     }
 
     fn resolver(&mut self) {
-        if let Some(at) = self.around.resolver.clone()
-            && self.is_visible(&at)
-        {
-            self.operations.push(Operation::Resolver { at });
+        for (at, text) in self.around.name_files.clone() {
+            if self.is_visible(&at) {
+                self.operations.push(Operation::Resolver { at, text });
+            }
         }
     }
 

@@ -18,7 +18,7 @@ fn around(user: u32) -> Surroundings {
         home: None,
         standing: vec!["/run".into()],
         raw_devices: Vec::new(),
-        resolver: None,
+        name_files: Vec::new(),
     }
 }
 

@@ -223,7 +223,7 @@ impl fmt::Display for Line<'_> {
             Operation::Seal { path, bytes } => {
                 write!(out, "{}: the reviewed copy of {bytes} bytes", Shown(path))
             }
-            Operation::Resolver { at } => {
+            Operation::Resolver { at, .. } => {
                 write!(out, "{}: names are asked of the door", Shown(at))
             }
         }

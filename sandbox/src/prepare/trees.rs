@@ -12,7 +12,6 @@ use super::step::{Act, Gone, Mount, Reach, Slot};
 use super::steps::{Steps, c_path};
 use super::{NO_DEVICES, NO_SET_USER_ID, READ_ONLY, early};
 use crate::command::Command;
-use crate::door;
 use crate::error::SandboxError;
 use crate::mounts::{Access, Operation, Owner};
 use crate::plan::{Identity, Plan};
@@ -193,9 +192,9 @@ impl Trees<'_> {
                     .map_or(&[][..], |(_, content)| content);
                 self.steps.file(&copy, content, 0o555);
                 covers.push((place, copy));
-            } else if let Operation::Resolver { .. } = operation {
-                let file = stage.join("resolver");
-                self.steps.file(&file, door::RESOLVER.as_bytes(), 0o444);
+            } else if let Operation::Resolver { text, .. } = operation {
+                let file = stage.join(format!("names-{place}"));
+                self.steps.file(&file, text.as_bytes(), 0o444);
                 covers.push((place, file));
             }
         }
@@ -244,7 +243,7 @@ impl Trees<'_> {
             }
             (Operation::Hide { path, .. }, Some(slot)) => self.steps.place("hide", slot, path),
             (Operation::Seal { path, .. }, Some(slot)) => self.steps.place("seal", slot, path),
-            (Operation::Resolver { at }, Some(slot)) => {
+            (Operation::Resolver { at, .. }, Some(slot)) => {
                 self.steps.place("put the door's own", slot, at)
             }
             // Done before, or without a slot and so never put: the tree stays as read-only as it is.

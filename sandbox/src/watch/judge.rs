@@ -193,7 +193,7 @@ fn layer(operation: &Operation) -> Option<(PathBuf, Layer, Access)> {
             (at.clone(), layer, access(how))
         }
         Operation::Protect { path } => (path.clone(), Layer::Guarded, Access::Read),
-        Operation::Resolver { at } => (at.clone(), Layer::Own, Access::Read),
+        Operation::Resolver { at, .. } => (at.clone(), Layer::Own, Access::Read),
         Operation::Hide { path, .. } => (path.clone(), Layer::Covered, Access::Deny),
     })
 }

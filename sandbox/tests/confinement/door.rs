@@ -105,12 +105,16 @@ fn names_are_asked_of_the_door() {
     let lab = Lab::new();
     let seen = behind_the_door(
         &lab,
-        "cat /etc/resolv.conf; echo x >> /etc/resolv.conf",
+        "cat /etc/resolv.conf; echo x >> /etc/resolv.conf; grep -c localhost /etc/hosts; grep -vc localhost /etc/hosts",
         drop,
     );
-    let (file, refusal) = seen.output.split_once('\n').unwrap();
-    assert_eq!(file, "nameserver 127.0.0.1");
-    assert!(refusal.contains("cannot create"), "{refusal}");
+    let lines: Vec<_> = seen.output.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", seen.output);
+    assert_eq!(
+        (lines[0], lines[2], lines[3]),
+        ("nameserver 127.0.0.1", "2", "0")
+    );
+    assert!(lines[1].contains("cannot create"), "{}", lines[1]);
 }
 
 #[test]
