@@ -3,7 +3,9 @@
 
 use std::process::{Command, Stdio};
 
-use harness::{Missing, Ran, Stage, is_root, lacks, launches};
+use harness::{
+    Missing, Ran, Script, ScriptedModel, Stage, TestServer, assessment, is_root, lacks, launches,
+};
 use serde_json::Value;
 
 /// The peer at 198.41.0.4: web servers, a git daemon, something that speaks first as ssh does, and a name server that writes
@@ -256,13 +258,16 @@ echo alive
         ]
     );
     let history = stage.history();
-    let hosts: Vec<_> = history
+    let spent: Vec<_> = history
         .iter()
-        .filter(|entry| {
-            entry.to_string().contains("network_blocked") || entry.to_string().contains("pypi.org")
-        })
+        .filter(|entry| entry["redeemed_at"].is_string())
+        .map(|entry| (&entry["action"]["host"], &entry["action"]["port"]))
         .collect();
-    assert!(!hosts.is_empty(), "{history:?}");
+    assert_eq!(
+        spent,
+        [(&Value::from("pypi.org"), &Value::from(80))],
+        "{history:?}"
+    );
 }
 
 #[test]
@@ -413,4 +418,72 @@ fn a_host_can_be_checked_without_reaching_it() {
     );
     let wrong = stage.runner().args(["proxy", "check", "a b"]).ran();
     assert_eq!(wrong.code(), 125, "{}", wrong.stderr);
+}
+
+/// Asks a model that says `outcome` about a host that nobody can look up, by a server of a team's and in this process.
+fn reviewed(outcome: &str) -> Vec<(Ran, Vec<Value>)> {
+    let mut seen = Vec::new();
+    for remote in [false, true] {
+        let stage = Stage::new();
+        let (risk, authorization) = if outcome == "allow" {
+            ("low", "unknown")
+        } else {
+            ("high", "low")
+        };
+        let model = ScriptedModel::start(Script::Says(assessment(outcome, risk, authorization)));
+        let reviewer = format!(
+            "[reviewer]\ndeadline_secs = 20\n{}",
+            model.table("openai-chat")
+        );
+        let server = if remote {
+            let server = TestServer::with(&reviewer);
+            stage.ask(&server);
+            Some(server)
+        } else {
+            stage.runner_settings(&reviewer);
+            None
+        };
+        stage.settings(SETTINGS);
+        let script = "for i in 1 2 3; do curl -s -m 60 http://nowhere.invalid/ | grep -o '\"reason\":\"[a-z_]*\"'; done; echo alive";
+        let ran = stage
+            .exec(&["--session", "s-1"], &["sh", "-c", script])
+            .ran();
+        // What the model saw holds the host and the command that wants it.
+        let prompt = String::from_utf8_lossy(&model.asked()[0].body).into_owned();
+        assert!(
+            prompt.contains("nowhere.invalid") && prompt.contains("curl -s -m 60"),
+            "{prompt}"
+        );
+        assert_eq!(model.asked().len(), 1, "one question for one host");
+        let history = stage.history();
+        drop(server);
+        seen.push((ran, history));
+    }
+    seen
+}
+
+#[test]
+fn a_denied_host_stays_closed_for_the_command_and_an_approved_one_is_open_and_still_vetted() {
+    for (outcome, reason, status) in [
+        ("deny", "review_denied", "denied"),
+        ("allow", "dns_failed", "approved"),
+    ] {
+        for (ran, history) in reviewed(outcome) {
+            let line = format!("\"reason\":\"{reason}\"\n");
+            assert_eq!(
+                ran.text(),
+                format!("{line}{line}{line}alive\n"),
+                "{}",
+                ran.stderr
+            );
+            assert_eq!(ran.reported("/network/reviews/0/status"), status);
+            assert_eq!(history.len(), 1, "{history:?}");
+            assert_eq!(history[0]["review"]["status"], status, "{history:?}");
+            assert_eq!(
+                history[0]["redeemed_at"].is_string(),
+                outcome == "allow",
+                "{history:?}"
+            );
+        }
+    }
 }
