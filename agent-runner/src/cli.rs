@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Show what was reviewed, newest first.
     History(History),
     #[cfg(feature = "embedded")]
-    /// Watch it work: nine real actions in a throw-away workspace, and the record of them.
+    /// Watch it work: twelve real actions in a throw-away workspace, and the record of them.
     Demo(Demo),
 }
 
