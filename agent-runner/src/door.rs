@@ -204,7 +204,6 @@ pub(crate) fn network_of(
 
 fn listeners(sockets: DoorSockets) -> Listeners {
     Listeners {
-        place: network_proxy::Place::Sandbox,
         proxy: sockets.proxy,
         relays: sockets.relays,
         names: sockets.names,

@@ -49,20 +49,9 @@ pub struct Ports {
     pub events: Arc<dyn Events>,
 }
 
-/// Where listeners are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// In the network that the door dials into: a request to the listener itself has to be refused.
-    Here,
-    /// In a sandbox's own network.
-    Sandbox,
-}
-
 /// Sockets that are bound already; for a sandbox they are made inside and passed out.
 #[derive(Debug)]
 pub struct Listeners {
-    /// Where they are.
-    pub place: Place,
     /// HTTP and SOCKS5, told apart by the first byte.
     pub proxy: Vec<StdListener>,
     /// Free UDP sockets on the same loopback, one for each association that may be open.
@@ -96,7 +85,6 @@ impl Listeners {
             .map(|_| StdUdp::bind(SocketAddr::new(at.ip(), 0)))
             .collect::<io::Result<_>>()?;
         Ok(Self {
-            place: Place::Here,
             proxy: vec![proxy],
             relays,
             names: None,
@@ -198,18 +186,17 @@ impl Door {
         ended: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
         let opened = Opened::new(listeners)?;
-        if opened.place == Place::Here {
-            let own = opened
-                .proxy
-                .iter()
-                .map(TcpListener::local_addr)
-                .collect::<io::Result<_>>()?;
-            *self
-                .shared
-                .own
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = own;
-        }
+        // Inside a sandbox's network, too: what a command means by this address is the listener and nothing else.
+        let own = opened
+            .proxy
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<io::Result<_>>()?;
+        *self
+            .shared
+            .own
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = own;
         let serving = Arc::new(Serving {
             door: Arc::clone(&self.shared),
             relays: Relays::new(opened.relays),
@@ -237,7 +224,6 @@ impl Door {
 
 /// The listeners, as the runtime knows them.
 struct Opened {
-    place: Place,
     proxy: Vec<TcpListener>,
     relays: Vec<UdpSocket>,
     names: Option<UdpSocket>,
@@ -256,7 +242,6 @@ impl Opened {
             UdpSocket::from_std(socket)
         };
         Ok(Self {
-            place: listeners.place,
             proxy: listeners
                 .proxy
                 .into_iter()

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Mutex;
 
-use network_proxy::{Listeners, Place};
+use network_proxy::Listeners;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use sandbox::{
     Command, Network, Output, Plan, Program, Running, Sandbox, SandboxPolicy, Stdin,
@@ -19,7 +19,7 @@ use tokio::net::{TcpStream, UdpSocket};
 /// The client's side of a door's listener.
 pub(crate) struct Wire {
     at: SocketAddr,
-    inside: OwnedFd,
+    network: OwnedFd,
     /// Ends with the case.
     _command: Mutex<Running>,
 }
@@ -47,11 +47,10 @@ impl Wire {
         let sockets = running.take_door().ok_or("the command has no door")?;
         let wire = Self {
             at,
-            inside: running.as_fd().try_clone_to_owned()?,
+            network: running.as_fd().try_clone_to_owned()?,
             _command: Mutex::new(running),
         };
         let listeners = Listeners {
-            place: Place::Sandbox,
             proxy: sockets.proxy,
             relays: sockets.relays,
             names: sockets.names,
@@ -70,7 +69,7 @@ impl Wire {
     pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
         let at = self.at;
         let stream = self
-            .from_inside(move || std::net::TcpStream::connect(at))
+            .inside(move || std::net::TcpStream::connect(at))
             .await?;
         stream.set_nonblocking(true)?;
         TcpStream::from_std(stream)
@@ -80,24 +79,24 @@ impl Wire {
     pub(crate) async fn datagrams(&self, address: &str) -> io::Result<UdpSocket> {
         let address = address.to_owned();
         let socket = self
-            .from_inside(move || std::net::UdpSocket::bind(address))
+            .inside(move || std::net::UdpSocket::bind(address))
             .await?;
         socket.set_nonblocking(true)?;
         UdpSocket::from_std(socket)
     }
 
     /// Does `work` on a thread in the command's network, which ends there.
-    async fn from_inside<T: Send + 'static>(
+    async fn inside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let inside = self.inside.try_clone()?;
+        let network = self.network.try_clone()?;
         let (done, result) = tokio::sync::oneshot::channel();
         let _thread = std::thread::Builder::new()
             .stack_size(64 * 1024)
             .spawn(move || {
                 let moved =
-                    move_into_thread_name_spaces(inside.as_fd(), ThreadNameSpaceType::NETWORK);
+                    move_into_thread_name_spaces(network.as_fd(), ThreadNameSpaceType::NETWORK);
                 let result = moved.map_err(io::Error::from).and_then(|()| work());
                 drop(done.send(result));
             })?;

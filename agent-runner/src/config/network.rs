@@ -188,6 +188,9 @@ impl Settings {
                 .policy()
                 .map_err(|faults| faulty(&file, FEATURE, &faults))?;
             self.notes.extend(compiled.warnings);
+            if settings.user.mitm == Some(true) {
+                return Err(unsupported(&file, "mitm", "a look into TLS connections"));
+            }
         }
         self.say_what_the_network_is()
     }
