@@ -15,7 +15,7 @@ mod walls;
 
 pub(crate) use proxy::{ProxyArgs, ProxyCommand};
 pub(crate) use spelling::{Platform, spelled};
-pub(crate) use walls::{Doctor, Sandbox, TryFromInside};
+pub(crate) use walls::{Doctor, Sandbox, TryFromInside, TryTheDoor};
 
 /// Runs commands inside an operating-system sandbox, and takes what must leave it to a reviewer.
 ///
@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Try what the walls must refuse.
     #[command(hide = true)]
     TryFromInside(TryFromInside),
+    /// Try what the network's door must refuse.
+    #[command(hide = true)]
+    TryTheDoor(TryTheDoor),
     /// Say what `exec` would do with a command, by which rule, and in which walls. Nothing runs.
     Explain(Explain),
     /// Change files by a patch in the agents' format, inside the walls; outside the workspace it is asked.

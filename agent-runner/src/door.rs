@@ -202,7 +202,8 @@ pub(crate) fn network_of(
     }
 }
 
-fn listeners(sockets: DoorSockets) -> Listeners {
+/// What a door serves.
+pub(crate) fn listeners(sockets: DoorSockets) -> Listeners {
     Listeners {
         proxy: sockets.proxy,
         relays: sockets.relays,

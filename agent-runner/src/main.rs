@@ -95,8 +95,11 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
             reported(ended, report, target)
         }
         Command::Sandbox(args) => Box::pin(try_walls::sandbox(&args, environment)).await,
-        Command::Doctor(args) => doctor::doctor(&args, environment, &mut std::io::stdout()),
+        Command::Doctor(args) => {
+            Box::pin(doctor::doctor(&args, environment, &mut std::io::stdout())).await
+        }
         Command::TryFromInside(args) => Ok(doctor::from_inside(&args)),
+        Command::TryTheDoor(args) => Ok(doctor::from_behind_the_door(&args)),
         Command::Explain(args) => {
             explain::explain(&args, environment, &mut std::io::stdout()).await
         }
