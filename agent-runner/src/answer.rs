@@ -232,7 +232,8 @@ async fn interrupted(
     }
 }
 
-fn set_up(failure: &Failure) -> ReviewFailure {
+/// A reviewer that cannot be set up, as a review that failed.
+pub(crate) fn set_up(failure: &Failure) -> ReviewFailure {
     let message = format!(
         "the reviewer cannot be set up: {}",
         failure.message.replace('\n', "; ")

@@ -26,7 +26,7 @@ use crate::config::Environment;
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::find_program;
 use crate::journal::JournalEvent;
-use crate::launch::{Screen, launch};
+use crate::launch::{Stage, launch};
 use crate::permit::{permit, record};
 use crate::prepare::{Prepared, hold_failure, submission};
 use crate::report::Refusal;
@@ -99,7 +99,7 @@ pub(crate) async fn apply_patch(
         }
         PatchRoute::Ask(question) => {
             walk.named();
-            walk.asked(question, &mut signals).await
+            Box::pin(walk.asked(question, &mut signals)).await
         }
         PatchRoute::Refused(refusal) => Err(walk.refused(refusal.because())),
     }
@@ -218,9 +218,7 @@ impl Walk<'_> {
             .unwrap_or_default();
         let program = find_program(word, self.prepared.directory.path(), std::iter::empty())
             .map_err(hold_failure)?;
-        let env = self
-            .prepared
-            .env(self.environment, SandboxPermissions::UseDefault);
+        let env = self.prepared.env(self.environment, &self.request)?;
         let command = Command::new(
             self.request.argv.iter().cloned(),
             program,
@@ -232,7 +230,8 @@ impl Walk<'_> {
             .prepared
             .standing
             .plan(&self.prepared.policy, &command)?;
-        let ending = launch(&plan, None, command, Screen::of(&self.request), signals).await?;
+        // Should its walls have a door, nobody serves it: a patch needs no network.
+        let ending = launch(&plan, command, Stage::bare(&self.request), signals).await?;
         Ok(ending.exit_code())
     }
 

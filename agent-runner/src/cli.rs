@@ -10,12 +10,14 @@ use crate::config::{ApprovalPolicy, ApprovalsReviewer, Overrides, SandboxMode, W
 use crate::walls::Effort;
 
 mod parse;
+mod proxy;
 mod spelling;
 mod walls;
 
 pub(crate) use parse::{parse, starts_inside};
+pub(crate) use proxy::{ProxyArgs, ProxyCommand};
 pub(crate) use spelling::{Platform, spelled};
-pub(crate) use walls::{Doctor, Sandbox, TryFromInside};
+pub(crate) use walls::{Doctor, Sandbox, TryFromInside, TryTheDoor};
 
 /// Runs commands inside an operating-system sandbox, and takes what must leave it to a reviewer.
 ///
@@ -41,6 +43,9 @@ pub(crate) enum Command {
     /// Try what the walls must refuse.
     #[command(hide = true)]
     TryFromInside(TryFromInside),
+    /// Try what the network's door must refuse.
+    #[command(hide = true)]
+    TryTheDoor(TryTheDoor),
     /// Say what `exec` would do with a command, by which rule, and in which walls. Nothing runs.
     Explain(Explain),
     /// Change files by a patch in the agents' format, inside the walls; outside the workspace it is asked.
@@ -53,10 +58,12 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Hold a command against the command rules.
     Rules(RulesArgs),
+    /// Hold a host against the rules of the network's door.
+    Proxy(ProxyArgs),
     /// Show what was reviewed, newest first.
     History(History),
     #[cfg(feature = "embedded")]
-    /// Watch it work: nine real actions in a throw-away workspace, and the record of them.
+    /// Watch it work: twelve real actions in a throw-away workspace, and the record of them.
     Demo(Demo),
 }
 

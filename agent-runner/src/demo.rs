@@ -6,6 +6,7 @@
 //! changes.
 
 mod model;
+mod origin;
 mod rows;
 mod service;
 mod stage;
@@ -68,7 +69,7 @@ struct Shown {
 }
 
 async fn play(stage: &Stage, service: &DemoService, out: &mut dyn Write) -> std::io::Result<usize> {
-    let rows = rows(stage);
+    let rows = rows(stage, service.origin());
     writeln!(
         out,
         "Workspace {}\nReviewer  {} (built-in tier, SQLite)\n",

@@ -3,6 +3,7 @@
 //! The facts are the sandbox's, what they mean is decided there by a pure function; here the walls are tried out, and all
 //! of it is told. Nothing is changed.
 
+mod door_test;
 mod self_test;
 
 use std::io::Write;
@@ -14,6 +15,8 @@ use serde::Serialize;
 use crate::cli;
 use crate::config::Environment;
 use crate::failure::Failure;
+pub(crate) use door_test::from_behind_the_door;
+use door_test::{DoorTested, door_test};
 pub(crate) use self_test::from_inside;
 use self_test::{Attempt, Tested, self_test};
 
@@ -36,22 +39,28 @@ struct Diagnosis {
 ///
 /// # Errors
 /// Nothing could be tried, or nothing could be told.
-pub(crate) fn doctor(
+pub(crate) async fn doctor(
     args: &cli::Doctor,
     environment: &Environment,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
     let host = probe();
-    let (trial, attempts, confinement) = match self_test(environment)? {
+    let (trial, mut attempts, confinement) = match self_test(environment)? {
         Tested::Tried {
             attempts,
             confinement,
         } => (Trial::CameOff, attempts, Some(confinement.to_string())),
         Tested::NotStarted(error) => (Trial::Failed(error), Vec::new(), None),
     };
+    let mut findings = diagnose(&host, &trial);
+    if matches!(trial, Trial::CameOff) {
+        let tested = door_test().await?;
+        findings.push(door(&tested));
+        attempts.extend(tested.attempts);
+    }
     let diagnosis = Diagnosis {
         version: 1,
-        findings: diagnose(&host, &trial),
+        findings,
         host,
         self_test: attempts,
         confinement,
@@ -65,6 +74,30 @@ pub(crate) fn doctor(
     };
     written.map_err(|error| Failure::because(format!("cannot print the diagnosis: {error}")))?;
     Ok(if diagnosis.is_well() { 0 } else { NOT_WELL })
+}
+
+/// What the door's test says of it.
+fn door(tested: &DoorTested) -> Finding {
+    let (standing, says) = match (tested.answers, tested.covers_unaware) {
+        (true, true) => (
+            Standing::Stands,
+            "programs with a proxy, and those that know of none, are decided by name",
+        ),
+        (true, false) => (
+            Standing::Reduced,
+            "programs that know of no proxy have no network: their names are not answered",
+        ),
+        (false, _) => (
+            Standing::Missing,
+            "the network's door does not answer inside",
+        ),
+    };
+    Finding {
+        of: "door",
+        standing,
+        says: says.to_owned(),
+        cure: None,
+    }
 }
 
 impl Diagnosis {

@@ -14,11 +14,12 @@ use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, Sand
 use crate::answer::ask;
 use crate::cli;
 use crate::config::{Environment, SandboxMode};
+use crate::door::{OpenDoor, network_of};
 use crate::evidence::{self, Gathered, Subject};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
 use crate::journal::JournalEvent;
-use crate::launch::{Screen, launch};
+use crate::launch::{Screen, Stage, launch};
 use crate::permit::{permit, record};
 use crate::prepare::{Prepared, action, hold_failure, run_request, submission};
 use crate::ran::RunTeller;
@@ -86,8 +87,8 @@ pub(crate) async fn exec(
         ahead,
     };
     match route {
-        Route::Inside => walk.inside().await,
-        Route::FullAccess(name) => walk.full_access(name).await,
+        Route::Inside => Box::pin(walk.inside()).await,
+        Route::FullAccess(name) => Box::pin(walk.full_access(name)).await,
         Route::ByRule => {
             let mut walk = walk;
             let stdin = walk.given_stdin(args).await?;
@@ -125,7 +126,7 @@ pub(crate) async fn inside(
         signals: Signals::listen()?,
         ahead,
     };
-    walk.inside().await
+    Box::pin(walk.inside()).await
 }
 
 /// Begins with what most commands need. Where it cannot be, the start itself says why.
@@ -316,9 +317,8 @@ impl Walk<'_> {
         sealed: Vec<sandbox::Sealed>,
         plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
     ) -> Result<u8, Failure> {
-        let env = self
-            .prepared
-            .env(self.environment, self.request.permissions);
+        let env = self.prepared.env(self.environment, &self.request)?;
+        let door = self.door()?;
         let words = self.request.argv.iter().cloned();
         let command = Command::new(words, program, self.prepared.directory)?
             .with_environment(env.pairs().iter().cloned())?
@@ -329,24 +329,43 @@ impl Walk<'_> {
             observing: self.prepared.observing,
             policy: &self.prepared.policy,
         };
-        let plan = plan(inside, &command)?;
+        let plan = match &door {
+            Some(door) => plan(inside, &command)?.with_doorway(door.doorway().clone()),
+            None => plan(inside, &command)?,
+        };
         self.report.add_notes(plan.notes());
         if let Some(signal) = self.signals.pending().await {
             return Err(called_off(signal));
         }
-        let ending = launch(
-            &plan,
-            self.ahead.take(),
-            command,
-            Screen::of(&self.request),
-            &mut self.signals,
-        )
-        .await?;
+        let stage = Stage {
+            ahead: self.ahead.take(),
+            screen: Screen::of(&self.request),
+            door,
+        };
+        let ending = launch(&plan, command, stage, &mut self.signals).await?;
         self.report.confinement = serde_json::to_value(&ending.run.confinement).ok();
         self.report.denials.clone_from(&ending.run.denials);
         self.report.unlisted_denials = ending.run.unlisted_denials;
         self.report.signal = ending.signal();
-        Ok(ending.exit_code())
+        let code = ending.exit_code();
+        if let Some(network) = ending.network {
+            tell_person(&network.lines);
+            self.report.network = Some(network.report);
+        }
+        Ok(code)
+    }
+
+    /// What serves the command's network, where that has a door.
+    fn door(&self) -> Result<Option<OpenDoor>, Failure> {
+        let (prepared, request) = (&self.prepared, &self.request);
+        let additional = request.additional.as_ref();
+        match network_of(prepared, request.permissions, additional) {
+            Network::Off | Network::Full => Ok(None),
+            Network::Door => {
+                let policy = prepared.door(self.environment)?;
+                policy.open(prepared, self.environment, request).map(Some)
+            }
+        }
     }
 
     fn is_confined(&self) -> bool {
@@ -376,6 +395,18 @@ impl Walk<'_> {
             message: refusal.to_string(),
         }
     }
+}
+
+/// Says behind the command's own output which hosts stayed closed, where somebody looks; the report has it anyway.
+fn tell_person(lines: &[String]) {
+    use std::io::{IsTerminal as _, Write as _};
+    let mut out = std::io::stderr();
+    if lines.is_empty() || !out.is_terminal() {
+        return;
+    }
+    let text = lines.join("\n      ");
+    // A standard error that is gone takes it to nobody.
+    writeln!(out, "agent-runner: hosts that stayed closed:\n      {text}").unwrap_or_default();
 }
 
 fn called_off(signal: EndSignal) -> Failure {

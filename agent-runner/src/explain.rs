@@ -169,7 +169,7 @@ impl Explanation {
         };
         explanation.program = Some(program.path().display().to_string());
         if inside {
-            let env = prepared.env(environment, request.permissions);
+            let env = prepared.env(environment, request)?;
             let command = Command::new(request.argv.iter().cloned(), program, prepared.directory)?
                 .with_environment(env.pairs().iter().cloned())?;
             let plan = prepared.standing.plan(&prepared.policy, &command)?;

@@ -8,6 +8,7 @@ use sandbox::{Ahead, Command, Plan, Run, Running, Sandbox, SandboxError, Termina
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::door::{DoorEnd, OpenDoor};
 use crate::failure::{Failure, NOT_FOUND, NOT_PERMITTED};
 use crate::pty::{self, Pty};
 use crate::request::{RunRequest, TerminalWish};
@@ -22,11 +23,35 @@ const INTERRUPTS: u32 = 3;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Screen(TerminalWish);
 
+/// What a command starts with, beside its plan.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    /// What was begun before the plan was known.
+    pub(crate) ahead: Option<Ahead>,
+    /// What it has for a screen.
+    pub(crate) screen: Screen,
+    /// What serves its network, where that has a door.
+    pub(crate) door: Option<OpenDoor>,
+}
+
+impl Stage {
+    /// Of a command that needs neither a beginning nor a network.
+    pub(crate) fn bare(request: &RunRequest) -> Self {
+        Self {
+            ahead: None,
+            screen: Screen::of(request),
+            door: None,
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub(crate) struct Ending {
     /// What the sandbox says of it.
     pub(crate) run: Run,
+    /// What its network was, where it had a door.
+    pub(crate) network: Option<DoorEnd>,
     /// The signal after which the runner had to end it.
     ended_after: Option<EndSignal>,
 }
@@ -65,24 +90,35 @@ impl Ending {
 /// It could not be started: nothing of it ran.
 pub(crate) async fn launch(
     plan: &Plan,
-    ahead: Option<Ahead>,
     command: Command,
-    screen: Screen,
+    stage: Stage,
     signals: &mut Signals,
 ) -> Result<Ending, Failure> {
-    let (command, pty) = with_screen(command, screen)?;
-    let running = match ahead {
+    let (command, pty) = with_screen(command, stage.screen)?;
+    let running = match stage.ahead {
         Some(ahead) => Sandbox::start_in(ahead, plan, command),
         None => Sandbox::start(plan, command),
     };
-    let running = running.map_err(start_failure)?;
+    let mut running = running.map_err(start_failure)?;
     let relay = pty.map(|pty| tokio::task::spawn_blocking(move || pty.relay()));
-    let ended_after = wait(&running, signals).await?;
+    let (ended_after, network) = match (stage.door, running.take_door()) {
+        (Some(mut door), Some(sockets)) => {
+            let served = Box::pin(door.serve_while(sockets, wait(&running, signals))).await;
+            // Dropped with the command still running, where the door could not be served: that ends it.
+            (served?, Some(Box::pin(door.close()).await))
+        }
+        // Sockets that nobody serves are closed here, and whatever wants out is refused.
+        (_, _unserved) => (wait(&running, signals).await?, None),
+    };
     let run = running.wait()?;
     if let Some(relay) = relay {
         relay.await.map_err(io::Error::other)??;
     }
-    Ok(Ending { run, ended_after })
+    Ok(Ending {
+        run,
+        network,
+        ended_after,
+    })
 }
 
 fn with_screen(command: Command, screen: Screen) -> io::Result<(Command, Option<Pty>)> {

@@ -12,6 +12,7 @@ mod config_command;
 mod demo;
 mod denials;
 mod doctor;
+mod door;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod evidence;
@@ -26,6 +27,7 @@ mod passed_env;
 mod pending;
 mod permit;
 mod prepare;
+mod proxy_check;
 mod pty;
 mod ran;
 mod replace_file;
@@ -100,8 +102,11 @@ async fn run(cli: Cli, environment: &Environment, ahead: Option<Ahead>) -> Resul
             reported(ended, report, target)
         }
         Command::Sandbox(args) => Box::pin(try_walls::sandbox(&args, environment, ahead)).await,
-        Command::Doctor(args) => doctor::doctor(&args, environment, &mut std::io::stdout()),
+        Command::Doctor(args) => {
+            Box::pin(doctor::doctor(&args, environment, &mut std::io::stdout())).await
+        }
         Command::TryFromInside(args) => Ok(doctor::from_inside(&args)),
+        Command::TryTheDoor(args) => Ok(doctor::from_behind_the_door(&args)),
         Command::Explain(args) => {
             explain::explain(&args, environment, &mut std::io::stdout()).await
         }
@@ -110,6 +115,9 @@ async fn run(cli: Cli, environment: &Environment, ahead: Option<Ahead>) -> Resul
         Command::Status(args) => status::status(&args, environment, &mut std::io::stdout()),
         Command::Config(args) => config_command::config(&args, environment, &mut std::io::stdout()),
         Command::Rules(args) => rules_check::rules(&args, environment, &mut std::io::stdout()),
+        Command::Proxy(args) => {
+            proxy_check::proxy(&args, environment, &mut std::io::stdout()).await
+        }
         Command::History(args) => {
             history::history(&args, environment, &mut std::io::stdout()).await
         }

@@ -10,9 +10,10 @@ use protocol::{
     AbsolutePath, Action, CommandAction, ContentIdentity, EnvironmentDescription,
     SandboxPermissions, SubmitReview, TriggerKind,
 };
-use sandbox::{Observing, Program, SandboxPolicy, WorkingDirectory};
+use sandbox::{Network, Observing, Program, SandboxPolicy, WorkingDirectory};
 
 use crate::config::{Environment, Overrides, SandboxMode, Settings};
+use crate::door::{self, DoorPolicy};
 use crate::failure::{Failure, NOT_FOUND, NOT_PERMITTED};
 use crate::hold::{HeldFiles, HoldError, find_program};
 use crate::passed_env::PassedEnv;
@@ -36,6 +37,8 @@ pub(crate) struct Prepared {
     pub(crate) standing: Standing,
     /// How much of what the command does is observed.
     pub(crate) observing: Observing,
+    /// Whether anybody is asked about hosts that no rule names.
+    pub(crate) unknown_hosts: UnknownHosts,
     /// The folders that commands may write.
     pub(crate) writable_roots: Vec<PathBuf>,
     /// The working directory, held.
@@ -45,6 +48,15 @@ pub(crate) struct Prepared {
     /// What the rules say of it.
     pub(crate) ruled: Ruled,
     env: PassedEnv,
+}
+
+/// What becomes of hosts that no rule names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnknownHosts {
+    /// As the settings say.
+    AsSet,
+    /// They stay closed: there is nobody to ask.
+    Closed,
 }
 
 impl Prepared {
@@ -90,10 +102,19 @@ impl Prepared {
             settings,
             state,
             observing: observing(&policy),
+            unknown_hosts: UnknownHosts::AsSet,
             policy,
             standing,
             writable_roots,
         })
+    }
+
+    /// The door's policy for this command.
+    ///
+    /// # Errors
+    /// It cannot be made here.
+    pub(crate) fn door(&self, environment: &Environment) -> Result<DoorPolicy, Failure> {
+        DoorPolicy::of(&self.settings, self.unknown_hosts, environment)
     }
 
     /// Which way the command goes.
@@ -158,11 +179,15 @@ impl Prepared {
     }
 
     /// The environment of a command with these permissions.
+    ///
+    /// # Errors
+    /// The door's policy cannot be made here.
     pub(crate) fn env(
         &self,
         environment: &Environment,
-        permissions: SandboxPermissions,
-    ) -> PassedEnv {
+        request: &RunRequest,
+    ) -> Result<PassedEnv, Failure> {
+        let permissions = request.permissions;
         let mut env = self.env.clone();
         let inside = matches!(
             permissions,
@@ -175,9 +200,15 @@ impl Prepared {
             };
             env.set("TMPDIR", tmp);
             env.set("AUTO_REVIEW_SANDBOX", self.settings.sandbox.as_str());
-            if self.policy.network() == sandbox::Network::Off {
+            match door::network_of(self, permissions, request.additional.as_ref()) {
                 // The name that tools of this field look for.
-                env.set("CODEX_SANDBOX_NETWORK_DISABLED", "1");
+                Network::Off => env.set("CODEX_SANDBOX_NETWORK_DISABLED", "1"),
+                Network::Door => {
+                    for (name, value) in self.door(environment)?.variables() {
+                        env.set(&name, value);
+                    }
+                }
+                Network::Full => {}
             }
         } else {
             // What a command put on the path, or in a folder that a variable names, must not run outside the walls by
@@ -187,7 +218,7 @@ impl Prepared {
                 env.set("PATH", path);
             }
         }
-        env
+        Ok(env)
     }
 }
 
@@ -250,7 +281,7 @@ pub(crate) fn action(
         })
         .collect::<Result<Vec<_>, _>>()?;
     let env = prepared
-        .env(environment, request.permissions)
+        .env(environment, request)?
         .shown(&key)
         .map_err(|name| not_shown(&format!("the variable `{name}`")))?;
     let action = Action::Command(CommandAction {

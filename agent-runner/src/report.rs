@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use protocol::{Decision, Denial, FailedStep, Judge, Printable, ReviewResource, ReviewStatus};
 use serde::Serialize;
 
+use crate::door::NetworkReport;
 use crate::failure::{NOT_PERMITTED, RequestError};
 use crate::request::RunRequest;
 
@@ -32,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) denials: Option<Vec<sandbox::SandboxDenial>>,
     /// How many more there were.
     pub(crate) unlisted_denials: u64,
+    /// What the door let through and refused, where the command's network had one.
+    pub(crate) network: Option<NetworkReport>,
     /// The runner's exit status.
     pub(crate) exit_code: u8,
     /// The signal that ended the command.

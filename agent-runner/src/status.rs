@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use network_proxy::Routing;
 use protocol::Printable;
 use serde::Serialize;
 
@@ -123,12 +124,10 @@ impl Standing {
                 .collect(),
             private_tmp: settings.sandbox != SandboxMode::DangerFullAccess
                 && !settings.workspace_write.exclude_slash_tmp,
-            network: match settings.sandbox {
-                SandboxMode::DangerFullAccess => "the host's",
-                SandboxMode::WorkspaceWrite if settings.workspace_write.network_access => {
-                    "the host's"
-                }
-                SandboxMode::ReadOnly | SandboxMode::WorkspaceWrite => "none",
+            network: match (settings.sandbox, settings.routing()) {
+                (SandboxMode::DangerFullAccess, _) | (_, Routing::Direct) => "the host's",
+                (_, Routing::Door) => "by the door, by rule",
+                (_, Routing::Off) => "none",
             },
             rules: settings.rules.rules().len() + settings.rules.network().len(),
             notes: settings.notes.clone(),

@@ -13,7 +13,7 @@ use crate::config::{Environment, SandboxMode};
 use crate::denials;
 use crate::exec;
 use crate::failure::Failure;
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, UnknownHosts};
 use crate::report::Report;
 use crate::request::{RunRequest, TerminalWish, working_directory};
 
@@ -43,6 +43,7 @@ pub(crate) async fn sandbox(
             "`danger-full-access` has no walls to show\nhint: name another mode with --sandbox",
         ));
     }
+    prepared.unknown_hosts = UnknownHosts::Closed;
     if args.log_denials {
         prepared.observing = Observing::Everything;
     }

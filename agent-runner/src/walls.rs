@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use network_proxy::Routing;
 use sandbox::{InvalidPolicy, Network, PolicyBuilder, PrivateTmp, SandboxPolicy};
 use thiserror::Error;
 
@@ -68,6 +69,9 @@ pub(crate) fn policy(
         }
         None => by_mode(settings, cwd),
     };
+    builder = builder
+        .network(network(settings.routing()))
+        .granted_network(network(settings.routing_by_grant()));
     if let Standing::Reduced(tmp) = standing {
         builder = builder.private_tmp(PrivateTmp::Session(tmp.path().to_owned()));
     }
@@ -88,6 +92,15 @@ pub(crate) fn policy(
         builder = builder.keep(path);
     }
     Ok(builder.build()?)
+}
+
+/// What a way out is to the sandbox.
+fn network(routing: Routing) -> Network {
+    match routing {
+        Routing::Off => Network::Off,
+        Routing::Door => Network::Door,
+        Routing::Direct => Network::Full,
+    }
 }
 
 /// What the administrator lets no command read: a path, or a pattern below its first folders, below the workspace where it
@@ -124,19 +137,12 @@ fn by_mode(settings: &Settings, cwd: &Path) -> PolicyBuilder {
         }
         SandboxMode::WorkspaceWrite => {
             let writable = &settings.workspace_write;
-            let network = if writable.network_access {
-                Network::Full
-            } else {
-                Network::Off
-            };
             let tmp = if writable.exclude_slash_tmp {
                 PrivateTmp::Excluded
             } else {
                 PrivateTmp::Fresh
             };
-            let builder = SandboxPolicy::workspace_write(cwd)
-                .network(network)
-                .private_tmp(tmp);
+            let builder = SandboxPolicy::workspace_write(cwd).private_tmp(tmp);
             writable
                 .writable_roots
                 .iter()

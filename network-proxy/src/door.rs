@@ -49,26 +49,17 @@ pub struct Ports {
     pub events: Arc<dyn Events>,
 }
 
-/// Where listeners are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// In the network that the door dials into: a request to the listener itself has to be refused.
-    Here,
-    /// In a sandbox's own network.
-    Sandbox,
-}
-
 /// Sockets that are bound already; for a sandbox they are made inside and passed out.
 #[derive(Debug)]
 pub struct Listeners {
-    /// Where they are.
-    pub place: Place,
     /// HTTP and SOCKS5, told apart by the first byte.
     pub proxy: Vec<StdListener>,
     /// Free UDP sockets on the same loopback, one for each association that may be open.
     pub relays: Vec<StdUdp>,
     /// Answers DNS queries over UDP, where programs that know of no proxy are covered.
     pub names: Option<StdUdp>,
+    /// The same over TCP.
+    pub names_by_stream: Option<StdListener>,
     /// Listeners on usual ports of every address, for the connections of such programs.
     pub transparent: Vec<StdListener>,
 }
@@ -94,10 +85,10 @@ impl Listeners {
             .map(|_| StdUdp::bind(SocketAddr::new(at.ip(), 0)))
             .collect::<io::Result<_>>()?;
         Ok(Self {
-            place: Place::Here,
             proxy: vec![proxy],
             relays,
             names: None,
+            names_by_stream: None,
             transparent: Vec::new(),
         })
     }
@@ -195,18 +186,17 @@ impl Door {
         ended: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
         let opened = Opened::new(listeners)?;
-        if opened.place == Place::Here {
-            let own = opened
-                .proxy
-                .iter()
-                .map(TcpListener::local_addr)
-                .collect::<io::Result<_>>()?;
-            *self
-                .shared
-                .own
-                .write()
-                .unwrap_or_else(PoisonError::into_inner) = own;
-        }
+        // Inside a sandbox's network, too: what a command means by this address is the listener and nothing else.
+        let own = opened
+            .proxy
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<io::Result<_>>()?;
+        *self
+            .shared
+            .own
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = own;
         let serving = Arc::new(Serving {
             door: Arc::clone(&self.shared),
             relays: Relays::new(opened.relays),
@@ -220,6 +210,9 @@ impl Door {
         for listener in opened.transparent {
             let _handle = tasks.spawn(accept(Arc::clone(&serving), listener, Dialect::Transparent));
         }
+        if let Some(names) = opened.names_by_stream {
+            let _handle = tasks.spawn(accept(Arc::clone(&serving), names, Dialect::Names));
+        }
         if let Some(names) = opened.names {
             let _handle = tasks.spawn(transparent::serve_names(Arc::clone(&self.shared), names));
         }
@@ -231,10 +224,10 @@ impl Door {
 
 /// The listeners, as the runtime knows them.
 struct Opened {
-    place: Place,
     proxy: Vec<TcpListener>,
     relays: Vec<UdpSocket>,
     names: Option<UdpSocket>,
+    names_by_stream: Option<TcpListener>,
     transparent: Vec<TcpListener>,
 }
 
@@ -249,7 +242,6 @@ impl Opened {
             UdpSocket::from_std(socket)
         };
         Ok(Self {
-            place: listeners.place,
             proxy: listeners
                 .proxy
                 .into_iter()
@@ -261,6 +253,7 @@ impl Opened {
                 .map(udp)
                 .collect::<io::Result<_>>()?,
             names: listeners.names.map(udp).transpose()?,
+            names_by_stream: listeners.names_by_stream.map(tcp).transpose()?,
             transparent: listeners
                 .transparent
                 .into_iter()
@@ -275,6 +268,7 @@ impl Opened {
 enum Dialect {
     Proxy,
     Transparent,
+    Names,
 }
 
 struct Serving {
@@ -309,6 +303,7 @@ async fn serve(serving: Arc<Serving>, client: TcpStream, dialect: Dialect) {
     let door = Arc::clone(&serving.door);
     match dialect {
         Dialect::Transparent => transparent::serve(door, client).await,
+        Dialect::Names => transparent::serve_names_by_stream(&door, client).await,
         Dialect::Proxy => proxy(&serving, door, client).await,
     }
 }

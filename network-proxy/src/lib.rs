@@ -40,7 +40,7 @@ mod wire;
 
 pub use address::{AddressClass, class_of};
 pub use dial::{DialTarget, Dialer, SystemDialer};
-pub use door::{Door, Listeners, Place, Ports, Setup};
+pub use door::{Door, Listeners, Ports, Setup};
 pub use environment::{Surroundings, UnawarePrograms, environment};
 pub use event::{Blocked, Decided, Event, Events, NoEvents, Protocol, Source};
 pub use gate::{Answer, Approvals, Gate, NoGate, Question};

@@ -218,7 +218,8 @@ impl NetworkPolicy {
     }
 
     /// Whether a miss on this host is put to the gate.
-    pub(crate) fn asks(&self, to: &Destination) -> bool {
+    #[must_use]
+    pub fn asks(&self, to: &Destination) -> bool {
         self.misses == Misses::Ask || self.review.find(&to.host, to.port).is_some()
     }
 

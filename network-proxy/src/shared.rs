@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) blocked: BlockedRing,
     pub(crate) names: NameTable,
     pub(crate) interceptor: Option<Arc<Interceptor>>,
-    /// Where this door's own listeners are in the network that it dials into; empty where they are inside a sandbox.
+    /// Where this door's own listeners are, as its clients see them.
     pub(crate) own: RwLock<Vec<SocketAddr>>,
 }
 

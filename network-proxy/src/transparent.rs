@@ -4,9 +4,12 @@
 //! INVARIANT: an answer is given without a lookup, and decides nothing: the connection is decided, by the name behind its
 //! address.
 
+use std::io;
 use std::sync::Arc;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
 
 use crate::dns::{Lookup, answer};
 use crate::event::{Protocol, Source};
@@ -36,6 +39,38 @@ pub(crate) async fn serve_names(door: Arc<Shared>, socket: UdpSocket) {
             let _lost = socket.send_to(&reply, from).await;
         }
     }
+}
+
+/// The same over one TCP connection, each query with its length before it (RFC 1035 §4.2.2), until the client closes it, is
+/// silent for too long, or sends what is no query.
+pub(crate) async fn serve_names_by_stream(door: &Shared, mut client: TcpStream) {
+    loop {
+        let asked = timeout(door.limits.head, read_query(&mut client)).await;
+        let Ok(Ok(query)) = asked else {
+            return;
+        };
+        let Some(reply) = answer(&query, |name| look_up(door, name)) else {
+            return;
+        };
+        let Ok(length) = u16::try_from(reply.len()) else {
+            return;
+        };
+        let framed = [&length.to_be_bytes()[..], &reply].concat();
+        let written = timeout(door.limits.head, client.write_all(&framed)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+async fn read_query(client: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let length = usize::from(client.read_u16().await?);
+    if length > LARGEST_QUERY {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut query = vec![0; length];
+    client.read_exact(&mut query).await?;
+    Ok(query)
 }
 
 /// What a name leads to, by the policy alone: a name that may be asked about has an address, and the question comes with the

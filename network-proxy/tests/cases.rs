@@ -16,6 +16,8 @@ mod drive;
 mod ports;
 #[path = "../examples/cases/tls.rs"]
 mod tls;
+#[path = "../examples/cases/wire.rs"]
+mod wire;
 #[path = "../examples/cases/wording.rs"]
 mod wording;
 

@@ -154,6 +154,7 @@ impl fmt::Display for Confinement {
         };
         let network = match self.network {
             Network::Off => "off",
+            Network::Door => "by the door",
             Network::Full => "full",
         };
         write!(out, ", user: {user}, network: {network}")?;

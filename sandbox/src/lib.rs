@@ -20,6 +20,7 @@ mod command;
 mod confinement;
 mod denial;
 mod doctor;
+mod door;
 mod error;
 mod glob;
 mod guarded;
@@ -53,6 +54,7 @@ pub use command::{
 pub use confinement::{Confinement, RanAs};
 pub use denial::SandboxDenial;
 pub use doctor::{Finding, Standing, Trial, diagnose};
+pub use door::{DoorSockets, Doorway};
 pub use error::{SandboxError, Wall};
 pub use glob::DeniedPattern;
 pub use landlock::OLDEST_LANDLOCK_ABI;

@@ -64,6 +64,8 @@ pub(crate) enum Operation {
     Hide { path: PathBuf, kind: Kind },
     /// A copy of a reviewed file over its path.
     Seal { path: PathBuf, bytes: usize },
+    /// A file that says how names are found, over the host's: by the door. What the path is a link to stays.
+    Resolver { at: PathBuf, text: String },
 }
 
 /// The operations of a confined command.
@@ -87,6 +89,7 @@ pub(crate) fn confined(
     layout.trees(policy);
     layout.kept(policy, Within::Roots);
     layout.sealed(command);
+    layout.resolver();
     layout.covers(unlisted.into_iter());
     layout.covers(
         around
@@ -385,6 +388,14 @@ impl Layout<'_> {
         }
     }
 
+    fn resolver(&mut self) {
+        for (at, text) in self.around.name_files.clone() {
+            if self.is_visible(&at) {
+                self.operations.push(Operation::Resolver { at, text });
+            }
+        }
+    }
+
     fn covers(&mut self, paths: impl Iterator<Item = (PathBuf, Kind)>) {
         for (path, kind) in paths {
             let covered = |operation: &Operation| matches!(operation, Operation::Hide { path: hidden, .. } if path.starts_with(hidden));
@@ -406,6 +417,7 @@ impl Layout<'_> {
             | Operation::Pin { .. }
             | Operation::Protect { .. }
             | Operation::Hide { .. }
+            | Operation::Resolver { .. }
             | Operation::Seal { .. } => None,
         };
         self.operations.iter().rev().find_map(shows).unwrap_or(true)

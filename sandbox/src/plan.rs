@@ -13,6 +13,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::command::{self, Command, Stdin, Terminal};
+use crate::door::Doorway;
 use crate::landlock::{Domain, Readable};
 use crate::mounts::{self, Operation};
 use crate::policy::{Access, InvalidPolicy, Limits, Network, Reads, SandboxPolicy};
@@ -155,6 +156,7 @@ pub struct Plan {
     identity: Identity,
     namespaces: Vec<Namespace>,
     network: Network,
+    doorway: Option<Doorway>,
     operations: Vec<Operation>,
     /// Names made for the command's time so that something can stand there, and removed at its end.
     placeholders: Vec<PathBuf>,
@@ -249,6 +251,13 @@ impl Plan {
         self
     }
 
+    /// With these sockets of the door instead of the usual ones; nothing for a plan whose network has no door.
+    #[must_use]
+    pub fn with_doorway(mut self, doorway: Doorway) -> Self {
+        self.doorway = self.doorway.map(|_| doorway);
+        self
+    }
+
     fn within(policy: &SandboxPolicy, command: &Command, walls: Walls) -> Result<Self, PlanError> {
         let program = command.program.path();
         if policy.access(program).access == Access::Deny {
@@ -288,6 +297,7 @@ impl Plan {
             identity: Identity::of_a_confined_command(),
             namespaces,
             network: policy.network(),
+            doorway: (policy.network() == Network::Door).then(Doorway::default),
             operations,
             placeholders: missing.collect(),
             landlock: Some(landlock),
@@ -335,6 +345,7 @@ impl Plan {
             identity: Identity::Caller { user, group },
             namespaces: Vec::new(),
             network: Network::Full,
+            doorway: None,
             operations: Vec::new(),
             placeholders: Vec::new(),
             landlock: None,
@@ -362,8 +373,16 @@ impl Plan {
         &self.namespaces
     }
 
-    pub(crate) fn network(&self) -> Network {
+    /// What the command may reach by network.
+    #[must_use]
+    pub fn network(&self) -> Network {
         self.network
+    }
+
+    /// The door's sockets, where the command's network has them.
+    #[must_use]
+    pub fn doorway(&self) -> Option<&Doorway> {
+        self.doorway.as_ref()
     }
 
     pub(crate) fn operations(&self) -> &[Operation] {
@@ -421,7 +440,7 @@ pub(crate) fn confined_namespaces(network: Network) -> Vec<Namespace> {
         Namespace::HostName,
         Namespace::Cgroup,
     ];
-    if network == Network::Off {
+    if network != Network::Full {
         namespaces.push(Namespace::Network);
     }
     namespaces

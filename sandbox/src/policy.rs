@@ -32,6 +32,8 @@ pub enum Network {
     /// A network of its own with nothing but loopback.
     #[default]
     Off,
+    /// The same, and in it the door's sockets ([`crate::Doorway`]): what their holder lets through is all that is reached.
+    Door,
     /// The host's.
     Full,
 }
@@ -135,6 +137,8 @@ pub struct SandboxPolicy {
     roots: Vec<PathBuf>,
     readable: Vec<PathBuf>,
     network: Network,
+    #[serde(skip)]
+    granted_network: Network,
     private_tmp: PrivateTmp,
     hidden: Vec<PathBuf>,
     denied_reads: Vec<PathBuf>,
@@ -264,6 +268,16 @@ impl SandboxPolicy {
     #[must_use]
     pub fn network(&self) -> Network {
         self.network
+    }
+
+    /// What the command may reach by network where somebody grants it a network: never less than it has.
+    #[must_use]
+    pub fn network_by_grant(&self) -> Network {
+        if self.network == Network::Off {
+            self.granted_network
+        } else {
+            self.network
+        }
     }
 
     /// What stands at `/tmp`.

@@ -21,6 +21,7 @@ pub(crate) use steps::Held;
 use steps::{Steps, c_path, descriptor_error};
 
 use crate::command::{Command, Output, Stdin, Terminal};
+use crate::door::inside;
 use crate::error::SandboxError;
 use crate::plan::{Identity, Plan, Walls};
 use crate::seccomp::Observing;
@@ -65,6 +66,8 @@ pub(crate) struct Ends {
     pub(crate) told_by: [RawFd; 2],
     /// Where the listener of the filters goes, where somebody watches.
     pub(crate) watcher: Option<OwnedFd>,
+    /// Where the door's sockets go, where the plan has a door.
+    pub(crate) door: Option<OwnedFd>,
 }
 
 /// Prepares the start of `command` by `plan`.
@@ -76,6 +79,7 @@ pub(crate) fn prepare(
     let mut steps = Steps::default();
     let sealed = trees::build(&mut steps, plan, &command)?;
     let by = how_to_execute(plan, &command, sealed);
+    door(&mut steps, plan, ends.door)?;
     walls(&mut steps, plan)?;
     place_of_work(&mut steps, &command);
     let program = program(&mut steps, &command, by)?;
@@ -187,6 +191,22 @@ fn environment(pairs: Vec<(OsString, OsString)>) -> Result<Words, SandboxError> 
         name
     });
     Words::new(joined.collect()).map_err(|_| SandboxError::OtherCommand)
+}
+
+/// The door's sockets, while the powers over the command's network are still held.
+fn door(steps: &mut Steps, plan: &Plan, channel: Option<OwnedFd>) -> Result<(), SandboxError> {
+    let (Some(doorway), Some(channel)) = (plan.doorway(), channel) else {
+        return Ok(());
+    };
+    let channel = steps.held.keep(channel)?;
+    for act in doorway.acts() {
+        let (what, object) = match act {
+            inside::Act::Route(_) => ("lead every address to", "the door".to_owned()),
+            inside::Act::Socket { address, .. } => ("open the door at", address.to_string()),
+        };
+        steps.add(what, Path::new(&object), Act::Door { act, channel });
+    }
+    Ok(())
 }
 
 fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {

@@ -26,6 +26,9 @@ pub enum InvalidSeatbelt {
     /// A pattern that has no regular expression here.
     #[error("the pattern `{0}` cannot be written into a Seatbelt profile")]
     Pattern(String),
+    /// Network access by the door, which stands in a network of the command's own.
+    #[error("network access by the door cannot be written into a Seatbelt profile")]
+    Door,
 }
 
 /// The Seatbelt profile that says what `policy` says, for `sandbox-exec -p`.
@@ -89,6 +92,8 @@ pub fn seatbelt_profile(policy: &SandboxPolicy) -> Result<String, InvalidSeatbel
         line(&mut text, "deny", "file-read* file-write*", &subpath(path)?);
     }
     text.push_str(match policy.network() {
+        // There is no network of a command's own on that system, so no door either.
+        Network::Door => return Err(InvalidSeatbelt::Door),
         Network::Off => "\n; network: none, the host's loopback included\n(deny network*)\n",
         Network::Full => "\n; network: the host's\n(allow network*)\n(allow system-socket)\n",
     });

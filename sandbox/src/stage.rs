@@ -14,6 +14,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, Gid, Uid};
 
 use crate::ahead;
 use crate::command::Identity;
+use crate::door::inside;
 use crate::prepare::{Act, Confine, Gone, Make, Mount, Prepared, READ_ONLY, Reach, Slot, Step};
 use crate::record;
 use crate::sys::clone::Ended;
@@ -124,6 +125,7 @@ fn slot(slots: &[AtomicI32], slot: Slot) -> Result<&AtomicI32, Errno> {
 fn act(act: &Act, context: Context<'_>) -> Result<(), Errno> {
     match act {
         Act::Mount(act) => mount(act, context.slots),
+        Act::Door { act, channel } => inside::act(act, *channel),
         Act::Make(act) => make(act),
         Act::Confine(act) => confine(act),
         Act::AwaitGo => ahead::await_go(context.told_by),

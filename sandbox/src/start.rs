@@ -17,6 +17,7 @@ use crate::ahead::Ahead;
 use crate::command::Command;
 use crate::confinement::Confinement;
 use crate::denial::SandboxDenial;
+use crate::door::{DoorSockets, Receiver};
 use crate::error::SandboxError;
 use crate::keeper::Keeper;
 use crate::limits::{LimitReached, Warden};
@@ -50,6 +51,7 @@ pub struct Running {
     keeper: Option<Keeper>,
     watcher: Option<Watcher>,
     warden: Option<Warden>,
+    door: Option<DoorSockets>,
     confinement: Confinement,
     terminals: SavedTerminals,
     state: State,
@@ -132,13 +134,19 @@ impl Sandbox {
         let mut keeper = Keeper::start(plan.placeholders())?;
         let result = launch(ahead, plan, command, watcher, keeper.as_mut());
         match result {
-            Ok((pidfd, ours, watcher)) => Running {
+            Ok(Launched {
+                pidfd,
+                ours,
+                watcher,
+                door,
+            }) => Running {
                 pidfd,
                 control: File::from(OwnedFd::from(ours.control)),
                 orders: Arc::new(ours.orders),
                 keeper,
                 watcher,
                 warden: None,
+                door,
                 confinement: Confinement::of(plan),
                 terminals,
                 state: State::Running,
@@ -160,16 +168,31 @@ struct Ours {
     orders: PipeWriter,
 }
 
-fn pipes(told_by: [RawFd; 2], watcher: Option<OwnedFd>) -> io::Result<(Ours, Ends)> {
+/// What the new process hands out descriptors by.
+struct Channels {
+    watcher: Option<OwnedFd>,
+    door: Option<OwnedFd>,
+}
+
+fn pipes(told_by: [RawFd; 2], channels: Channels) -> io::Result<(Ours, Ends)> {
     let (control, control_end) = io::pipe()?;
     let (orders_end, orders) = io::pipe()?;
     let ends = Ends {
         control: control_end.into(),
         orders: orders_end.into(),
         told_by,
-        watcher,
+        watcher: channels.watcher,
+        door: channels.door,
     };
     Ok((Ours { control, orders }, ends))
+}
+
+/// What a start leaves with this process.
+struct Launched {
+    pidfd: OwnedFd,
+    ours: Ours,
+    watcher: Option<Watcher>,
+    door: Option<DoorSockets>,
 }
 
 /// Where root starts commands, one at a time between its first step and exec: see [`restore_dumpable`].
@@ -181,10 +204,15 @@ fn launch(
     command: Command,
     watcher: Option<(watch::Prepared, OwnedFd)>,
     keeper: Option<&mut Keeper>,
-) -> Result<(OwnedFd, Ours, Option<Watcher>), SandboxError> {
+) -> Result<Launched, SandboxError> {
     let (watcher, listener) = watcher.unzip();
     let program = command.program.path().to_path_buf();
-    let (mut ours, ends) = pipes(ahead.told_by(), listener)
+    let (receiver, door) = Receiver::prepare(plan)?.unzip();
+    let channels = Channels {
+        watcher: listener,
+        door,
+    };
+    let (mut ours, ends) = pipes(ahead.told_by(), channels)
         .map_err(|source| for_the_command("make pipes for", source))?;
     let (prepared, held) = prepare::prepare(plan, command, ends)?;
     let as_another = matches!(plan.identity(), Identity::Unprivileged { .. });
@@ -196,11 +224,20 @@ fn launch(
         .give(prepared)
         .and_then(|()| admit(&mut ahead, keeper))
         .and_then(|()| watcher.map(watch::Prepared::start).transpose())
-        .and_then(|watcher| Ok((started(&ahead, &mut ours, &program)?, watcher)));
+        .and_then(|watcher| {
+            let proof = started(&ahead, &mut ours, &program)?;
+            let door = receiver.map(Receiver::receive).transpose()?;
+            Ok((proof, watcher, door))
+        });
     let finished = match outcome {
-        Ok((proof, watcher)) => {
+        Ok((proof, watcher, door)) => {
             let pidfd = ahead.executed(proof).ok_or(SandboxError::Lost);
-            pidfd.map(|pidfd| (pidfd, ours, watcher))
+            pidfd.map(|pidfd| Launched {
+                pidfd,
+                ours,
+                watcher,
+                door,
+            })
         }
         Err(error) => {
             let cause = ahead.failure();
@@ -299,6 +336,11 @@ impl Running {
     #[must_use]
     pub fn confinement(&self) -> &Confinement {
         &self.confinement
+    }
+
+    /// The sockets of the command's door, once, where its network has one. Until somebody serves them, connections wait.
+    pub fn take_door(&mut self) -> Option<DoorSockets> {
+        self.door.take()
     }
 
     /// A handle to pass signals on, usable while another thread waits.

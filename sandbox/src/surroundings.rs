@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::command::Command;
+use crate::door;
 use crate::guarded;
 use crate::plan::PlanError;
 use crate::policy::{Access, Network, Reads, SandboxPolicy, homes_of_this_user};
@@ -104,8 +105,21 @@ pub(crate) struct Surroundings {
     pub(crate) home: Option<PathBuf>,
     /// Of `/run`, `/var/run`, `/var/tmp`, those that are directories of their own.
     pub(crate) standing: Vec<PathBuf>,
+    /// The files that say how names are found, and what they say where the door answers.
+    pub(crate) name_files: Vec<(PathBuf, String)>,
     /// Devices that read the machine's disks or memory past every path.
     pub(crate) raw_devices: Vec<PathBuf>,
+}
+
+/// The files by which names are found, those that are there. Without the first the C library asks this machine, which is the
+/// door as well.
+fn name_files(network: Network) -> Vec<(PathBuf, String)> {
+    if network != Network::Door {
+        return Vec::new();
+    }
+    let files = door::name_files().map(|(file, text)| (PathBuf::from(file), text));
+    let there = |file: &Path| file.symlink_metadata().is_ok_and(|found| !found.is_dir());
+    files.into_iter().filter(|(file, _)| there(file)).collect()
 }
 
 impl Surroundings {
@@ -138,6 +152,7 @@ impl Surroundings {
                 .filter_map(standing)
                 .collect(),
             raw_devices: Vec::new(),
+            name_files: name_files(policy.network()),
         };
         let mut readable = policy.readable().to_vec();
         readable.extend(policy.ruled().paths(Access::Read).cloned());

@@ -99,7 +99,7 @@ impl Watcher {
     }
 }
 
-/// Gives the listener to the watcher. In the new process: allocates nothing.
+/// Gives a descriptor, the watcher's listener for one, to the parent. In the new process: allocates nothing.
 pub(crate) fn hand_over(listener: RawFd, channel: RawFd) -> Result<(), Errno> {
     child::with_descriptor(listener, |listener| {
         child::with_descriptor(channel, |channel| {
@@ -110,13 +110,15 @@ pub(crate) fn hand_over(listener: RawFd, channel: RawFd) -> Result<(), Errno> {
                 return Err(Errno::NOBUFS);
             }
             let text = [io::IoSlice::new(&[1])];
-            rustix::net::sendmsg(channel, &text, &mut control, SendFlags::NOSIGNAL).map(drop)
+            // Never waits: the parent may read only after the last step.
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            rustix::net::sendmsg(channel, &text, &mut control, flags).map(drop)
         })
     })
 }
 
-/// The listener; nothing where none comes.
-fn receive(channel: &UnixStream) -> Option<OwnedFd> {
+/// What was given so; nothing where none comes.
+pub(crate) fn receive(channel: &UnixStream) -> Option<OwnedFd> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

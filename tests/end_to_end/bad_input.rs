@@ -170,7 +170,7 @@ fn settings_that_ask_for_what_cannot_be_enforced_are_refused() {
     let network = "[sandbox_workspace_write]\nnetwork_access = true\n";
     for (text, says) in [
         (
-            format!("{network}[features]\nnetwork_proxy = true\n"),
+            format!("{network}[features]\nnetwork_proxy = \"on\"\n"),
             "network_proxy",
         ),
         (
@@ -178,7 +178,9 @@ fn settings_that_ask_for_what_cannot_be_enforced_are_refused() {
             "extend",
         ),
         (
-            format!("{network}[features.network_proxy]\nenabled = true\n"),
+            format!(
+                "{network}[features.network_proxy]\nenabled = true\ndomains = {{ \"*\" = \"deny\" }}\n"
+            ),
             "network_proxy",
         ),
         (

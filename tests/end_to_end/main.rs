@@ -13,6 +13,7 @@ mod demo;
 mod evidence;
 mod fails_closed;
 mod firewall;
+mod network;
 mod nothing_left_behind;
 mod one_escalation;
 mod profiles;

@@ -118,8 +118,8 @@ fn a_profile_that_cannot_hold_starts_nothing() {
             "nothing says which one holds",
         ),
         (
-            "default_permissions = \"p\"\n[permissions.p]\nextends = \":workspace\"\n[permissions.p.network]\nenabled = true\ndomains = { \"example.com\" = \"allow\" }\n",
-            "cannot enforce",
+            "default_permissions = \"p\"\n[permissions.p]\nextends = \":workspace\"\n[permissions.p.network]\nenabled = true\ndomains = { \"a b\" = \"allow\" }\n",
+            "not a pattern of hosts",
         ),
         (
             "default_permissions = \"p\"\n[permissions.p.filesystem]\n\"/etc/passwd\" = \"read\"\n",

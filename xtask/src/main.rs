@@ -19,7 +19,7 @@ const STEPS: [Step; 5] = [
 ];
 
 /// What the tests run inside the walls and beside them, with Debian's package of it.
-const NEEDED: [(&str, &str); 19] = [
+const NEEDED: [(&str, &str); 20] = [
     ("git", "git"),
     ("make", "make"),
     ("cc", "gcc"),
@@ -37,6 +37,7 @@ const NEEDED: [(&str, &str); 19] = [
     ("ps", "procps"),
     ("setsid", "util-linux"),
     ("curl", "curl"),
+    ("openssl", "openssl"),
     ("stty", "coreutils"),
     ("strace", "strace"),
 ];
@@ -53,7 +54,7 @@ const ONLY_UNDER: [(&str, &[&str]); 13] = [
     ("rules-reader", &["exec-policy"]),
     ("tree-sitter", &["exec-policy"]),
     ("tree-sitter-bash", &["exec-policy"]),
-    ("sandbox", &["agent-runner", "benches"]),
+    ("sandbox", &["agent-runner", "benches", "end-to-end"]),
     ("network-proxy", &["agent-runner", "benches", "end-to-end"]),
     ("rcgen", &["network-proxy"]),
     ("server", &["agent-runner", "benches", "end-to-end"]),

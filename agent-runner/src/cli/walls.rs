@@ -56,6 +56,13 @@ pub(crate) struct Doctor {
     pub(crate) json: bool,
 }
 
+/// What `doctor` starts of this program behind a door.
+#[derive(Debug, Args)]
+pub(crate) struct TryTheDoor {
+    /// A listener of the host, to be reached.
+    pub(crate) connect: SocketAddr,
+}
+
 /// What `doctor` starts of this program inside the walls.
 #[derive(Debug, Args)]
 pub(crate) struct TryFromInside {

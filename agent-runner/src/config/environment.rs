@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use secrecy::SecretString;
 use thiserror::Error;
 
 /// What the environment says, and what of it a command may see.
@@ -96,6 +97,19 @@ impl Environment {
             .iter()
             .find(|(key, _)| key == name)
             .and_then(|(_, value)| value.clone().into_string().ok())
+    }
+
+    /// The proxy through which this machine reaches others, by the usual variables, where one is named.
+    pub(crate) fn upstream_proxy(&self) -> Option<SecretString> {
+        const NAMES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"];
+        let value = |name: &&str| {
+            let (_, value) = self
+                .all
+                .iter()
+                .find(|(key, _)| key.to_str() == Some(*name))?;
+            value.to_str().filter(|value| !value.is_empty())
+        };
+        NAMES.iter().find_map(value).map(SecretString::from)
     }
 
     /// `~/…` and `~` as absolute paths; everything else as it is.

@@ -11,12 +11,9 @@ use std::sync::Arc;
 use exec_policy::RuleSet;
 use toml::{Table, Value};
 
-use super::error::{
-    ConfigError, read_project_table, read_table, read_text, read_value, syntax, unsupported,
-};
-use super::permissions::{
-    Access, BY_TRUST, PermissionTables, Places, Profile, ProfileNetwork, Reads,
-};
+use super::error::{ConfigError, read_project_table, read_table, read_text, read_value, syntax};
+use super::network::NetworkSettings;
+use super::permissions::{Access, BY_TRUST, PermissionTables, Places, Profile, Reads};
 use super::runner::{RawRunner, RunnerSettings};
 use super::{
     ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, ShellEnvironment, ShownSetting,
@@ -90,10 +87,8 @@ pub(crate) struct Settings {
     /// Where tool calls are configured: `mcp_servers` and `apps` as they came.
     pub(crate) tools: Table,
     pub(super) managed_rules: RuleSet,
-    /// The managed file that demands a network policy, where one does.
-    pub(super) managed_network: Option<String>,
-    /// The file that turns the network proxy on, where one does.
-    pub(super) network_proxy: Option<String>,
+    /// What is said of the network beside the switch that turns it on.
+    pub(super) network: NetworkSettings,
     pub(super) web_search: Option<WebSearch>,
     /// The folders that relative paths of `-c` and `~` stand for.
     pub(super) bases: Bases,
@@ -162,8 +157,8 @@ impl Settings {
             settings.narrow_by_project(&root.join(".codex/config.toml"))?;
         }
         settings.hold_requirements()?;
-        settings.refuse_unenforced()?;
         settings.read_rules(environment, project.as_deref())?;
+        settings.settle_network()?;
         Ok(settings)
     }
 
@@ -193,8 +188,7 @@ impl Settings {
             notes: Vec::new(),
             tools: Table::new(),
             managed_rules: RuleSet::default(),
-            managed_network: None,
-            network_proxy: None,
+            network: NetworkSettings::default(),
             web_search: None,
             bases: Bases::default(),
         })
@@ -249,38 +243,6 @@ impl Settings {
             self.notes.push(
                 "`--add-dir` changes nothing under `read-only`: nothing may be written".to_owned(),
             );
-        }
-    }
-
-    /// What was asked for and cannot stand stops everything, where it would change what a command may do.
-    fn refuse_unenforced(&self) -> Result<(), ConfigError> {
-        let by_profile = self.profile.as_ref().map(|profile| {
-            profile
-                .grants(Places {
-                    workspace: &self.bases.cwd,
-                    added: &[],
-                    home: &self.bases.home,
-                })
-                .network
-                == ProfileNetwork::Full
-        });
-        let open = by_profile.unwrap_or(match self.sandbox {
-            SandboxMode::ReadOnly => false,
-            SandboxMode::WorkspaceWrite => self.workspace_write.network_access,
-            SandboxMode::DangerFullAccess => true,
-        });
-        match (&self.managed_network, &self.network_proxy, open) {
-            (Some(file), _, true) => Err(unsupported(
-                file,
-                "experimental_network",
-                "managed networking",
-            )),
-            (None, Some(file), true) => Err(unsupported(
-                file,
-                "features.network_proxy",
-                "a network policy",
-            )),
-            (_, _, false) | (None, None, true) => Ok(()),
         }
     }
 
@@ -349,7 +311,7 @@ impl Settings {
     /// A managed pin of a feature. What pins the network's guard on is as if it was configured.
     pub(super) fn pin_feature(&mut self, name: &str, on: bool, file: &str) {
         if name == "network_proxy" {
-            self.network_proxy = on.then(|| file.to_owned());
+            self.network.pin(on, file);
         }
     }
 

@@ -49,7 +49,7 @@ struct Chosen {
 }
 
 /// What a name stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Named {
     Mode(SandboxMode),
     Profile(Box<Profile>),

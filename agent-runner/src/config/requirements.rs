@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Table;
 
 use super::error::{ConfigError, read_text, syntax, unsupported};
 use super::layers::Settings;
@@ -51,7 +51,7 @@ pub(super) struct Requirements {
     features: Option<BTreeMap<String, bool>>,
     permissions: Option<ManagedPermissions>,
     rules: Option<RulesTable>,
-    experimental_network: Option<ManagedNetwork>,
+    experimental_network: Option<Table>,
     #[serde(flatten)]
     rest: Table,
 }
@@ -78,34 +78,6 @@ struct ManagedPermissions {
 #[serde(deny_unknown_fields, default)]
 struct ManagedFilesystem {
     deny_read: Vec<String>,
-}
-
-/// `[experimental_network]`: read whole and checked here, enforced where commands have a network.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ManagedNetwork {
-    enabled: bool,
-    http_port: Option<u16>,
-    socks_port: Option<u16>,
-    allow_upstream_proxy: Option<bool>,
-    dangerously_allow_non_loopback_proxy: Option<bool>,
-    dangerously_allow_all_unix_sockets: Option<bool>,
-    domains: Option<BTreeMap<String, Access>>,
-    allowed_domains: Option<Vec<String>>,
-    denied_domains: Option<Vec<String>>,
-    managed_allowed_domains_only: bool,
-    unix_sockets: Option<BTreeMap<String, Access>>,
-    allow_unix_sockets: Option<Vec<String>>,
-    allow_local_binding: Option<bool>,
-    review_domains: Option<Value>,
-    header_injections: Option<Value>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Access {
-    Allow,
-    Deny,
 }
 
 impl Settings {
@@ -154,8 +126,7 @@ impl Settings {
             rules.add_to(&mut self.managed_rules, file)?;
         }
         if let Some(network) = wanted.experimental_network {
-            network.check(file)?;
-            self.managed_network = network.enabled.then(|| file.to_owned());
+            self.network.manage(network, file)?;
         }
         let denied = wanted.permissions.unwrap_or_default().filesystem.deny_read;
         if let Some(path) = denied.iter().find(|path| !is_place(path)) {
@@ -301,31 +272,6 @@ impl AllowedMode {
             Self::DangerFullAccess => Some(SandboxMode::DangerFullAccess),
             Self::ExternalSandbox => None,
         }
-    }
-}
-
-impl ManagedNetwork {
-    /// Two spellings of one thing leave open which holds; a wildcard that denies everything is not a list.
-    fn check(&self, file: &str) -> Result<(), ConfigError> {
-        let mixed_domains = self.domains.is_some()
-            && (self.allowed_domains.is_some() || self.denied_domains.is_some());
-        let mixed_sockets = self.unix_sockets.is_some() && self.allow_unix_sockets.is_some();
-        if mixed_domains || mixed_sockets {
-            let reason = "it has the older and the newer spelling of one key; keep one";
-            return Err(invalid(file, "experimental_network", reason));
-        }
-        let everything =
-            |domains: &BTreeMap<String, Access>| domains.get("*") == Some(&Access::Deny);
-        let listed = self
-            .denied_domains
-            .iter()
-            .flatten()
-            .any(|domain| domain == "*");
-        if self.domains.as_ref().is_some_and(everything) || listed {
-            let reason = "`*` can only be allowed; what is not allowed is denied already";
-            return Err(invalid(file, "experimental_network", reason));
-        }
-        Ok(())
     }
 }
 

@@ -119,21 +119,13 @@ impl Settings {
         Ok(())
     }
 
-    /// `[features]`: of ours is only the network's guard, which narrows an open network and opens none.
+    /// `[features]`: of ours is only the network's door, which narrows an open network and opens none.
     fn apply_features(&mut self, value: &Value, file: &str) -> Result<(), ConfigError> {
         let features: Table = read_value(value, file, "features")?;
-        let on = match features.get("network_proxy") {
-            None => return Ok(()),
-            Some(Value::Boolean(on)) => *on,
-            Some(Value::Table(table)) => match table.get("enabled") {
-                Some(enabled) => read_value(enabled, file, "features.network_proxy.enabled")?,
-                // Policy without the switch: as it stood before.
-                None => self.network_proxy.is_some(),
-            },
-            Some(other) => read_value(other, file, "features.network_proxy")?,
-        };
-        self.network_proxy = on.then(|| file.to_owned());
-        Ok(())
+        match features.get("network_proxy") {
+            None => Ok(()),
+            Some(feature) => self.network.apply(feature, file),
+        }
     }
 }
 
@@ -153,7 +145,7 @@ impl Bases {
 }
 
 /// Merges `value` under `key` into `into`, table by table; the later value wins.
-fn merge(into: &mut Table, key: &str, value: &Value) {
+pub(super) fn merge(into: &mut Table, key: &str, value: &Value) {
     match (into.get_mut(key), value) {
         (Some(Value::Table(known)), Value::Table(more)) => {
             for (name, value) in more {

@@ -10,6 +10,13 @@ pub(super) const SLOW_REMOTE: &str = "slow-remote";
 /// The remote about which it answers with an error.
 pub(super) const REMOTE: &str = "origin";
 
+/// A host that no rule names, about which the stand-in model is asked and says no. Nobody looks it up.
+pub(super) const UNKNOWN_HOST: &str = "unknown.example";
+/// A host that a rule denies.
+pub(super) const DENIED_HOST: &str = "denied.localhost";
+/// Gives a command of the demo a network, by the door.
+const NETWORK: &[&str] = &["-c", "sandbox_workspace_write.network_access=true"];
+
 /// One thing the demo does.
 pub(super) struct Row {
     /// What it shows.
@@ -65,6 +72,7 @@ impl Row {
     /// What it must come to, in words.
     pub(super) fn expectation(&self) -> &'static str {
         match (self.status, self.exit) {
+            (Some(ReviewStatus::Denied), Exit::Fine) => "host denied, the command goes on",
             (None, Exit::Fine) => "runs inside, nobody asked",
             (None, _) => "stopped by the walls, nobody asked",
             (Some(ReviewStatus::Approved), _) => "approved, runs once",
@@ -85,10 +93,11 @@ fn fault(wrong: bool, words: &str) -> Option<String> {
 }
 
 /// Every row, in order.
-pub(super) fn rows(stage: &Stage) -> Vec<Row> {
+pub(super) fn rows(stage: &Stage, origin: u16) -> Vec<Row> {
     let mut rows = inside();
     rows.extend(reviewed(stage));
     rows.extend(not_judged());
+    rows.extend(network(origin));
     rows
 }
 
@@ -178,6 +187,47 @@ fn reviewed(stage: &Stage) -> Vec<Row> {
             exit: Exit::Refused,
             status: Some(ReviewStatus::Denied),
             proof: |_| None,
+        },
+    ]
+}
+
+fn network(origin: u16) -> Vec<Row> {
+    let list = |host: &str| {
+        let url = format!("http://{host}:{origin}/demo.git");
+        words(&["git", "ls-remote", &url])
+    };
+    let goes_on = format!(
+        "git ls-remote http://{UNKNOWN_HOST}/demo.git; echo goes on > out/after-the-refusal"
+    );
+    vec![
+        Row {
+            title: "A host that a rule allows is reached",
+            flags: NETWORK,
+            command: list("localhost"),
+            exit: Exit::Fine,
+            status: None,
+            proof: |_| None,
+        },
+        Row {
+            title: "A host that a rule denies is not",
+            flags: NETWORK,
+            command: list(DENIED_HOST),
+            exit: Exit::Stopped,
+            status: None,
+            proof: |_| None,
+        },
+        Row {
+            title: "An unknown host is reviewed and denied",
+            flags: NETWORK,
+            command: words(&["sh", "-c", &goes_on]),
+            exit: Exit::Fine,
+            status: Some(ReviewStatus::Denied),
+            proof: |stage| {
+                fault(
+                    !stage.workspace().join("out/after-the-refusal").exists(),
+                    "the command did not go on",
+                )
+            },
         },
     ]
 }

@@ -22,6 +22,7 @@ pub(super) struct DemoService {
     service: Service,
     servers: JoinSet<io::Result<()>>,
     url: String,
+    origin: u16,
     token: String,
     database: PathBuf,
     client: reqwest::Client,
@@ -61,6 +62,10 @@ impl DemoService {
         let model_url = format!("http://{}/v1", model.local_addr()?);
         servers.spawn(async move { axum::serve(model, super::model::router()).await });
 
+        let origin = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let origin_port = origin.local_addr()?.port();
+        servers.spawn(async move { axum::serve(origin, super::origin::router()).await });
+
         let database = stage.database();
         let service = Service::open(ServiceSettings {
             database: database.clone(),
@@ -85,6 +90,7 @@ impl DemoService {
             service,
             servers,
             url,
+            origin: origin_port,
             token,
             database,
             client,
@@ -94,6 +100,11 @@ impl DemoService {
     /// Where it listens.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The port of the web server beside it.
+    pub(super) fn origin(&self) -> u16 {
+        self.origin
     }
 
     /// What its decisions are signed with.

@@ -10,7 +10,7 @@ use protocol::{Printable, ReviewId};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::rows::{Exit, REMOTE, Row, SLOW_REMOTE};
+use super::rows::{DENIED_HOST, Exit, REMOTE, Row, SLOW_REMOTE};
 use super::service::DemoService;
 use crate::config::Environment;
 
@@ -134,7 +134,11 @@ impl Stage {
         self.write("state/token", service.token())?;
         self.write(
             "codex/config.toml",
-            "approval_policy = \"on-request\"\napprovals_reviewer = \"auto_review\"\n",
+            &format!(
+                "approval_policy = \"on-request\"\napprovals_reviewer = \"auto_review\"\n[features.network_proxy]\n\
+                 enabled = true\ndomains = {{ \"localhost:{}\" = \"allow\", \"{DENIED_HOST}\" = \"deny\" }}\n",
+                service.origin(),
+            ),
         )?;
         let settings = format!(
             "server_url = \"{}\"\nserver_key = \"{}\"\ntoken_file = \"{}\"\n[state]\ndir = \"{}\"\n",
@@ -199,6 +203,15 @@ impl Stage {
         #[derive(Deserialize)]
         struct Report {
             review: Option<protocol::ReviewResource>,
+            network: Option<Network>,
+        }
+        #[derive(Deserialize)]
+        struct Network {
+            reviews: Vec<Host>,
+        }
+        #[derive(Deserialize)]
+        struct Host {
+            review_id: Option<ReviewId>,
         }
         let report = self.root.join(format!(
             "state/report-{}.json",
@@ -217,10 +230,15 @@ impl Stage {
         let review = std::fs::read(&report)
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Report>(&bytes).ok())
-            .and_then(|report| report.review);
+            .and_then(|report| {
+                let of_host = report.network.and_then(|network| {
+                    network.reviews.into_iter().find_map(|host| host.review_id)
+                });
+                report.review.map(|review| review.review_id).or(of_host)
+            });
         Ok(Ran {
             code: output.status.code().unwrap_or(-1),
-            review_id: review.map(|review| review.review_id),
+            review_id: review,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }

@@ -5,12 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use sandbox::{Network, PolicyBuilder, PrivateTmp, SandboxPolicy};
+use sandbox::{PolicyBuilder, PrivateTmp, SandboxPolicy};
 
 use super::WallsError;
-use crate::config::{
-    Access, Environment, Grants, Places, Profile, ProfileNetwork, Reads, Settings, Tmp,
-};
+use crate::config::{Access, Environment, Grants, Places, Profile, Reads, Settings, Tmp};
 
 /// What any program needs to start: `:minimal`. A distribution has some of them.
 const MINIMAL: [&str; 10] = [
@@ -56,15 +54,11 @@ pub(super) fn writable_roots(grants: &Grants) -> Vec<PathBuf> {
 /// # Errors
 /// The command would have no folder to stand in.
 pub(super) fn builder(grants: &Grants, cwd: &Path) -> Result<PolicyBuilder, WallsError> {
-    let network = match grants.network {
-        ProfileNetwork::Off => Network::Off,
-        ProfileNetwork::Full => Network::Full,
-    };
     let tmp = match grants.tmp {
         Tmp::Private => PrivateTmp::Fresh,
         Tmp::Closed => PrivateTmp::Excluded,
     };
-    let base = SandboxPolicy::read_only().network(network).private_tmp(tmp);
+    let base = SandboxPolicy::read_only().private_tmp(tmp);
     let base = match grants.reads {
         Reads::Everything => base.reads(sandbox::Reads::Everything),
         Reads::Minimal => MINIMAL

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::drive::{Observed, Stage};
 use crate::ports::read_head;
+use crate::wire::Wire;
 
 /// How long an answer may take: longer than every deadline of the door.
 const LONGEST_ANSWER: Duration = Duration::from_secs(35);
@@ -267,10 +268,10 @@ async fn read_reply(stream: &mut TcpStream) -> io::Result<Option<(u8, SocketAddr
 }
 
 /// An association and its datagrams, from the associated socket or from another one.
-pub(crate) async fn udp(at: SocketAddr, request: &Value) -> io::Result<Observed> {
-    let own = UdpSocket::bind("127.0.0.1:0").await?;
-    let other = UdpSocket::bind("127.0.0.2:0").await?;
-    let mut stream = TcpStream::connect(at).await?;
+pub(crate) async fn udp(wire: &Wire, request: &Value) -> io::Result<Observed> {
+    let own = wire.datagrams("127.0.0.1:0").await?;
+    let other = wire.datagrams("127.0.0.2:0").await?;
+    let mut stream = wire.connect().await?;
     let associate = serde_json::json!({"cmd": 3, "atyp": "ipv4", "addr_latin1": "0.0.0.0", "port": own.local_addr()?.port()});
     let reply = socks(&mut stream, &associate, &[]).await?;
     let observed = Observed {

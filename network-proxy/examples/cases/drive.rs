@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use network_proxy::{Door, Event, Interceptor, Listeners, NetworkPolicy, Ports, Setup};
+use network_proxy::{Door, Event, Interceptor, NetworkPolicy, Ports, Setup};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::client;
 use crate::ports::{Decider, Dials, Log, Manner, Names, Origin, Script};
 use crate::tls::Tls;
+use crate::wire::Wire;
 use crate::wording::{compile, filled, moved};
 
 /// The most that a case may take.
@@ -73,6 +73,7 @@ impl Drop for Root {
 pub(crate) struct Stage {
     pub(crate) door: Door,
     pub(crate) at: SocketAddr,
+    pub(crate) wire: Arc<Wire>,
     pub(crate) log: Log,
     pub(crate) tls: Arc<Tls>,
     script: Arc<Mutex<Script>>,
@@ -110,8 +111,8 @@ impl Stage {
             .await
             .map_err(said)?;
         build_files(case, &root, &mut origin, (&log, &manner)).map_err(said)?;
-        let listeners = Listeners::on_loopback().map_err(said)?;
-        let at = listeners.address().map_err(said)?;
+        let (wire, listeners) = Wire::open()?;
+        let at = wire.at();
         let own: Option<SocketAddr> = case["policy_value"]["upstream_proxy"]
             .as_str()
             .and_then(|url| url.strip_prefix("http://")?.parse().ok());
@@ -163,6 +164,7 @@ impl Stage {
         Ok(Self {
             door,
             at,
+            wire: Arc::new(wire),
             log,
             tls,
             script,
@@ -294,7 +296,7 @@ async fn by_kind(stage: &Stage, case: &Value) -> Result<Observed, String> {
         "connect" => connect(stage, case).await,
         "raw" => raw(stage, case).await,
         "socks5" => socks(stage, request).await,
-        "udp" => client::udp(stage.at, request).await,
+        "udp" => client::udp(&stage.wire, request).await,
         "sequence" => sequence(stage, request).await,
         "concurrent" | "flood" => concurrent(stage, request).await,
         kind => return Err(format!("no driver for `{kind}`")),
@@ -333,7 +335,7 @@ async fn connect(stage: &Stage, case: &Value) -> io::Result<Observed> {
         .unwrap_or(1);
     for _ in 0..attempts.min(100_000) {
         let begun = Instant::now();
-        let mut stream = TcpStream::connect(stage.at).await?;
+        let mut stream = stage.wire.connect().await?;
         stream.write_all(&connect_bytes(stage, request)).await?;
         if let Some(wait) = request["client_closes_after_ms"].as_u64() {
             tokio::time::sleep(Duration::from_millis(wait)).await;
@@ -372,7 +374,7 @@ async fn raw(stage: &Stage, case: &Value) -> io::Result<Observed> {
     } else {
         text
     };
-    let mut stream = TcpStream::connect(stage.at).await?;
+    let mut stream = stage.wire.connect().await?;
     let begun = Instant::now();
     stream.write_all(&client::latin1(&text)).await?;
     let mut observed = Observed::default();
@@ -419,7 +421,7 @@ async fn raw(stage: &Stage, case: &Value) -> io::Result<Observed> {
 }
 
 async fn socks(stage: &Stage, request: &Value) -> io::Result<Observed> {
-    let mut stream = TcpStream::connect(stage.at).await?;
+    let mut stream = stage.wire.connect().await?;
     let begun = Instant::now();
     let early = request["early_data_latin1"]
         .as_str()
@@ -451,7 +453,7 @@ async fn sequence(stage: &Stage, request: &Value) -> io::Result<Observed> {
             continue;
         }
         stage.say(step);
-        let mut stream = TcpStream::connect(stage.at).await?;
+        let mut stream = stage.wire.connect().await?;
         stream.write_all(&connect_bytes(stage, step)).await?;
         let answer = client::read_answer(&mut stream).await?;
         observed.statuses.extend(answer.status);
@@ -463,7 +465,6 @@ async fn sequence(stage: &Stage, request: &Value) -> io::Result<Observed> {
 async fn concurrent(stage: &Stage, request: &Value) -> io::Result<Observed> {
     let mut tasks = tokio::task::JoinSet::new();
     let bytes = connect_bytes(stage, request);
-    let at = stage.at;
     for place in 0..request["n"].as_u64().unwrap_or(1) {
         let mut bytes = bytes.clone();
         if let Some(authorities) = request["authorities"].as_array() {
@@ -478,8 +479,9 @@ async fn concurrent(stage: &Stage, request: &Value) -> io::Result<Observed> {
             let authority = authority.replace("$N", &place).replace("$I", &place);
             bytes = connect_bytes(stage, &serde_json::json!({ "authority": authority }));
         }
+        let wire = Arc::clone(&stage.wire);
         let _handle = tasks.spawn(async move {
-            let mut stream = TcpStream::connect(at).await?;
+            let mut stream = wire.connect().await?;
             stream.write_all(&bytes).await?;
             let answer = client::read_answer(&mut stream).await?;
             Ok::<_, io::Error>((answer, stream))

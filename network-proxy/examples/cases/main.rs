@@ -22,6 +22,7 @@ mod client;
 mod drive;
 mod ports;
 mod tls;
+mod wire;
 mod wording;
 
 /// How many cases are driven at a time; those that measure or flood stand alone.

@@ -18,6 +18,7 @@ fn around(user: u32) -> Surroundings {
         home: None,
         standing: vec!["/run".into()],
         raw_devices: Vec::new(),
+        name_files: Vec::new(),
     }
 }
 

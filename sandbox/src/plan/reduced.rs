@@ -43,16 +43,7 @@ impl Plan {
             ));
         }
         let around = Surroundings::observe(policy, command)?;
-        if around.started_as_root() {
-            return Err(PlanError::NeedsNamespaces(
-                "root's command would keep root's files",
-            ));
-        }
-        if sys::landlock_abi().map_or(true, |abi| abi < SCOPES) {
-            return Err(PlanError::NeedsNamespaces(
-                "this kernel's Landlock does not keep signals inside (Linux 6.12 does)",
-            ));
-        }
+        keepable(policy, &around)?;
         let closed = Closed::of(policy, &around);
         let (beneath, mut files) = parted(closed.writable()?);
         files.extend(
@@ -98,6 +89,20 @@ impl Plan {
             ..Self::bare(Walls::Reduced, command)
         })
     }
+}
+
+/// Whether two walls can keep it at all.
+fn keepable(policy: &SandboxPolicy, around: &Surroundings) -> Result<(), PlanError> {
+    let why = if around.started_as_root() {
+        "root's command would keep root's files"
+    } else if sys::landlock_abi().map_or(true, |abi| abi < SCOPES) {
+        "this kernel's Landlock does not keep signals inside (Linux 6.12 does)"
+    } else if policy.network() == Network::Door {
+        "the door stands in a network of the command's own"
+    } else {
+        return Ok(());
+    };
+    Err(PlanError::NeedsNamespaces(why))
 }
 
 /// What a person should know.

@@ -33,11 +33,15 @@ impl fmt::Display for Plan {
             "namespaces  {}",
             Listed(self.namespaces.iter().map(name))
         )?;
-        let network = match self.network {
-            Network::Off => "none but its own loopback",
-            Network::Full => "the host's",
-        };
-        writeln!(out, "network     {network}")?;
+        match (self.network, &self.doorway) {
+            (Network::Full, _) => writeln!(out, "network     the host's")?,
+            (Network::Door, Some(doorway)) => {
+                writeln!(out, "network     by the door at {} alone", doorway.proxy())?;
+            }
+            (Network::Off | Network::Door, _) => {
+                writeln!(out, "network     none but its own loopback")?;
+            }
+        }
         for operation in &self.operations {
             writeln!(out, "files       {}", Line(operation))?;
         }
@@ -153,6 +157,13 @@ fn refused(filter: Filter) -> &'static str {
     }
 }
 
+fn whose(owner: Owner) -> &'static str {
+    match owner {
+        Owner::AsIs => "",
+        Owner::Command => ", its owner's files being the command's",
+    }
+}
+
 struct Line<'a>(&'a Operation);
 
 impl fmt::Display for Line<'_> {
@@ -197,11 +208,7 @@ impl fmt::Display for Line<'_> {
                 if from != at {
                     write!(out, "what is at {}, ", Shown(from))?;
                 }
-                write!(out, "{}", may(access))?;
-                match owner {
-                    Owner::AsIs => Ok(()),
-                    Owner::Command => write!(out, ", its owner's files being the command's"),
-                }
+                write!(out, "{}{}", may(access), whose(*owner))
             }
             Operation::Protect { path } => {
                 write!(out, "{}: read-only, cannot be removed", Shown(path))
@@ -215,6 +222,9 @@ impl fmt::Display for Line<'_> {
             }
             Operation::Seal { path, bytes } => {
                 write!(out, "{}: the reviewed copy of {bytes} bytes", Shown(path))
+            }
+            Operation::Resolver { at, .. } => {
+                write!(out, "{}: names are asked of the door", Shown(at))
             }
         }
     }
@@ -255,6 +265,7 @@ mod tests {
             identity: Identity::Unprivileged { user: 7, group: 8 },
             namespaces: vec![Namespace::User, Namespace::Network],
             network: Network::Off,
+            doorway: None,
             operations: vec![
                 Operation::ReadOnlyTree,
                 Operation::Pin {

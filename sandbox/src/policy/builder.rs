@@ -19,6 +19,7 @@ pub struct PolicyBuilder {
     unprotected: Vec<PathBuf>,
     readable: Vec<PathBuf>,
     network: Network,
+    granted_network: Option<Network>,
     private_tmp: PrivateTmp,
     hidden: Vec<PathBuf>,
     kept: Vec<PathBuf>,
@@ -91,6 +92,13 @@ impl PolicyBuilder {
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
+        self
+    }
+
+    /// What a grant of network gives where the command has none; the host's unless said.
+    #[must_use]
+    pub fn granted_network(mut self, network: Network) -> Self {
+        self.granted_network = Some(network);
         self
     }
 
@@ -177,6 +185,7 @@ impl PolicyBuilder {
             roots,
             readable: canonical_all(&self.readable, Missing::Refuse)?,
             network: self.network,
+            granted_network: self.granted_network.unwrap_or(Network::Full),
             private_tmp,
             hidden,
             kept,
@@ -290,10 +299,11 @@ impl SandboxPolicy {
             unprotected: self.unprotected.clone(),
             readable: [self.readable.clone(), readable].concat(),
             network: if additional.network {
-                Network::Full
+                self.network_by_grant()
             } else {
                 self.network
             },
+            granted_network: Some(self.granted_network),
             private_tmp: self.private_tmp.clone(),
             hidden: self.hidden.clone(),
             kept: self.kept.clone(),

@@ -11,6 +11,7 @@ use rustix::mount::MountFlags;
 use rustix::process::{Resource, Rlimit};
 
 use crate::command::Identity as FileIdentity;
+use crate::door::inside;
 use crate::error::Wall;
 use crate::seccomp;
 use crate::sys::child::Ruleset;
@@ -31,6 +32,11 @@ pub(crate) type Slot = usize;
 #[derive(Debug)]
 pub(crate) enum Act {
     Mount(Mount),
+    Door {
+        act: inside::Act,
+        /// Where sockets are handed out.
+        channel: RawFd,
+    },
     Make(Make),
     Confine(Confine),
     /// Waits until the parent has written the user map and the keeper knows this process.
@@ -167,6 +173,10 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
             | Confine::Capabilities { .. }
             | Confine::NoCapabilities,
         ) => Some(Wall::Namespaces),
-        Act::Make(_) | Act::AwaitGo | Act::WorkIn { .. } | Act::OpenProgram { .. } => None,
+        Act::Door { .. }
+        | Act::Make(_)
+        | Act::AwaitGo
+        | Act::WorkIn { .. }
+        | Act::OpenProgram { .. } => None,
     }
 }

@@ -192,6 +192,10 @@ impl Trees<'_> {
                     .map_or(&[][..], |(_, content)| content);
                 self.steps.file(&copy, content, 0o555);
                 covers.push((place, copy));
+            } else if let Operation::Resolver { text, .. } = operation {
+                let file = stage.join(format!("names-{place}"));
+                self.steps.file(&file, text.as_bytes(), 0o444);
+                covers.push((place, file));
             }
         }
         if covers.iter().any(|(_, cover)| *cover == directory) {
@@ -239,6 +243,9 @@ impl Trees<'_> {
             }
             (Operation::Hide { path, .. }, Some(slot)) => self.steps.place("hide", slot, path),
             (Operation::Seal { path, .. }, Some(slot)) => self.steps.place("seal", slot, path),
+            (Operation::Resolver { at, .. }, Some(slot)) => {
+                self.steps.place("put the door's own", slot, at)
+            }
             // Done before, or without a slot and so never put: the tree stays as read-only as it is.
             _ => {}
         }

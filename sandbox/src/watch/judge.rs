@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::calls::{Does, changes, has};
 use crate::denial::SandboxDenial;
+use crate::door::Doorway;
 use crate::mounts::{self, Operation};
 use crate::plan::Plan;
 use crate::policy::{Access, Network, Reason, Ruling, SandboxPolicy};
@@ -32,6 +33,7 @@ enum Layer {
 pub(super) struct Judge {
     layers: Vec<(PathBuf, Layer, Access)>,
     network: Network,
+    doorway: Option<Doorway>,
     policy: Option<SandboxPolicy>,
 }
 
@@ -40,6 +42,7 @@ impl Judge {
         Self {
             layers: plan.operations().iter().filter_map(layer).collect(),
             network: plan.network(),
+            doorway: plan.doorway().cloned(),
             policy: plan.policy().cloned(),
         }
     }
@@ -79,7 +82,11 @@ impl Judge {
             Address::Internet(address) => {
                 let ip = address.ip().to_canonical();
                 let inside = ip.is_loopback() || ip.is_unspecified();
-                let reachable = self.network == Network::Full || inside;
+                let taken = self
+                    .doorway
+                    .as_ref()
+                    .is_some_and(|doorway| doorway.takes(address.port()));
+                let reachable = self.network == Network::Full || inside || taken;
                 if reachable {
                     None
                 } else {
@@ -186,6 +193,7 @@ fn layer(operation: &Operation) -> Option<(PathBuf, Layer, Access)> {
             (at.clone(), layer, access(how))
         }
         Operation::Protect { path } => (path.clone(), Layer::Guarded, Access::Read),
+        Operation::Resolver { at, .. } => (at.clone(), Layer::Own, Access::Read),
         Operation::Hide { path, .. } => (path.clone(), Layer::Covered, Access::Deny),
     })
 }

@@ -7,6 +7,8 @@ mod ahead;
 #[cfg(test)]
 mod denials;
 #[cfg(test)]
+mod door;
+#[cfg(test)]
 mod escalated;
 #[cfg(test)]
 mod files;

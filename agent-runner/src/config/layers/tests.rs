@@ -135,8 +135,9 @@ fn what_cannot_be_enforced_refuses() {
     for config in [
         "default_permissions = \"workspace\"",
         "[permissions.workspace.filesystem]\n\":root\" = \"read\"",
-        "sandbox_mode = \"danger-full-access\"\n[features]\nnetwork_proxy = true",
-        "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\nnetwork_access = true\n[features.network_proxy]\nenabled = true",
+        "[features.network_proxy]\ndomains = { \"a b\" = \"allow\" }",
+        "[features.network_proxy]\nmitm_hooks = [{ host = \"a.b\", methods = [\"GET\"], path_prefixes = [\"/\"] }]",
+        "[features.network_proxy]\nmitm = true",
         "[shell_environment_policy]\ninherit = \"most\"",
     ] {
         assert!(
@@ -154,6 +155,85 @@ fn what_cannot_be_enforced_refuses() {
             Home::new(config).load(&Overrides::default()).is_ok(),
             "{config} was refused"
         );
+    }
+}
+
+#[test]
+fn the_documented_table_of_network_and_door_holds() {
+    use network_proxy::Routing;
+    let write = "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\nnetwork_access = ";
+    let door = "\n[features]\nnetwork_proxy = true";
+    for (config, routing, by_grant) in [
+        (format!("{write}false"), Routing::Off, Routing::Direct),
+        (format!("{write}false{door}"), Routing::Off, Routing::Door),
+        (format!("{write}true"), Routing::Direct, Routing::Direct),
+        (format!("{write}true{door}"), Routing::Door, Routing::Door),
+        (
+            "default_permissions = \"p\"\n[permissions.p.network]\nenabled = true\ndomains = { \"a.b\" = \"allow\" }".to_owned(),
+            Routing::Door,
+            Routing::Door,
+        ),
+        (
+            "default_permissions = \"p\"\n[permissions.p.network]\nenabled = true".to_owned(),
+            Routing::Direct,
+            Routing::Direct,
+        ),
+    ] {
+        let settings = Home::new(&config).load(&Overrides::default()).expect("valid");
+        assert_eq!(settings.routing(), routing, "{config}");
+        assert_eq!(settings.routing_by_grant(), by_grant, "{config}");
+        let loud = settings.notes.iter().any(|note| note.starts_with("NETWORK: commands reach every host"));
+        assert_eq!(loud, routing == Routing::Direct, "{config}");
+    }
+}
+
+#[test]
+fn a_table_of_hosts_is_put_together_key_by_key_and_a_rule_file_adds_to_it() {
+    let home = Home::new(
+        "sandbox_mode = \"workspace-write\"\nfeatures.network_proxy = { enabled = true, domains = { \"a.example.com\" = \"allow\" } }",
+    );
+    home.write(
+        "rules/default.rules",
+        "network_rule(host = \"c.example.com\", protocol = \"https\", decision = \"allow\")\n\
+         network_rule(host = \"d.example.com\", protocol = \"https\", decision = \"deny\")\n",
+    );
+    let overrides = Overrides {
+        values: vec![
+            "features.network_proxy.domains={ \"b.example.com\" = \"allow\" }".to_owned(),
+            "sandbox_workspace_write.network_access=true".to_owned(),
+        ],
+        ..Overrides::default()
+    };
+    let settings = home.load(&overrides).expect("valid");
+    let policy = settings.network_policy().policy().expect("valid").policy;
+    let allowed = |host: &str, port| {
+        let to = network_proxy::Destination::parse(host, Some(port)).expect("a host");
+        matches!(policy.check(&to), network_proxy::Access::Allowed { .. })
+    };
+    assert!(allowed("a.example.com", 443) && allowed("b.example.com", 443));
+    assert!(allowed("c.example.com", 443) && !allowed("c.example.com", 80));
+    assert!(!allowed("d.example.com", 443));
+}
+
+#[test]
+fn nobody_is_asked_about_hosts_where_a_person_would_be_or_nobody_may() {
+    use network_proxy::Misses;
+    for (config, misses) in [
+        ("approvals_reviewer = \"auto_review\"", Misses::Ask),
+        ("approvals_reviewer = \"user\"", Misses::Refuse),
+        (
+            "approvals_reviewer = \"auto_review\"\napproval_policy = \"never\"",
+            Misses::Refuse,
+        ),
+        (
+            "approvals_reviewer = \"auto_review\"\napproval_policy = \"untrusted\"",
+            Misses::Refuse,
+        ),
+    ] {
+        let settings = Home::new(config)
+            .load(&Overrides::default())
+            .expect("valid");
+        assert_eq!(settings.network_policy().misses, misses, "{config}");
     }
 }
 

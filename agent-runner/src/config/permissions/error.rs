@@ -17,11 +17,6 @@ pub(crate) enum PermissionsError {
     /// Something in a table is not as it must be.
     #[error(transparent)]
     Fault(#[from] Box<Fault>),
-    /// A profile asks for a wall that does not stand yet.
-    #[error(
-        "{0}, which this version cannot enforce\nhint: nothing runs with less than what was asked; remove the key, or set `enabled = false` there"
-    )]
-    Unsupported(Box<Fault>),
 }
 
 /// One key and what is wrong with it.

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::entry::{Access, Key, Target};
 use super::error::{Fault, PermissionsError};
+use crate::config::shared_file::merge;
 
 /// The keys of a profile.
 const KEYS: [&str; 5] = [
@@ -18,7 +19,7 @@ const KEYS: [&str; 5] = [
 ];
 
 /// A profile as written: by one layer, by several, or with what it extends below it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct RawProfile {
     /// The strongest file that speaks of it.
     pub(super) file: String,
@@ -33,11 +34,13 @@ pub(super) struct RawProfile {
 }
 
 /// `[permissions.NAME.network]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct RawNetwork {
     pub(super) enabled: Option<bool>,
-    /// The keys that a network door would have to enforce, and the file of each.
-    pub(super) needs_door: BTreeMap<String, String>,
+    /// The keys that the door enforces.
+    pub(super) rules: Table,
+    /// Whether some of them are more than what stands without a door.
+    pub(super) wants_door: bool,
 }
 
 impl RawProfile {
@@ -80,7 +83,10 @@ impl RawProfile {
         self.filesystem.extend(over.filesystem);
         self.glob_depth = over.glob_depth.or(self.glob_depth);
         self.network.enabled = over.network.enabled.or(self.network.enabled);
-        self.network.needs_door.extend(over.network.needs_door);
+        for (key, value) in &over.network.rules {
+            merge(&mut self.network.rules, key, value);
+        }
+        self.network.wants_door |= over.network.wants_door;
         self.unknown.extend(over.unknown);
         self
     }
@@ -262,15 +268,16 @@ impl Reader<'_> {
                 "allow_local_binding"
                 | "dangerously_allow_non_loopback_proxy"
                 | "dangerously_allow_all_unix_sockets" => self.switch(value, &keys)?,
-                "mitm" => true,
+                "mitm" => self.switch(value, &keys)?,
                 _ => {
                     return Err(self
                         .fault(&keys, "is no key of a profile's network".to_owned())
                         .into());
                 }
             };
-            if needs_door {
-                network.needs_door.insert(key.clone(), self.file.to_owned());
+            network.wants_door |= needs_door;
+            if key != "enabled" {
+                network.rules.insert(key.clone(), value.clone());
             }
         }
         Ok(network)

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use toml::Table;
+
 use super::entry::{Access, Target};
 use super::error::{Fault, PermissionsError};
 use super::raw::RawProfile;
 use crate::config::SandboxMode;
 
 /// A profile that is in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Profile {
     /// Its name.
     pub(crate) name: String,
@@ -21,6 +23,9 @@ pub(crate) struct Profile {
     pub(super) filesystem: BTreeMap<Target, Access>,
     pub(super) glob_depth: Option<NonZeroU32>,
     pub(super) network: ProfileNetwork,
+    /// What the door is to enforce, as written.
+    pub(crate) network_rules: Table,
+    pub(super) wants_door: bool,
 }
 
 /// What a profile lets commands reach.
@@ -28,8 +33,8 @@ pub(crate) struct Profile {
 pub(crate) enum ProfileNetwork {
     /// Nothing but their own loopback.
     Off,
-    /// The host's network.
-    Full,
+    /// What the door lets through where there is one, else the host's network.
+    On,
 }
 
 impl Profile {
@@ -43,6 +48,11 @@ impl Profile {
         } else {
             SandboxMode::ReadOnly
         }
+    }
+
+    /// Whether its network has rules, which only a door can hold commands to.
+    pub(crate) fn wants_door(&self) -> bool {
+        self.wants_door
     }
 
     /// The same with nothing to write but the private `/tmp`: what a project that asks for `read-only` gets.
@@ -63,14 +73,7 @@ pub(super) fn resolve(
 ) -> Result<Profile, PermissionsError> {
     let raw = with_parents(profiles, name)?;
     let network = match raw.network.enabled {
-        Some(true) => {
-            if let Some((key, file)) = raw.network.needs_door.iter().next() {
-                let keys = ["permissions", name, "network", key];
-                let fault = Fault::new(file, &keys, "asks for a network by policy".to_owned());
-                return Err(PermissionsError::Unsupported(Box::new(fault)));
-            }
-            ProfileNetwork::Full
-        }
+        Some(true) => ProfileNetwork::On,
         Some(false) | None => ProfileNetwork::Off,
     };
     Ok(Profile {
@@ -85,6 +88,8 @@ pub(super) fn resolve(
         filesystem: raw.filesystem,
         glob_depth: raw.glob_depth,
         network,
+        wants_door: raw.network.wants_door,
+        network_rules: raw.network.rules,
     })
 }
 

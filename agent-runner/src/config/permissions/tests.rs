@@ -46,6 +46,11 @@ fn grants(text: &str) -> Grants {
     })
 }
 
+/// The profile `p` of `text`.
+fn chosen(text: &str) -> Profile {
+    profile(&[&format!("default_permissions = \"p\"\n{text}")])
+}
+
 fn fault(text: &str) -> String {
     let default = format!("default_permissions = \"p\"\n{text}");
     match named(&[&default]) {
@@ -123,7 +128,7 @@ enabled = true
         (grants.reads, grants.tmp),
         (Reads::Everything, Tmp::Private)
     );
-    assert_eq!(grants.network, ProfileNetwork::Full);
+    assert_eq!(grants.network, ProfileNetwork::On);
 }
 
 #[test]
@@ -359,23 +364,32 @@ fn what_is_not_as_it_must_be_refuses_and_says_where() {
 }
 
 #[test]
-fn a_network_by_policy_refuses_until_there_is_a_door_and_is_nothing_where_the_network_is_off() {
-    for rule in [
-        "domains = { \"api.example.com\" = \"allow\" }",
-        "unix_sockets = { \"/run/x.sock\" = \"allow\" }",
-        "mode = \"limited\"",
-        "proxy_url = \"http://127.0.0.1:3128\"",
-        "mitm = {}",
+fn a_profiles_network_with_rules_wants_a_door_and_is_nothing_where_the_network_is_off() {
+    for (rule, wants) in [
+        ("domains = { \"api.example.com\" = \"allow\" }", true),
+        ("unix_sockets = { \"/run/x.sock\" = \"allow\" }", true),
+        ("mode = \"limited\"", true),
+        ("proxy_url = \"http://127.0.0.1:3128\"", true),
+        ("mode = \"full\"", false),
+        ("enable_socks5 = false", false),
     ] {
-        let on = fault(&format!("[permissions.p.network]\nenabled = true\n{rule}"));
-        assert!(on.contains("cannot enforce"), "{on}");
-        let off = grants(&format!("[permissions.p.network]\n{rule}"));
+        let on = chosen(&format!("[permissions.p.network]\nenabled = true\n{rule}"));
+        assert_eq!(
+            (on.network, on.wants_door()),
+            (ProfileNetwork::On, wants),
+            "{rule}"
+        );
+        let off = chosen(&format!("[permissions.p.network]\n{rule}"));
         assert_eq!(off.network, ProfileNetwork::Off, "{rule}");
     }
-    let child = fault(
-        "[permissions.base.network.domains]\n\"a.b\" = \"allow\"\n[permissions.p]\nextends = \"base\"\nnetwork = { enabled = true }",
+    let child = chosen(
+        "[permissions.base.network.domains]\n\"a.b\" = \"allow\"\n[permissions.p]\nextends = \"base\"\nnetwork = { enabled = true, domains = { \"c.d\" = \"deny\" } }",
     );
-    assert!(child.contains("cannot enforce"), "{child}");
+    let domains = child.network_rules["domains"].to_string();
+    assert!(
+        child.wants_door() && domains.contains("a.b") && domains.contains("c.d"),
+        "{domains}"
+    );
 }
 
 #[test]

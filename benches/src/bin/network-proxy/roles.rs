@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use network_proxy::{
-    Door, Limits, Listeners, NoEvents, NoGate, Place, Ports, RawNetworkProxy, Settings, Setup,
-    SniCheck, SystemDialer, SystemResolver,
+    Door, Limits, Listeners, NoEvents, NoGate, Ports, RawNetworkProxy, Settings, Setup, SniCheck,
+    SystemDialer, SystemResolver,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -133,7 +133,6 @@ pub(crate) fn door(socket: Option<&str>) -> Anyhow<()> {
             tell("ready")?;
             let listener = StdListener::from(receive(&gate.accept()?.0)?);
             Listeners {
-                place: Place::Sandbox,
                 proxy: vec![listener],
                 relays: Vec::new(),
                 names: None,
