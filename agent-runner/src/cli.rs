@@ -13,7 +13,7 @@ mod spelling;
 mod walls;
 
 pub(crate) use spelling::{Platform, spelled};
-pub(crate) use walls::{Doctor, Sandbox, TryFromInside};
+pub(crate) use walls::{Doctor, OutputArgs, Sandbox, TryFromInside};
 
 /// Runs commands inside an operating-system sandbox, and takes what must leave it to a reviewer.
 ///
@@ -135,6 +135,8 @@ pub(crate) struct Exec {
     /// Give the command a terminal of its own.
     #[arg(long)]
     pub(crate) tty: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
     /// Write a report of the run as JSON: to a file, or to an inherited descriptor by number.
     #[arg(long, value_name = "FILE|FD")]
     pub(crate) report: Option<String>,

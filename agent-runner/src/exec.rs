@@ -87,7 +87,7 @@ pub(crate) async fn exec(
     };
     match route {
         Route::Inside => walk.inside().await,
-        Route::FullAccess(name) => walk.full_access(name).await,
+        Route::FullAccess(name) => Box::pin(walk.full_access(name)).await,
         Route::ByRule => {
             let mut walk = walk;
             let stdin = walk.given_stdin(args).await?;
@@ -338,7 +338,7 @@ impl Walk<'_> {
             &plan,
             self.ahead.take(),
             command,
-            Screen::of(&self.request),
+            Screen::of(&self.request, self.prepared.settings.runner.limits.output),
             &mut self.signals,
         )
         .await?;
@@ -346,6 +346,8 @@ impl Walk<'_> {
         self.report.denials.clone_from(&ending.run.denials);
         self.report.unlisted_denials = ending.run.unlisted_denials;
         self.report.signal = ending.signal();
+        self.report.limit = ending.run.limit;
+        self.report.output_thrown_away = ending.thrown_away;
         Ok(ending.exit_code())
     }
 

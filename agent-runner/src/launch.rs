@@ -8,8 +8,10 @@ use sandbox::{Ahead, Command, Plan, Run, Running, Sandbox, SandboxError, Termina
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::config::OutputLimits;
 use crate::failure::{Failure, NOT_FOUND, NOT_PERMITTED};
 use crate::pty::{self, Pty};
+use crate::relay::Relay;
 use crate::request::{RunRequest, TerminalWish};
 use crate::signals::{EndSignal, Signals};
 
@@ -20,21 +22,29 @@ const INTERRUPTS: u32 = 3;
 
 /// What the command has for a screen.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Screen(TerminalWish);
+pub(crate) struct Screen {
+    terminal: TerminalWish,
+    output: OutputLimits,
+}
 
 /// How a run ended.
 #[derive(Debug)]
 pub(crate) struct Ending {
     /// What the sandbox says of it.
     pub(crate) run: Run,
+    /// Bytes that it printed beyond what is passed on.
+    pub(crate) thrown_away: u64,
     /// The signal after which the runner had to end it.
     ended_after: Option<EndSignal>,
 }
 
 impl Screen {
-    /// What `request` asks for.
-    pub(crate) fn of(request: &RunRequest) -> Self {
-        Self(request.terminal)
+    /// What `request` asks for, of which no more is passed on than `usual` says.
+    pub(crate) fn of(request: &RunRequest, usual: OutputLimits) -> Self {
+        Self {
+            terminal: request.terminal,
+            output: usual.over(request.max_output, request.escapes),
+        }
     }
 }
 
@@ -70,7 +80,7 @@ pub(crate) async fn launch(
     screen: Screen,
     signals: &mut Signals,
 ) -> Result<Ending, Failure> {
-    let (command, pty) = with_screen(command, screen)?;
+    let (command, pty, output) = with_screen(command, screen)?;
     let running = match ahead {
         Some(ahead) => Sandbox::start_in(ahead, plan, command),
         None => Sandbox::start(plan, command),
@@ -82,15 +92,29 @@ pub(crate) async fn launch(
     if let Some(relay) = relay {
         relay.await.map_err(io::Error::other)??;
     }
-    Ok(Ending { run, ended_after })
+    let thrown_away = match output {
+        Some(output) => output.finish().await?,
+        None => 0,
+    };
+    Ok(Ending {
+        run,
+        thrown_away,
+        ended_after,
+    })
 }
 
-fn with_screen(command: Command, screen: Screen) -> io::Result<(Command, Option<Pty>)> {
-    match screen.0 {
-        TerminalWish::Inherit => Ok((command, None)),
+fn with_screen(
+    command: Command,
+    screen: Screen,
+) -> io::Result<(Command, Option<Pty>, Option<Relay>)> {
+    match screen.terminal {
+        TerminalWish::Inherit => Ok(match Relay::begin(screen.output)? {
+            Some((relay, to)) => (command.with_output(to), None, Some(relay)),
+            None => (command, None, None),
+        }),
         TerminalWish::Own => {
             let (pty, slave): (Pty, OwnedFd) = pty::open()?;
-            Ok((command.with_terminal(Terminal::Pty(slave)), Some(pty)))
+            Ok((command.with_terminal(Terminal::Pty(slave)), Some(pty), None))
         }
     }
 }

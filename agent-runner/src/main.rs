@@ -28,6 +28,7 @@ mod permit;
 mod prepare;
 mod pty;
 mod ran;
+mod relay;
 mod replace_file;
 mod report;
 mod request;
@@ -90,6 +91,7 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
                 ..Report::default()
             };
             let ended = Box::pin(exec::exec(&args, environment, &mut report)).await;
+            report.said_at_the_end().iter().for_each(|line| say(line));
             reported(ended, report, target)
         }
         Command::Sandbox(args) => Box::pin(try_walls::sandbox(&args, environment)).await,

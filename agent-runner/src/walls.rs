@@ -68,6 +68,7 @@ pub(crate) fn policy(
         }
         None => by_mode(settings, cwd),
     };
+    builder = builder.limits(settings.runner.limits.used);
     if let Standing::Reduced(tmp) = standing {
         builder = builder.private_tmp(PrivateTmp::Session(tmp.path().to_owned()));
     }
