@@ -68,12 +68,18 @@ def main():
     theirs.close()
     _, received, _, _ = socket.recv_fds(ours, 1, 1)
     watched = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(received[0], select.POLLIN)
+    poll.register(watched, select.POLLIN)
     while True:
-        ready, _, _ = select.select([received[0], watched], [], [])
+        ready = dict(poll.poll())
         if watched in ready:
             _, status = os.waitpid(child, 0)
             sys.exit(os.waitstatus_to_exitcode(status) & 0xFF)
-        answer(received[0])
+        if ready[received[0]] & select.POLLIN:
+            answer(received[0])
+        else:
+            poll.unregister(received[0])  # nobody is left who could make a call
 
 
 main()

@@ -201,7 +201,7 @@ fn a_workspace_that_another_program_serves_is_kept_like_any_other() {
          [permissions.p.filesystem.\":workspace_roots\"]\n\"**/.env\" = \"deny\"\n",
     );
     let folder = stage.workspace("");
-    let serve = ["python3".into(), SERVED.into(), folder.into_os_string()];
+    let serve = ["/usr/bin/python3".into(), SERVED.into(), folder.into_os_string()];
     let without_powers = ["setpriv", "--ambient-caps", "-all", "--inh-caps", "-all"];
     let launcher = || {
         let words = WHO_MAY_MOUNT.iter().copied().map(OsString::from);
@@ -251,7 +251,7 @@ fn root_is_told_where_a_file_system_cannot_be_given_to_another_user() {
         "--mount",
         "--propagation",
         "private",
-        "python3",
+        "/usr/bin/python3",
         SERVED,
     ];
     let launcher = launcher.map(OsString::from).into_iter().chain([folder]);

@@ -29,7 +29,7 @@ fn launcher() -> Vec<&'static str> {
             "--clear-groups",
         ]);
     }
-    words.extend(["python3", SUPERVISOR]);
+    words.extend(["/usr/bin/python3", SUPERVISOR]);
     words
 }
 

@@ -101,6 +101,7 @@ impl Script {
     /// The script of `steps`, and what it ends with. `None` where a step is none that is done so.
     pub(super) fn of(steps: &[Step]) -> Option<Self> {
         let mut script = Self::default();
+        script.block_signals();
         script.await_go();
         for (place, step) in steps.iter().enumerate() {
             script.step = Some(place);
@@ -214,6 +215,16 @@ impl Script {
     fn same(&mut self, one: usize, other: usize, words: u64) {
         let words = [Word::At(one), Word::At(other), Word::Number(words)];
         self.push(Entry::of(SAME, &words));
+    }
+
+    /// The init waits for its children by a descriptor, which is told of blocked signals alone; bubblewrap lets the end of
+    /// a child through.
+    fn block_signals(&mut self) {
+        const BLOCK: u64 = 0;
+        let every = self.words(&[u64::MAX]);
+        let size = Word::Number(8);
+        let words = [Word::Number(BLOCK), Word::At(every), Word::Number(0), size];
+        self.call(libc::SYS_rt_sigprocmask, &words);
     }
 
     /// Goes on when the runner says so; where it is gone, it does not.
