@@ -13,7 +13,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::script::{GO, KEPT_ERROR, Script};
-use super::words::words;
+use super::words::{Numbers, words};
 use super::{Bubblewrap, PATH};
 use crate::command::Command;
 use crate::error::SandboxError;
@@ -130,7 +130,12 @@ fn prepare(
 ) -> Result<Prepared, SandboxError> {
     let descriptors = |source| for_the_command("open a descriptor for", source);
     let cannot = || SandboxError::Bubblewrap("it cannot do what the plan says".to_owned());
-    let told = words(plan, INFO, FIRST_SEALED).ok_or_else(cannot)?;
+    let numbers = Numbers {
+        info: INFO,
+        first_sealed: FIRST_SEALED,
+    };
+    let (namespaces, operations) = (plan.namespaces(), plan.operations());
+    let told = words(namespaces, operations, *plan.limits(), numbers).ok_or_else(cannot)?;
     if told.sealed.len() > MOST_SEALED {
         return Err(cannot());
     }

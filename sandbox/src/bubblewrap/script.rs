@@ -374,3 +374,88 @@ fn put(data: &mut [u8], place: usize, bytes: &[u8]) {
         *place = *byte;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::prepare::{Make, Mount};
+
+    fn step(act: Act) -> Step {
+        Step {
+            what: "do",
+            object: PathBuf::from("it"),
+            act,
+        }
+    }
+
+    /// The word at an address of the file.
+    fn word(file: &[u8], address: u64) -> u64 {
+        let at = usize::try_from(address - AT).unwrap();
+        u64::from_ne_bytes(file[at..at + WORD].try_into().unwrap())
+    }
+
+    fn text(file: &[u8], address: u64) -> &[u8] {
+        let at = usize::try_from(address - AT).unwrap();
+        file[at..].split(|byte| *byte == 0).next().unwrap()
+    }
+
+    #[test]
+    fn words_and_variables_arrive_as_they_are_each_list_with_its_end() {
+        let script = Script::of(&[step(Act::Confine(Confine::NoPrivilegesByExec))]).unwrap();
+        let words = [b"d--".to_vec(), Vec::new(), b"a b\xff".to_vec()];
+        let file = script.file(&words, &[b"A=1".to_vec()]);
+        let end = AT + u64::try_from(script.entries.len() * ENTRY).unwrap();
+        assert_eq!(word(&file, end), END);
+        let (argv, envp) = (word(&file, end + 8), word(&file, end + 16));
+        for (place, expected) in (0..).zip(&words) {
+            assert_eq!(
+                text(&file, word(&file, argv + 8 * place)),
+                expected.as_slice()
+            );
+        }
+        assert_eq!(word(&file, argv + 24), 0);
+        assert_eq!(text(&file, word(&file, envp)), b"A=1");
+        assert_eq!(word(&file, envp + 8), 0);
+    }
+
+    #[test]
+    fn a_failed_call_leads_back_to_its_step() {
+        let steps = [
+            step(Act::Confine(Confine::NewKeyring)),
+            step(Act::WorkIn {
+                path: c"/home/u/code".into(),
+                identity: Identity {
+                    device: 1,
+                    inode: 2,
+                },
+            }),
+        ];
+        let script = Script::of(&steps).unwrap();
+        let of: Vec<_> = (0..script.entries.len())
+            .map(|place| script.step_at(place))
+            .collect();
+        assert_eq!(of.first(), Some(&None));
+        assert_eq!(of.iter().filter(|step| **step == Some(0)).count(), 1);
+        // Opened, looked at, compared, entered.
+        assert_eq!(of.iter().filter(|step| **step == Some(1)).count(), 4);
+        assert_eq!(of.last(), Some(&None));
+        assert_eq!(script.step_at(of.len()), None);
+    }
+
+    #[test]
+    fn what_is_not_done_inside_is_no_script() {
+        for act in [
+            Act::AwaitGo,
+            Act::Mount(Mount::Guard {
+                path: c"/home/u/code/.git".into(),
+            }),
+            Act::Make(Make::As { user: 0, group: 0 }),
+            Act::Confine(Confine::User { user: 1, group: 1 }),
+            Act::Confine(Confine::Capabilities { kept: 1 }),
+        ] {
+            assert!(Script::of(&[step(act)]).is_none());
+        }
+    }
+}

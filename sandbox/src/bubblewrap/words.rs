@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use crate::mounts::{Access, Operation, Owner};
-use crate::plan::{Namespace, Plan};
+use crate::plan::Namespace;
 use crate::policy::Limits;
 use crate::surroundings::Kind;
 
@@ -19,25 +19,38 @@ pub(super) struct Told {
     pub(super) sealed: Vec<PathBuf>,
 }
 
-/// The words for `plan`; sealed files come by descriptors from `first_sealed` on, the container's number goes to `info`.
-/// `None` where the plan asks for what bubblewrap cannot do.
-pub(super) fn words(plan: &Plan, info: RawFd, first_sealed: RawFd) -> Option<Told> {
+/// Numbers of descriptors that the words name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbers {
+    /// Where the number of the process goes that becomes our init.
+    pub(super) info: RawFd,
+    /// Where sealed files come from, this one and those behind it.
+    pub(super) first_sealed: RawFd,
+}
+
+/// The words for a plan of these namespaces and operations. `None` where it asks for what bubblewrap cannot do.
+pub(super) fn words(
+    namespaces: &[Namespace],
+    operations: &[Operation],
+    limits: Limits,
+    numbers: Numbers,
+) -> Option<Told> {
     let mut telling = Telling {
         words: Vec::new(),
         sealed: Vec::new(),
-        first_sealed,
-        limits: *plan.limits(),
+        first_sealed: numbers.first_sealed,
+        limits,
     };
     telling.say(&["--as-pid-1", "--cap-drop", "ALL", "--chdir", "/"]);
-    telling.say(&["--info-fd", &info.to_string()]);
-    for namespace in plan.namespaces() {
+    telling.say(&["--info-fd", &numbers.info.to_string()]);
+    for namespace in namespaces {
         telling.words.extend(flag(*namespace).map(OsString::from));
     }
-    for operation in plan.operations() {
+    for operation in operations {
         telling.put(operation)?;
     }
     // Now that every mount point in them is made.
-    for operation in plan.operations() {
+    for operation in operations {
         if let Operation::Memory {
             at,
             access: Access::ReadOnly,
@@ -162,5 +175,129 @@ impl Telling {
             } => return None,
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(operations: &[Operation]) -> Option<String> {
+        let namespaces = [
+            Namespace::User,
+            Namespace::Mount,
+            Namespace::Process,
+            Namespace::Network,
+        ];
+        let limits = Limits {
+            temporary_mebibytes: 8,
+            shared_mebibytes: 4,
+            ..Limits::none()
+        };
+        let numbers = Numbers {
+            info: 9,
+            first_sealed: 10,
+        };
+        let told = words(&namespaces, operations, limits, numbers)?;
+        let words: Vec<_> = told
+            .words
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        Some(words.join(" ").replace(" --", "\n--"))
+    }
+
+    #[test]
+    fn every_operation_is_told_in_its_order() {
+        let hide = |path: &str, kind| Operation::Hide {
+            path: path.into(),
+            kind,
+        };
+        let attach = |path: &str, access| Operation::Attach {
+            from: path.into(),
+            at: path.into(),
+            access,
+            owner: Owner::AsIs,
+        };
+        let operations = [
+            Operation::ReadOnlyTree,
+            Operation::Pin {
+                path: "/home/u/code/sub".into(),
+            },
+            Operation::Devices,
+            Operation::Processes {
+                access: Access::ReadOnly,
+            },
+            Operation::Memory {
+                at: "/tmp".into(),
+                mode: 0o1777,
+                access: Access::ReadWrite,
+            },
+            Operation::Memory {
+                at: "/run".into(),
+                mode: 0o755,
+                access: Access::ReadOnly,
+            },
+            attach("/home/u/code", Access::ReadWrite),
+            attach("/run/shown", Access::ReadOnly),
+            Operation::Protect {
+                path: "/home/u/code/.git".into(),
+            },
+            Operation::Seal {
+                path: "/home/u/code/script".into(),
+                bytes: 3,
+            },
+            hide("/home/u/code/private", Kind::Directory),
+            hide("/home/u/code/.env", Kind::File),
+            hide("/home/u/code/host.sock", Kind::Socket),
+        ];
+        insta::assert_snapshot!(told(&operations).unwrap(), @r"
+        --as-pid-1
+        --cap-drop ALL
+        --chdir /
+        --info-fd 9
+        --unshare-user
+        --unshare-pid
+        --unshare-net
+        --ro-bind / /
+        --ro-bind /home/u/code/sub /home/u/code/sub
+        --dev /dev
+        --perms 1777
+        --size 4194304
+        --tmpfs /dev/shm
+        --remount-ro /dev
+        --proc /proc
+        --remount-ro /proc
+        --perms 1777
+        --size 8388608
+        --tmpfs /tmp
+        --perms 755
+        --size 1048576
+        --tmpfs /run
+        --bind /home/u/code /home/u/code
+        --ro-bind /run/shown /run/shown
+        --ro-bind /home/u/code/.git /home/u/code/.git
+        --perms 0555
+        --ro-bind-data 10 /home/u/code/script
+        --perms 0
+        --size 1048576
+        --tmpfs /home/u/code/private
+        --remount-ro /home/u/code/private
+        --ro-bind /dev/null /home/u/code/.env
+        --ro-bind /dev/null /home/u/code/host.sock
+        --remount-ro /run
+        ");
+    }
+
+    #[test]
+    fn what_it_cannot_do_is_not_told_in_part() {
+        assert!(told(&[Operation::OwnTree]).is_none());
+        let of_another = Operation::Attach {
+            from: "/home/u/code".into(),
+            at: "/home/u/code".into(),
+            access: Access::ReadWrite,
+            owner: Owner::Command,
+        };
+        assert!(told(&[Operation::ReadOnlyTree, of_another]).is_none());
     }
 }
