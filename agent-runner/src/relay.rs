@@ -70,13 +70,13 @@ impl Relay {
     /// # Errors
     /// No pipes can be made.
     pub(crate) fn begin(limits: OutputLimits) -> io::Result<Option<(Self, Output)>> {
+        if limits.most.is_none() && limits.escapes == Escapes::Passed {
+            return Ok(None);
+        }
         let captured = |is_terminal: bool| (!is_terminal).then_some(());
-        let (output, error) = (
-            captured(io::stdout().is_terminal()),
-            captured(io::stderr().is_terminal()),
-        );
-        let asked = limits.most.is_some() || limits.escapes == Escapes::SpelledOut;
-        if !asked || (output, error) == (None, None) {
+        let output = captured(io::stdout().is_terminal());
+        let error = captured(io::stderr().is_terminal());
+        if (output, error) == (None, None) {
             return Ok(None);
         }
         let (end, running) = io::pipe()?;

@@ -200,8 +200,16 @@ fn a_workspace_that_another_program_serves_is_kept_like_any_other() {
         "default_permissions = \"p\"\n[permissions.p]\nextends = \":workspace\"\n\
          [permissions.p.filesystem.\":workspace_roots\"]\n\"**/.env\" = \"deny\"\n",
     );
+    if fs::File::options().write(true).open("/dev/fuse").is_err() {
+        lacks(Missing::Root, "a workspace on FUSE");
+        return;
+    }
     let folder = stage.workspace("");
-    let serve = ["/usr/bin/python3".into(), SERVED.into(), folder.into_os_string()];
+    let serve = [
+        "/usr/bin/python3".into(),
+        SERVED.into(),
+        folder.into_os_string(),
+    ];
     let without_powers = ["setpriv", "--ambient-caps", "-all", "--inh-caps", "-all"];
     let launcher = || {
         let words = WHO_MAY_MOUNT.iter().copied().map(OsString::from);

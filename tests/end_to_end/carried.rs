@@ -10,7 +10,9 @@ use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harness::{Missing, Ran, Run, Stage, children_of, eventually, is_root, kill, lacks, launches};
+use harness::{
+    Missing, Ran, Run, Stage, Terminal, children_of, eventually, is_root, kill, lacks, launches,
+};
 use rustix::process::Signal;
 
 const SUPERVISOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cases/only_bwrap.py");
@@ -231,6 +233,21 @@ fn nothing_of_it_outlives_the_runner() {
     eventually("no name to be left", || {
         (!stage.workspace(".vscode").exists()).then_some(())
     });
+}
+
+#[test]
+fn the_persons_terminal_is_in_no_folder_of_the_command() {
+    let Some(stage) = stage() else { return };
+    let Some(terminal) = Terminal::open(24, 80) else {
+        lacks(Missing::ControllingTerminal, "output on a terminal");
+        return;
+    };
+    let script = "test -t 1 && echo terminal; ls /dev/console /dev/pts/*; cat < /dev/tty";
+    let run = on_such_a_host(&stage, stage.exec(&[], &["sh", "-c", script]));
+    assert_ne!(terminal.run(run).code(), Some(125));
+    let shown = terminal.shown();
+    assert!(shown.contains("terminal"), "{shown}");
+    assert!(!shown.lines().any(|line| line == "/dev/console"), "{shown}");
 }
 
 #[test]

@@ -5,14 +5,15 @@
 //! to go on; by then the keeper knows it. What bubblewrap complains of goes to a pipe, not to the command's standard error.
 
 use std::ffi::OsString;
-use std::io::{self, PipeReader, Read as _, Write as _};
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::script::{GO, KEPT_ERROR, Script};
+use super::script::{GO, KEPT_ERROR, KEPT_OUTPUT, Script};
 use super::words::{Numbers, words};
 use super::{Bubblewrap, PATH};
 use crate::command::Command;
@@ -35,7 +36,7 @@ const TOLD: RawFd = 5;
 const INIT: RawFd = 6;
 const SCRIPT: RawFd = 7;
 const INFO: RawFd = 9;
-const FIRST_SEALED: RawFd = 10;
+const FIRST_SEALED: RawFd = 11;
 /// Sealed files that can be carried.
 const MOST_SEALED: usize = 64;
 /// The most of what bubblewrap says that is read.
@@ -154,27 +155,22 @@ fn prepare(
         (info, info_end),
         (complaints, complaints_end),
     ) = pipes().map_err(descriptors)?;
+    let files = [
+        image::sealed("told", &lists).map_err(descriptors)?,
+        image::init().map_err(descriptors)?,
+        image::sealed("script", &file).map_err(descriptors)?,
+    ];
     let mut layout = Layout::default();
-    let [stdin, stdout, stderr] = prepare::streams(&mut command).map_err(descriptors)?;
-    layout.take(stdin, 0)?;
-    layout.take(stdout, 1)?;
-    layout.take(complaints_end, 2)?;
+    layout.streams(&mut command, &complaints_end)?;
     layout.take(control_end, CONTROL)?;
     layout.take(orders_end, ORDERS)?;
-    layout.take(image::sealed("told", &lists).map_err(descriptors)?, TOLD)?;
-    layout.take(image::init().map_err(descriptors)?, INIT)?;
-    layout.take(image::sealed("script", &file).map_err(descriptors)?, SCRIPT)?;
-    layout.take(stderr, KEPT_ERROR)?;
-    layout.take(info_end, INFO)?;
-    for (path, number) in told.sealed.iter().zip(FIRST_SEALED..) {
-        let mut copies = command.copies();
-        let content = copies.find(|(known, _)| known == path);
-        let content = content.map_or(&[][..], |(_, content)| content);
-        layout.take(
-            image::sealed("sealed", content).map_err(descriptors)?,
-            number,
-        )?;
+    for (file, number) in files.iter().zip([TOLD, INIT, SCRIPT]) {
+        layout.take(file, number)?;
     }
+    layout.take(info_end, INFO)?;
+    layout.sealed(&command, &told.sealed)?;
+    layout.in_order();
+    drop(complaints_end);
     let image = layout.hold(&bubblewrap.0)?;
     let own = [PATH, "--args", "5", "--", "/proc/self/fd/6"].map(OsString::from);
     let words = |words: Vec<OsString>| Words::new(words).map_err(|_| SandboxError::OtherCommand);
@@ -209,6 +205,40 @@ impl Layout {
         let number = high.as_raw_fd();
         self.held.push(high);
         Ok(number)
+    }
+
+    /// The command's streams, of which bubblewrap gets the first alone.
+    fn streams(
+        &mut self,
+        command: &mut Command,
+        complaints: &PipeWriter,
+    ) -> Result<(), SandboxError> {
+        let streams = prepare::streams(command);
+        let [stdin, stdout, stderr] =
+            streams.map_err(|source| for_the_command("open a descriptor for", source))?;
+        self.take(stdin, 0)?;
+        self.take(complaints, 1)?;
+        self.take(complaints, 2)?;
+        self.take(stdout, KEPT_OUTPUT)?;
+        self.take(stderr, KEPT_ERROR)
+    }
+
+    /// Copies of the files at `paths`, in their order.
+    fn sealed(&mut self, command: &Command, paths: &[PathBuf]) -> Result<(), SandboxError> {
+        for (path, number) in paths.iter().zip(FIRST_SEALED..) {
+            let mut copies = command.copies();
+            let content = copies.find(|(known, _)| known == path);
+            let content = content.map_or(&[][..], |(_, content)| content);
+            let file = image::sealed("sealed", content)
+                .map_err(|source| for_the_command("open a descriptor for", source))?;
+            self.take(file, number)?;
+        }
+        Ok(())
+    }
+
+    /// The highest number last: what lies above it is closed.
+    fn in_order(&mut self) {
+        self.numbers.sort_by_key(|(_, target)| *target);
     }
 
     fn take(&mut self, descriptor: impl AsFd, target: RawFd) -> Result<(), SandboxError> {

@@ -20,9 +20,12 @@ const END: u64 = u64::MAX;
 /// Descriptors of the init.
 const ORDERS: u64 = 4;
 const PROGRAM: u64 = 5;
+const STANDARD_OUTPUT: u64 = 1;
 const STANDARD_ERROR: u64 = 2;
-/// Where the command's standard error waits while bubblewrap has another.
+/// Where the command's standard output and error wait while bubblewrap has others: what it says is not the command's, and a
+/// terminal that it found there it would put into the command's `/dev`.
 pub(super) const KEPT_ERROR: RawFd = 8;
+pub(super) const KEPT_OUTPUT: RawFd = 10;
 
 /// What the runner sends when the command may go on.
 pub(super) const GO: u8 = 1;
@@ -108,7 +111,7 @@ impl Script {
             script.add(&step.act)?;
         }
         script.step = None;
-        script.restore_error();
+        script.restore_output();
         Some(script)
     }
 
@@ -237,10 +240,12 @@ impl Script {
         self.same(said, go, 1);
     }
 
-    /// Gives the command its standard error back and leaves it no other descriptor.
-    fn restore_error(&mut self) {
-        let [kept, error] = [plain(KEPT_ERROR.into()), Word::Number(STANDARD_ERROR)];
-        self.call(libc::SYS_dup3, &[kept, error, Word::Number(0)]);
+    /// Gives the command its standard output and error back and leaves it no other descriptor.
+    fn restore_output(&mut self) {
+        for (kept, stream) in [(KEPT_OUTPUT, STANDARD_OUTPUT), (KEPT_ERROR, STANDARD_ERROR)] {
+            let words = [plain(kept.into()), Word::Number(stream), Word::Number(0)];
+            self.call(libc::SYS_dup3, &words);
+        }
         let every = Word::Number(u32::MAX.into());
         self.call(libc::SYS_close_range, &[Word::Number(PROGRAM + 1), every]);
     }

@@ -207,8 +207,8 @@ mod tests {
         Some(words.join(" ").replace(" --", "\n--"))
     }
 
-    #[test]
-    fn every_operation_is_told_in_its_order() {
+    /// One of each that a confined command of an ordinary user has.
+    fn one_of_each() -> Vec<Operation> {
         let hide = |path: &str, kind| Operation::Hide {
             path: path.into(),
             kind,
@@ -219,7 +219,7 @@ mod tests {
             access,
             owner: Owner::AsIs,
         };
-        let operations = [
+        vec![
             Operation::ReadOnlyTree,
             Operation::Pin {
                 path: "/home/u/code/sub".into(),
@@ -250,8 +250,12 @@ mod tests {
             hide("/home/u/code/private", Kind::Directory),
             hide("/home/u/code/.env", Kind::File),
             hide("/home/u/code/host.sock", Kind::Socket),
-        ];
-        insta::assert_snapshot!(told(&operations).unwrap(), @r"
+        ]
+    }
+
+    #[test]
+    fn every_operation_is_told_in_its_order() {
+        insta::assert_snapshot!(told(&one_of_each()).unwrap(), @r"
         --as-pid-1
         --cap-drop ALL
         --chdir /

@@ -2,6 +2,7 @@
 //!
 //! Plain numbers with their units. What each is enforced by, and what cannot be enforced on a host, is `limits.rs`'s.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -53,6 +54,12 @@ fn usual_memory(processors: u64, machine: u64) -> u64 {
     work.saturating_add(MEMORY_BESIDE).min(most)
 }
 
+/// The same for this machine, which does not change.
+fn usual_memory_here() -> u64 {
+    static HERE: OnceLock<u64> = OnceLock::new();
+    *HERE.get_or_init(|| usual_memory(processors(), machine()))
+}
+
 /// The processors that this process may use; one where that cannot be told.
 fn processors() -> u64 {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| u64::from(set.count()))
@@ -72,7 +79,7 @@ impl Default for Limits {
             descriptors: Some(4096),
             file_bytes: None,
             cpu_seconds: None,
-            memory_bytes: Some(usual_memory(processors(), machine())),
+            memory_bytes: Some(usual_memory_here()),
             temporary_mebibytes: 1024,
             shared_mebibytes: 256,
             wall_time: None,
