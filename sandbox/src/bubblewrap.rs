@@ -17,6 +17,7 @@ use std::path::Path;
 
 use crate::error::{SandboxError, Wall};
 use crate::plan::{Identity, Plan, Walls};
+use crate::policy::Network;
 
 pub(crate) use launch::launch;
 
@@ -57,6 +58,8 @@ impl Bubblewrap {
 pub(crate) fn carries(plan: &Plan) -> bool {
     matches!(plan.walls(), Walls::Confined | Walls::Widened)
         && matches!(plan.identity(), Identity::Caller { .. })
+        // By name: a network that needs more than a namespace is not carried.
+        && matches!(plan.network(), Network::Off | Network::Full)
 }
 
 /// Whether `error` says that this program, and perhaps no other, is refused its namespaces. Where there are none left
