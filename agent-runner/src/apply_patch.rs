@@ -22,7 +22,7 @@ use self::format::{FileEdit, MAX_PATCH_BYTES, parse};
 use self::judge::{PatchRoute, Reach, decide, reach, resolve};
 use crate::answer::ask;
 use crate::cli;
-use crate::config::Environment;
+use crate::config::{Environment, OutputLimits};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::find_program;
 use crate::journal::JournalEvent;
@@ -72,6 +72,8 @@ pub(crate) async fn apply_patch(
         session: request::session(&args.context, environment),
         transcript: request::transcript(&args.context)?,
         terminal: TerminalWish::Inherit,
+        max_output: None,
+        escapes: None,
     };
     let prepared = Prepared::new(&args.settings.overrides(), environment, &request.argv, &cwd)?;
     patch.keep_off(&prepared, environment)?;

@@ -17,7 +17,7 @@ mod walls;
 pub(crate) use parse::{parse, starts_inside};
 pub(crate) use proxy::{ProxyArgs, ProxyCommand};
 pub(crate) use spelling::{Platform, spelled};
-pub(crate) use walls::{Doctor, Sandbox, TryFromInside, TryTheDoor};
+pub(crate) use walls::{Doctor, OutputArgs, Sandbox, TryFromInside, TryTheDoor};
 
 /// Runs commands inside an operating-system sandbox, and takes what must leave it to a reviewer.
 ///
@@ -144,6 +144,8 @@ pub(crate) struct Exec {
     /// Give the command a terminal of its own.
     #[arg(long)]
     pub(crate) tty: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
     /// Write a report of the run as JSON: to a file, or to an inherited descriptor by number.
     #[arg(long, value_name = "FILE|FD")]
     pub(crate) report: Option<String>,

@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod evidence;
 mod layers;
+mod limits;
 mod network;
 mod permissions;
 mod profile;
@@ -26,6 +27,7 @@ pub(crate) use codex::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, WebSearch
 pub(crate) use environment::Environment;
 pub(crate) use evidence::EvidenceLimits;
 pub(crate) use layers::{Overrides, Settings};
+pub(crate) use limits::{Escapes, OutputLimits};
 pub(crate) use permissions::{Access, Grants, Places, Profile, Reads, Tmp};
 pub(crate) use runner::{Fallback, OnEnd, RemoteServer};
 pub(crate) use shell_environment::{Inherit, SecretNames, ShellEnvironment};

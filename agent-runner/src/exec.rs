@@ -339,7 +339,7 @@ impl Walk<'_> {
         }
         let stage = Stage {
             ahead: self.ahead.take(),
-            screen: Screen::of(&self.request),
+            screen: Screen::of(&self.request, self.prepared.settings.runner.limits.output),
             door,
         };
         let ending = launch(&plan, command, stage, &mut self.signals).await?;
@@ -347,6 +347,8 @@ impl Walk<'_> {
         self.report.denials.clone_from(&ending.run.denials);
         self.report.unlisted_denials = ending.run.unlisted_denials;
         self.report.signal = ending.signal();
+        self.report.limit = ending.run.limit;
+        self.report.output_thrown_away = ending.thrown_away;
         let code = ending.exit_code();
         if let Some(network) = ending.network {
             tell_person(&network.lines);

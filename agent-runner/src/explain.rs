@@ -101,6 +101,8 @@ pub(crate) async fn explain(
         session: protocol::SessionReference::default(),
         transcript: protocol::Transcript::default(),
         terminal: TerminalWish::Inherit,
+        max_output: None,
+        escapes: None,
     };
     let prepared = Prepared::new(
         &args.settings.overrides(),

@@ -8,9 +8,11 @@ use sandbox::{Ahead, Command, Plan, Run, Running, Sandbox, SandboxError, Termina
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::config::OutputLimits;
 use crate::door::{DoorEnd, OpenDoor};
 use crate::failure::{Failure, NOT_FOUND, NOT_PERMITTED};
 use crate::pty::{self, Pty};
+use crate::relay::Relay;
 use crate::request::{RunRequest, TerminalWish};
 use crate::signals::{EndSignal, Signals};
 
@@ -21,7 +23,10 @@ const INTERRUPTS: u32 = 3;
 
 /// What the command has for a screen.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Screen(TerminalWish);
+pub(crate) struct Screen {
+    terminal: TerminalWish,
+    output: OutputLimits,
+}
 
 /// What a command starts with, beside its plan.
 #[derive(Debug)]
@@ -39,7 +44,7 @@ impl Stage {
     pub(crate) fn bare(request: &RunRequest) -> Self {
         Self {
             ahead: None,
-            screen: Screen::of(request),
+            screen: Screen::of(request, OutputLimits::default()),
             door: None,
         }
     }
@@ -52,14 +57,19 @@ pub(crate) struct Ending {
     pub(crate) run: Run,
     /// What its network was, where it had a door.
     pub(crate) network: Option<DoorEnd>,
+    /// Bytes that it printed beyond what is passed on.
+    pub(crate) thrown_away: u64,
     /// The signal after which the runner had to end it.
     ended_after: Option<EndSignal>,
 }
 
 impl Screen {
-    /// What `request` asks for.
-    pub(crate) fn of(request: &RunRequest) -> Self {
-        Self(request.terminal)
+    /// What `request` asks for, of which no more is passed on than `usual` says.
+    pub(crate) fn of(request: &RunRequest, usual: OutputLimits) -> Self {
+        Self {
+            terminal: request.terminal,
+            output: usual.over(request.max_output, request.escapes),
+        }
     }
 }
 
@@ -94,7 +104,7 @@ pub(crate) async fn launch(
     stage: Stage,
     signals: &mut Signals,
 ) -> Result<Ending, Failure> {
-    let (command, pty) = with_screen(command, stage.screen)?;
+    let (command, pty, output) = with_screen(command, stage.screen)?;
     let running = match stage.ahead {
         Some(ahead) => Sandbox::start_in(ahead, plan, command),
         None => Sandbox::start(plan, command),
@@ -114,19 +124,30 @@ pub(crate) async fn launch(
     if let Some(relay) = relay {
         relay.await.map_err(io::Error::other)??;
     }
+    let thrown_away = match output {
+        Some(output) => output.finish().await?,
+        None => 0,
+    };
     Ok(Ending {
         run,
         network,
+        thrown_away,
         ended_after,
     })
 }
 
-fn with_screen(command: Command, screen: Screen) -> io::Result<(Command, Option<Pty>)> {
-    match screen.0 {
-        TerminalWish::Inherit => Ok((command, None)),
+fn with_screen(
+    command: Command,
+    screen: Screen,
+) -> io::Result<(Command, Option<Pty>, Option<Relay>)> {
+    match screen.terminal {
+        TerminalWish::Inherit => Ok(match Relay::begin(screen.output)? {
+            Some((relay, to)) => (command.with_output(to), None, Some(relay)),
+            None => (command, None, None),
+        }),
         TerminalWish::Own => {
             let (pty, slave): (Pty, OwnedFd) = pty::open()?;
-            Ok((command.with_terminal(Terminal::Pty(slave)), Some(pty)))
+            Ok((command.with_terminal(Terminal::Pty(slave)), Some(pty), None))
         }
     }
 }

@@ -30,6 +30,7 @@ mod prepare;
 mod proxy_check;
 mod pty;
 mod ran;
+mod relay;
 mod replace_file;
 mod report;
 mod request;
@@ -99,6 +100,7 @@ async fn run(cli: Cli, environment: &Environment, ahead: Option<Ahead>) -> Resul
                 ..Report::default()
             };
             let ended = Box::pin(exec::exec(&args, environment, ahead, &mut report)).await;
+            report.said_at_the_end().iter().for_each(|line| say(line));
             reported(ended, report, target)
         }
         Command::Sandbox(args) => Box::pin(try_walls::sandbox(&args, environment, ahead)).await,

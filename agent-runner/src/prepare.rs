@@ -399,5 +399,7 @@ pub(crate) fn run_request(
         } else {
             TerminalWish::Inherit
         },
+        max_output: args.output.max_output,
+        escapes: args.output.escapes(),
     })
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::door::NetworkReport;
 use crate::failure::{NOT_PERMITTED, RequestError};
 use crate::request::RunRequest;
+use sandbox::LimitReached;
 
 /// What came of a run, for `--report`.
 #[derive(Debug, Default, Serialize)]
@@ -39,6 +40,10 @@ pub(crate) struct Report {
     pub(crate) exit_code: u8,
     /// The signal that ended the command.
     pub(crate) signal: Option<i32>,
+    /// The limit that ended it.
+    pub(crate) limit: Option<LimitReached>,
+    /// Bytes that it printed beyond what is passed on.
+    pub(crate) output_thrown_away: u64,
     /// What the runner said, where it refused or failed.
     pub(crate) message: Option<String>,
 }
@@ -51,6 +56,34 @@ impl Report {
                 self.notes.push(note.clone());
             }
         }
+    }
+
+    /// What a person reads behind the command's own output: only what the runner itself did to it.
+    pub(crate) fn said_at_the_end(&self) -> Vec<String> {
+        let limit = self.limit.map(|limit| {
+            let (did, key) = match limit {
+                LimitReached::WallTime => ("ran longer than it may", Some("wall_secs")),
+                LimitReached::Memory => ("held more memory than it may", Some("memory_mebibytes")),
+                LimitReached::CpuTime => ("used more processor time than it may", Some("cpu_secs")),
+                LimitReached::FileSize => {
+                    ("wrote a longer file than it may", Some("file_mebibytes"))
+                }
+                LimitReached::HostMemory => ("ran while the machine was out of memory", None),
+            };
+            let hint = key
+                .map(|key| format!("\nhint: `{key}` of `[limits]` in agent-runner.toml moves it"));
+            format!(
+                "the command was ended: it {did}{}",
+                hint.unwrap_or_default()
+            )
+        });
+        let cut = match self.output_thrown_away {
+            0 => None,
+            bytes => Some(format!(
+                "{bytes} bytes of output were thrown away, beyond what is passed on"
+            )),
+        };
+        limit.into_iter().chain(cut).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use protocol::{
 use serde::Deserialize;
 
 use crate::cli::{ContextArgs, WishArgs};
-use crate::config::Environment;
+use crate::config::{Environment, Escapes};
 use crate::failure::RequestError;
 
 /// The most standard input that an escalated command may get, in bytes.
@@ -39,6 +39,10 @@ pub(crate) struct RunRequest {
     pub(crate) transcript: Transcript,
     /// Whether the command gets a terminal of its own.
     pub(crate) terminal: TerminalWish,
+    /// The most that is passed on of what it prints, in bytes, where this run says so.
+    pub(crate) max_output: Option<u64>,
+    /// What becomes of escapes in it, where this run says so.
+    pub(crate) escapes: Option<Escapes>,
 }
 
 /// Whether the command gets a terminal of its own.

@@ -3,10 +3,10 @@
 //! The command's own output is untouched; what is asked for with `--log-denials` or `--json` follows its end, on standard
 //! error.
 
-use std::io::Write as _;
+use std::io::Write;
 
 use protocol::{SandboxPermissions, SessionReference, Transcript};
-use sandbox::{Ahead, Observing};
+use sandbox::{Ahead, Observing, seatbelt_profile};
 
 use crate::cli::{self, Platform};
 use crate::config::{Environment, SandboxMode};
@@ -26,6 +26,9 @@ pub(crate) async fn sandbox(
     environment: &Environment,
     ahead: Option<Ahead>,
 ) -> Result<u8, Failure> {
+    if args.print_profile {
+        return print_profile(args, environment, &mut std::io::stdout());
+    }
     right_platform(args.platform)?;
     let request = RunRequest {
         argv: args.command.clone(),
@@ -36,6 +39,8 @@ pub(crate) async fn sandbox(
         session: SessionReference::default(),
         transcript: Transcript::default(),
         terminal: TerminalWish::Inherit,
+        max_output: args.output.max_output,
+        escapes: args.output.escapes(),
     };
     let mut prepared = Prepared::new(&args.overrides(), environment, &request.argv, &request.cwd)?;
     if prepared.settings.sandbox == SandboxMode::DangerFullAccess {
@@ -56,8 +61,36 @@ pub(crate) async fn sandbox(
     let inside = exec::inside(request, prepared, ahead, environment, &mut report);
     let code = Box::pin(inside).await?;
     report.exit_code = code;
+    report
+        .said_at_the_end()
+        .iter()
+        .for_each(|line| crate::say(line));
     tell(args, &report);
     Ok(code)
+}
+
+/// What a Mac would be told, as text that says itself that it was never run.
+fn print_profile(
+    args: &cli::Sandbox,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<u8, Failure> {
+    if args.platform != Some(Platform::Macos) {
+        return Err(Failure::because(
+            "only macOS has such a profile\nhint: agent-runner sandbox macos --print-profile",
+        ));
+    }
+    let cwd = working_directory(args.settings.cd.as_deref())?;
+    let prepared = Prepared::new(&args.overrides(), environment, &["true".into()], &cwd)?;
+    if prepared.settings.sandbox == SandboxMode::DangerFullAccess {
+        return Err(Failure::because(
+            "`danger-full-access` has no walls to show\nhint: name another mode with --sandbox",
+        ));
+    }
+    let profile = seatbelt_profile(&prepared.policy)?;
+    let printed = write!(out, "{profile}");
+    printed.map_err(|error| Failure::because(format!("cannot print the profile: {error}")))?;
+    Ok(0)
 }
 
 /// What was asked for, behind the command's own output. A standard error that is gone takes it to nobody.

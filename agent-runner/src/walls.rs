@@ -70,6 +70,7 @@ pub(crate) fn policy(
         None => by_mode(settings, cwd),
     };
     builder = builder
+        .limits(settings.runner.limits.used)
         .network(network(settings.routing()))
         .granted_network(network(settings.routing_by_grant()));
     if let Standing::Reduced(tmp) = standing {

@@ -2,7 +2,7 @@
 //!
 //! It starts the command, reaps whatever is orphaned, passes signals on, reports over descriptor 3 and ends, taking the
 //! namespace with it, when the command ends or descriptor 4 reaches end of file (its runner is gone). It runs inside
-//! every wall the command runs in. Its first argument is for itself: how to execute (`d`: descriptor 5, `f`: descriptor 5
+//! every wall the command runs in. Where another program made the namespaces it first does what is left (`script`). Its first argument is for itself: how to execute (`d`: descriptor 5, `f`: descriptor 5
 //! left open for an interpreter, `p`: the path that follows), terminal (`t`), outside a process namespace (`s`); the rest and the environment are the command's.
 #![no_std]
 #![no_main]
@@ -18,6 +18,7 @@ use core::sync::atomic::Ordering::Relaxed;
 #[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
 mod processor;
+mod script;
 mod sweep;
 
 use processor::*;
@@ -32,6 +33,7 @@ const STACK: usize = 16 * 1024;
 const STARTED: u32 = 1;
 const EXEC_FAILED: u32 = 2;
 const ENDED: u32 = 3;
+const SET_UP_FAILED: u32 = 4;
 
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {}", "ud2", sym run);
@@ -58,12 +60,21 @@ fn report(kind: u32, value: u32) {
     call(WRITE, CONTROL, record.as_ptr() as usize, 12, 0, 0);
 }
 
+fn report_step(place: u32, errno: u32) {
+    let record = [SET_UP_FAILED, place, errno];
+    call(WRITE, CONTROL, record.as_ptr() as usize, 12, 0, 0);
+}
+
 /// Entered with the initial stack: argument count, arguments, null, environment, null (System V ABI).
 extern "C" fn run(stack: *const usize) -> ! {
     // SAFETY: the kernel laid the stack out like this, and the runner always gives the init's own argument first.
     let (count, argv) = unsafe { (*stack, stack.add(1)) };
     // SAFETY: the environment starts behind the null that ends the arguments.
     let (own, envp) = unsafe { (*argv as *const u8, argv.add(count + 1)) };
+    // SAFETY: an argument is at least its NUL. A path is what another program executed; the own one never begins so.
+    let (argv, envp) = if unsafe { *own } == b'/' { script::follow() } else { (argv, envp) };
+    // SAFETY: either way the own argument comes first.
+    let own = unsafe { *argv as *const u8 };
     // SAFETY: the own argument is at least three characters and a NUL.
     let (how, terminal, outside) = unsafe { (*own, *own.add(1) == b't', *own.add(2) == b's') };
     call(PRCTL, 4, 0, 0, 0, 0); // PR_SET_DUMPABLE: the command may not look into its init

@@ -280,6 +280,13 @@ pub enum Output {
     Inherit,
     /// Standard output to this descriptor, standard error nowhere: for a caller that reads what its own question answers.
     Only(OwnedFd),
+    /// Each to this descriptor, or where the caller's goes: for a caller that passes it on.
+    To {
+        /// For standard output.
+        output: Option<OwnedFd>,
+        /// For standard error.
+        error: Option<OwnedFd>,
+    },
 }
 
 /// The terminal the command controls.

@@ -23,6 +23,16 @@ pub enum RanAs {
     RootOverFiles,
 }
 
+/// Who made the namespaces and put the trees in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MadeBy {
+    /// This library's own system calls.
+    OwnCalls,
+    /// `/usr/bin/bwrap`, because this program was refused them. The other walls are our own all the same.
+    Bubblewrap,
+}
+
 /// Which walls stood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Confinement {
@@ -33,6 +43,7 @@ pub struct Confinement {
     seccomp: Vec<Filter>,
     network: Network,
     ran_as: RanAs,
+    made_by: MadeBy,
     unix_sockets_refused: Option<usize>,
     leftovers: Leftovers,
     observed: Observing,
@@ -64,6 +75,7 @@ impl Confinement {
                 Identity::Unprivileged { .. } => RanAs::AnotherUser,
                 Identity::ConfinedRoot => RanAs::RootOverFiles,
             },
+            made_by: MadeBy::OwnCalls,
             unix_sockets_refused: unix_refused.then(|| plan.unlocated_host_sockets()),
             leftovers: if own_processes {
                 Leftovers::Ended
@@ -71,6 +83,15 @@ impl Confinement {
                 Leftovers::EndedWherePossible
             },
             observed: plan.observed(),
+        }
+    }
+
+    /// The same by bubblewrap's hand; nobody observes there.
+    pub(crate) fn carried(self) -> Self {
+        Self {
+            made_by: MadeBy::Bubblewrap,
+            observed: Observing::Nothing,
+            ..self
         }
     }
 
@@ -107,6 +128,12 @@ impl Confinement {
     #[must_use]
     pub fn network(&self) -> Network {
         self.network
+    }
+
+    /// Who made the namespaces.
+    #[must_use]
+    pub fn made_by(&self) -> MadeBy {
+        self.made_by
     }
 
     /// How the command stood to the host's users.
@@ -158,6 +185,9 @@ impl fmt::Display for Confinement {
             Network::Full => "full",
         };
         write!(out, ", user: {user}, network: {network}")?;
+        if self.made_by == MadeBy::Bubblewrap {
+            write!(out, ", namespaces made by: /usr/bin/bwrap")?;
+        }
         if let Some(count) = self.unix_sockets_refused {
             write!(
                 out,

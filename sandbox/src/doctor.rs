@@ -224,7 +224,7 @@ fn surroundings(host: &Probe) -> Vec<Finding> {
         );
     }
     if host.apparmor_restricts_userns == Some(1) {
-        let says = "kernel.apparmor_restrict_unprivileged_userns is 1: namespaces need a profile that grants `userns,`";
+        let says = "kernel.apparmor_restrict_unprivileged_userns is 1: namespaces need a profile that grants `userns,`; without one, `/usr/bin/bwrap` makes them where it is installed";
         findings.push(Finding::new("apparmor", Standing::Reduced, says));
     }
     findings

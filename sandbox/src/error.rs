@@ -24,6 +24,29 @@ pub enum Wall {
     UserMapping,
 }
 
+impl SandboxError {
+    /// This, with why the way round it did not come off either. What went wrong behind the namespaces is told for itself.
+    pub(crate) fn beside(self, other: Self) -> Self {
+        match (self, other) {
+            (
+                Self::Unsupported {
+                    wall,
+                    cause,
+                    hint,
+                    source,
+                },
+                Self::Bubblewrap(said),
+            ) => Self::Unsupported {
+                wall,
+                cause: format!("{cause} (and `/usr/bin/bwrap`, tried instead: {said})"),
+                hint,
+                source,
+            },
+            (_, other) => other,
+        }
+    }
+}
+
 impl Wall {
     /// The name.
     #[must_use]
@@ -101,6 +124,9 @@ pub enum SandboxError {
     /// A filter of this crate cannot be built.
     #[error("the system call filters cannot be built")]
     Filters(#[from] FilterError),
+    /// Bubblewrap, which was to make the namespaces, refused: in its words.
+    #[error("`/usr/bin/bwrap` could not make the namespaces: {0}")]
+    Bubblewrap(String),
     /// The process that was to become the command ended without a word.
     #[error("the command's init ended before the command started")]
     Lost,

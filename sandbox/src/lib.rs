@@ -15,6 +15,7 @@
 //! the command before anything of it runs; nothing outlives the command. `unsafe` is in `sys` and in `init/` alone.
 
 mod ahead;
+mod bubblewrap;
 mod cause;
 mod command;
 mod confinement;
@@ -51,7 +52,7 @@ pub use cause::Cause;
 pub use command::{
     Command, InvalidCommand, Output, Program, Sealed, Stdin, Terminal, WorkingDirectory,
 };
-pub use confinement::{Confinement, RanAs};
+pub use confinement::{Confinement, MadeBy, RanAs};
 pub use denial::SandboxDenial;
 pub use doctor::{Finding, Standing, Trial, diagnose};
 pub use door::{DoorSockets, Doorway};

@@ -1,13 +1,13 @@
 //! What keeps a command to its [`Limits`]: resource limits of the kernel, and a warden for what the kernel has none for.
 //!
 //! The warden is a thread that exists only where time or memory is limited. Memory is counted as the kernel counts it for
-//! each process (`proc_pid_smaps(5)`, `Pss`), so that what processes share counts once; between two looks, a twentieth of
-//! a second apart, a command may go beyond its limit by what it can touch in that time.
+//! each process (`proc_pid_smaps(5)`, `Pss`), so that what processes share counts once. It looks the more often the closer
+//! a command is to its limit: as soon as it could have reached it, touching memory as fast as machines can.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,12 +27,32 @@ pub enum LimitReached {
     WallTime,
     /// It and what it started held more memory than they may.
     Memory,
+    /// It used more processor time than one process may.
+    CpuTime,
+    /// It wrote a file longer than one may be.
+    FileSize,
+    /// Not a limit of its own: the machine was out of memory, and the kernel ended processes while it ran.
+    HostMemory,
+}
+
+impl LimitReached {
+    /// What the kernel says by the signal that ended a command under `limits` (`setrlimit(2)`).
+    pub(crate) fn by_signal(signal: i32, limits: &Limits) -> Option<Self> {
+        match signal {
+            libc::SIGXCPU => limits.cpu_seconds.map(|_| Self::CpuTime),
+            libc::SIGXFSZ => limits.file_bytes.map(|_| Self::FileSize),
+            _ => None,
+        }
+    }
 }
 
 /// Programs that count on few descriptors start with no more than this, as everywhere.
 const DESCRIPTORS_AT_FIRST: u64 = 1024;
-/// Between two looks at memory.
-const LOOK: Duration = Duration::from_millis(50);
+/// Bytes that a command is taken to touch in a second at most, with all its processes.
+const FASTEST: u64 = 8 << 30;
+/// Between two looks at memory: no less, so that looking costs little, and no more, so that nothing hangs on the guess.
+const SOONEST: Duration = Duration::from_millis(20);
+const LATEST: Duration = Duration::from_millis(500);
 /// Processes that are looked at; a command that has more is over whatever limit there is for them.
 const MOST_PROCESSES: usize = 65_536;
 
@@ -54,9 +74,15 @@ pub(crate) fn of_the_kernel(limits: &Limits) -> Vec<(Resource, Rlimit)> {
     let asked = asked.into_iter().filter_map(|(resource, most, at_first)| {
         let (most, known) = (most?, getrlimit(resource));
         let at_first = at_first.map_or(most, |at_first| at_first.min(most));
+        // The signal that names the limit comes at the first number, the one that nobody can catch a second later.
+        let last = if resource == Resource::Cpu {
+            most.saturating_add(1)
+        } else {
+            most
+        };
         let limit = Rlimit {
             current: within(at_first, known.maximum),
-            maximum: within(most, known.maximum),
+            maximum: within(last, known.maximum),
         };
         Some((resource, limit))
     });
@@ -65,7 +91,15 @@ pub(crate) fn of_the_kernel(limits: &Limits) -> Vec<(Resource, Rlimit)> {
 
 /// Ends a command that goes beyond its time or its memory.
 #[derive(Debug)]
-pub(crate) struct Warden(JoinHandle<Option<LimitReached>>);
+pub(crate) struct Warden(JoinHandle<Watched>);
+
+/// What the warden saw.
+#[derive(Debug, Clone, Copy, Default)]
+struct Watched {
+    reached: Option<LimitReached>,
+    /// How many processes the kernel had ended for want of memory by the first look.
+    ended_by_kernel: Option<u64>,
+}
 
 impl Warden {
     /// Watches over the process namespace whose init is behind `pidfd`. Nothing to watch is no warden.
@@ -74,54 +108,76 @@ impl Warden {
         if time.is_none() && memory.is_none() {
             return Ok(None);
         }
-        let init = process_behind(pidfd)?;
         let pidfd = pidfd.try_clone_to_owned()?;
         let begin = now();
         let watch = Watch {
             pidfd,
-            init,
             until: time.map(|time| begin.saturating_add(time)),
             memory,
+            ended_by_kernel: None,
         };
         let thread = std::thread::Builder::new().name("warden".to_owned());
         let thread = thread.stack_size(128 * 1024).spawn(move || watch.run())?;
         Ok(Some(Self(thread)))
     }
 
-    /// The limit that ended the command; to be called when it is gone.
-    pub(crate) fn finish(self) -> Option<LimitReached> {
-        self.0.join().unwrap_or_default()
+    /// What ended the command, which `signal` did; to be called when it is gone.
+    pub(crate) fn finish(self, signal: Option<i32>) -> Option<LimitReached> {
+        let watched = self.0.join().unwrap_or_default();
+        let starved = || {
+            let more = watched.ended_by_kernel? < ended_by_kernel()?;
+            (more && signal == Some(libc::SIGKILL)).then_some(LimitReached::HostMemory)
+        };
+        watched.reached.or_else(starved)
     }
 }
 
 struct Watch {
     pidfd: OwnedFd,
-    init: i32,
     until: Option<Duration>,
     memory: Option<u64>,
+    ended_by_kernel: Option<u64>,
 }
 
 impl Watch {
-    fn run(self) -> Option<LimitReached> {
+    fn run(mut self) -> Watched {
+        let mut next = self.memory.map(|most| pause(most, 0));
         loop {
             let left = self.until.map(|until| until.saturating_sub(now()));
-            let reached = if left == Some(Duration::ZERO) {
-                Some(LimitReached::WallTime)
-            } else {
-                let over = self.memory.is_some_and(|most| is_over(self.init, most));
-                over.then_some(LimitReached::Memory)
-            };
-            if reached.is_some() {
-                // Already gone, it ended by itself.
-                return pidfd_send_signal(&self.pidfd, Signal::KILL)
-                    .ok()
-                    .and(reached);
-            }
-            let look = self.memory.map(|_| LOOK);
-            let wait = left.into_iter().chain(look).min().unwrap_or(LOOK);
+            let wait = left.into_iter().chain(next).min().unwrap_or(LATEST);
             if self.has_ended(wait) {
-                return None;
+                return self.saw(None);
             }
+            if self.until.is_some_and(|until| until <= now()) {
+                return self.end(LimitReached::WallTime);
+            }
+            if let Some(most) = self.memory {
+                self.ended_by_kernel = self.ended_by_kernel.or_else(ended_by_kernel);
+                let begin = now();
+                let Some(used) = process_behind(self.pidfd.as_fd()).map(held) else {
+                    // Nobody is there any more.
+                    continue;
+                };
+                if used.is_over(most) {
+                    return self.end(LimitReached::Memory);
+                }
+                // Where there is much to look at, looking takes no more than half of the time.
+                let took = now().saturating_sub(begin);
+                next = Some(pause(most, used.quick).max(took));
+            }
+        }
+    }
+
+    /// Ends the command. Already gone, it ended by itself.
+    fn end(&self, reached: LimitReached) -> Watched {
+        let killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.saw(killed.ok().and(Some(reached)))
+    }
+
+    fn saw(&self, reached: Option<LimitReached>) -> Watched {
+        Watched {
+            reached,
+            ended_by_kernel: self.ended_by_kernel,
         }
     }
 
@@ -140,14 +196,25 @@ impl Watch {
     }
 }
 
+/// How long a command that holds `used` bytes needs at least for `most`.
+fn pause(most: u64, used: u64) -> Duration {
+    let left = most.saturating_sub(used);
+    let micros = left.saturating_mul(1_000_000) / FASTEST;
+    Duration::from_micros(micros).clamp(SOONEST, LATEST)
+}
+
+/// How many processes the kernel has ended for want of memory (`/proc/vmstat`), on the whole machine.
+fn ended_by_kernel() -> Option<u64> {
+    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    line?.trim().parse().ok()
+}
+
 /// The number of the process behind a descriptor (`pidfd_open(2)`).
-fn process_behind(pidfd: BorrowedFd<'_>) -> io::Result<i32> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"));
-    let number = number.and_then(|number| number.trim().parse().ok());
-    number
-        .filter(|number| *number > 0)
-        .ok_or_else(|| io::ErrorKind::NotFound.into())
+fn process_behind(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    number.trim().parse().ok().filter(|number| *number > 0)
 }
 
 fn now() -> Duration {
@@ -155,18 +222,30 @@ fn now() -> Duration {
     Duration::try_from(now).unwrap_or_default()
 }
 
-/// Whether the processes below `init` hold more than `most` bytes together.
-fn is_over(init: i32, most: u64) -> bool {
-    let processes = family(init);
-    // A sum that counts shared memory more than once is quick to have, and never too small.
-    let quick = processes.iter().filter_map(|process| resident(*process));
-    if quick.fold(0, u64::saturating_add) <= most {
-        return false;
+/// What processes hold together.
+struct HeldTogether {
+    processes: BTreeSet<i32>,
+    /// Bytes, where what is shared counts more than once: quick to have, and never too small.
+    quick: u64,
+}
+
+impl HeldTogether {
+    fn is_over(&self, most: u64) -> bool {
+        self.quick > most && {
+            let exact = self.processes.iter().copied().filter_map(proportional);
+            exact.fold(0, u64::saturating_add) > most
+        }
     }
-    let exact = processes
-        .iter()
-        .filter_map(|process| proportional(*process));
-    exact.fold(0, u64::saturating_add) > most
+}
+
+/// What the processes below `init` hold.
+fn held(init: i32) -> HeldTogether {
+    let processes = family(init);
+    let each = processes.iter().copied().filter_map(resident);
+    HeldTogether {
+        quick: each.fold(0, u64::saturating_add),
+        processes,
+    }
 }
 
 /// The process and everything it or its children started.
@@ -245,6 +324,29 @@ mod tests {
         let own = std::process::id().cast_signed();
         assert!(family(own).contains(&own));
         assert!(proportional(own).unwrap() > 4096);
-        assert!(is_over(own, 4096) && !is_over(own, u64::MAX));
+        assert!(held(own).is_over(4096) && !held(own).is_over(u64::MAX));
+        assert!(held(own).quick >= proportional(own).unwrap() / 2);
+    }
+
+    #[test]
+    fn the_closer_to_the_limit_the_sooner_the_next_look() {
+        assert_eq!(pause(64 << 30, 0), LATEST);
+        assert_eq!(pause(2 << 30, 0), Duration::from_millis(250));
+        assert_eq!(pause(2 << 30, 2 << 30), SOONEST);
+        assert_eq!(pause(1 << 30, 2 << 30), SOONEST);
+    }
+
+    #[test]
+    fn a_signal_names_a_limit_only_where_there_is_one() {
+        let limits = Limits {
+            cpu_seconds: Some(1),
+            file_bytes: Some(1),
+            ..Limits::none()
+        };
+        let of = LimitReached::by_signal;
+        assert_eq!(of(libc::SIGXCPU, &limits), Some(LimitReached::CpuTime));
+        assert_eq!(of(libc::SIGXFSZ, &limits), Some(LimitReached::FileSize));
+        assert_eq!(of(libc::SIGKILL, &limits), None);
+        assert_eq!(of(libc::SIGXCPU, &Limits::none()), None);
     }
 }

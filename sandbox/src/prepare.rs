@@ -5,6 +5,7 @@
 
 pub(crate) mod early;
 mod failure;
+mod inside;
 mod step;
 mod steps;
 mod trees;
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicI32;
 
 pub(crate) use failure::{exec_failed, step_failed};
+pub(crate) use inside::{inside, streams};
 pub(crate) use step::{Act, Confine, Gone, Make, Mount, Reach, Slot, Step};
 pub(crate) use steps::Held;
 use steps::{Steps, c_path, descriptor_error};
@@ -53,7 +55,7 @@ pub(crate) struct Prepared {
     pub(crate) stdin: Option<RawFd>,
     pub(crate) terminal: Option<RawFd>,
     /// Standard output and error, where they are not the caller's.
-    pub(crate) output: Option<[RawFd; 2]>,
+    pub(crate) output: [Option<RawFd>; 2],
     pub(crate) arguments: Words,
     pub(crate) environment: Words,
 }
@@ -84,8 +86,9 @@ pub(crate) fn prepare(
     place_of_work(&mut steps, &command);
     let program = program(&mut steps, &command, by)?;
     filters(&mut steps, plan, ends.watcher)?;
-    let arguments = arguments(&command, by, plan)?;
-    let environment = environment(command.environment)?;
+    let words = |words| Words::new(words).map_err(|_| SandboxError::OtherCommand);
+    let arguments = words(own_and_words(&command, by, plan))?;
+    let environment = words(variables(command.environment))?;
     let terminal = match command.terminal {
         Terminal::None => None,
         Terminal::Pty(descriptor) => Some(descriptor),
@@ -100,11 +103,15 @@ pub(crate) fn prepare(
         Stdin::Bytes(bytes) => Some(image::sealed("stdin", &bytes).map_err(descriptor_error)?),
     };
     let output = match command.output {
-        Output::Inherit => None,
+        Output::Inherit => [None, None],
         Output::Only(descriptor) => {
             let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");
-            Some([descriptor, nowhere.map_err(descriptor_error)?.into()])
+            [
+                Some(descriptor),
+                Some(nowhere.map_err(descriptor_error)?.into()),
+            ]
         }
+        Output::To { output, error } => [output, error],
     };
     let Steps {
         list,
@@ -121,9 +128,10 @@ pub(crate) fn prepare(
         told_by: ends.told_by,
         stdin: stdin.map(|stdin| held.keep(stdin)).transpose()?,
         terminal: terminal.map(|terminal| held.keep(terminal)).transpose()?,
-        output: match output {
-            None => None,
-            Some([output, error]) => Some([held.keep(output)?, held.keep(error)?]),
+        output: {
+            let [output, error] = output;
+            let mut keep = |end: Option<OwnedFd>| end.map(|end| held.keep(end)).transpose();
+            [keep(output)?, keep(error)?]
         },
         arguments,
         environment,
@@ -159,7 +167,7 @@ fn how_to_execute(plan: &Plan, command: &Command, sealed: Option<Slot>) -> Execu
 }
 
 /// The init's own argument, then the command's words.
-fn arguments(command: &Command, by: Execute, plan: &Plan) -> Result<Words, SandboxError> {
+fn own_and_words(command: &Command, by: Execute, plan: &Plan) -> Vec<OsString> {
     let how = match by {
         Execute::Descriptor | Execute::SealedTree(_) | Execute::Copy => b'd',
         Execute::Path => b'p',
@@ -181,16 +189,17 @@ fn arguments(command: &Command, by: Execute, plan: &Plan) -> Result<Words, Sandb
     }
     let mut words = vec![OsString::from_vec(own)];
     words.extend(command.words.iter().cloned());
-    Words::new(words).map_err(|_| SandboxError::OtherCommand)
+    words
 }
 
-fn environment(pairs: Vec<(OsString, OsString)>) -> Result<Words, SandboxError> {
+/// Variables as programs get them.
+fn variables(pairs: Vec<(OsString, OsString)>) -> Vec<OsString> {
     let joined = pairs.into_iter().map(|(mut name, value)| {
         name.push("=");
         name.push(value);
         name
     });
-    Words::new(joined.collect()).map_err(|_| SandboxError::OtherCommand)
+    joined.collect()
 }
 
 /// The door's sockets, while the powers over the command's network are still held.

@@ -83,10 +83,7 @@ fn lay_out(prepared: &Prepared) -> Result<(), Errno> {
         .map(|place| above_the_layout(prepared, place));
     let program = program.transpose()?;
     let terminal = prepared.terminal;
-    let (output, error) = prepared
-        .output
-        .map(|[output, error]| (output, error))
-        .unzip();
+    let [output, error] = prepared.output;
     for (target, descriptor) in [
         (0, terminal.or(prepared.stdin)),
         (1, terminal.or(output)),

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal};
 
 use crate::ahead::Ahead;
+use crate::bubblewrap::{self, Bubblewrap};
 use crate::command::Command;
 use crate::confinement::Confinement;
 use crate::denial::SandboxDenial;
@@ -22,6 +23,7 @@ use crate::error::SandboxError;
 use crate::keeper::Keeper;
 use crate::limits::{LimitReached, Warden};
 use crate::plan::{Identity, Plan};
+use crate::policy::Limits;
 use crate::prepare::{self, Ends};
 use crate::record::{self, Record, Started};
 use crate::terminal::SavedTerminals;
@@ -46,12 +48,15 @@ pub struct Sandbox;
 #[derive(Debug)]
 pub struct Running {
     pidfd: OwnedFd,
+    /// The init, where it is not our child.
+    init: Option<OwnedFd>,
     control: File,
     orders: Arc<PipeWriter>,
     keeper: Option<Keeper>,
     watcher: Option<Watcher>,
     warden: Option<Warden>,
     door: Option<DoorSockets>,
+    limits: Limits,
     confinement: Confinement,
     terminals: SavedTerminals,
     state: State,
@@ -112,8 +117,57 @@ impl Sandbox {
     /// # Errors
     /// See [`SandboxError`]: whichever it is, nothing of the command has run and nothing is left behind.
     pub fn start(plan: &Plan, command: Command) -> Result<Running, SandboxError> {
-        let ahead = Ahead::of(plan)?;
-        Self::start_in(ahead, plan, command)
+        if !plan.is_for(&command) {
+            return Err(SandboxError::OtherCommand);
+        }
+        if bubblewrap::carries(plan)
+            && bubblewrap::powerless_here()
+            && let Some(bubblewrap) = Bubblewrap::find()
+        {
+            return Self::carried(&bubblewrap, plan, command);
+        }
+        match (Ahead::of(plan), bubblewrap::carries(plan)) {
+            (Ok(ahead), _) => Self::start_in(ahead, plan, command),
+            (Err(error), true) if bubblewrap::may_cure(&error) => match Bubblewrap::find() {
+                Some(bubblewrap) => {
+                    Self::carried(&bubblewrap, plan, command).map_err(|other| error.beside(other))
+                }
+                None => Err(error),
+            },
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// By bubblewrap's hand, where this program is refused its namespaces.
+    fn carried(
+        bubblewrap: &Bubblewrap,
+        plan: &Plan,
+        command: Command,
+    ) -> Result<Running, SandboxError> {
+        let terminals = SavedTerminals::save();
+        let mut keeper = Keeper::start(plan.placeholders())?;
+        match bubblewrap::launch(bubblewrap, plan, command, keeper.as_mut()) {
+            Ok(carried) => Running {
+                pidfd: carried.pidfd,
+                init: Some(carried.init),
+                control: File::from(OwnedFd::from(carried.ours.control)),
+                orders: Arc::new(carried.ours.orders),
+                keeper,
+                watcher: None,
+                warden: None,
+                limits: *plan.limits(),
+                confinement: Confinement::of(plan).carried(),
+                terminals,
+                state: State::Running,
+            }
+            .limited(),
+            Err(error) => {
+                if let Some(keeper) = keeper {
+                    keeper.finish();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// The same in a process that was begun before the plan was made, where it is what the plan needs.
@@ -123,6 +177,10 @@ impl Sandbox {
     pub fn start_in(ahead: Ahead, plan: &Plan, command: Command) -> Result<Running, SandboxError> {
         if !plan.is_for(&command) {
             return Err(SandboxError::OtherCommand);
+        }
+        if bubblewrap::carries(plan) && bubblewrap::powerless_here() {
+            drop(ahead);
+            return Self::start(plan, command);
         }
         let ahead = if ahead.serves(plan) {
             ahead
@@ -141,17 +199,19 @@ impl Sandbox {
                 door,
             }) => Running {
                 pidfd,
+                init: None,
                 control: File::from(OwnedFd::from(ours.control)),
                 orders: Arc::new(ours.orders),
                 keeper,
                 watcher,
                 warden: None,
                 door,
+                limits: *plan.limits(),
                 confinement: Confinement::of(plan),
                 terminals,
                 state: State::Running,
             }
-            .limited(plan),
+            .limited(),
             Err(error) => {
                 if let Some(keeper) = keeper {
                     keeper.finish();
@@ -163,9 +223,10 @@ impl Sandbox {
 }
 
 /// This side's ends of the pipes.
-struct Ours {
-    control: PipeReader,
-    orders: PipeWriter,
+#[derive(Debug)]
+pub(crate) struct Ours {
+    pub(crate) control: PipeReader,
+    pub(crate) orders: PipeWriter,
 }
 
 /// What the new process hands out descriptors by.
@@ -251,7 +312,7 @@ fn launch(
     finished
 }
 
-fn for_the_command(step: &'static str, source: io::Error) -> SandboxError {
+pub(crate) fn for_the_command(step: &'static str, source: io::Error) -> SandboxError {
     SandboxError::SetUp {
         step,
         object: PathBuf::from("the command"),
@@ -322,14 +383,19 @@ fn restore_dumpable(before: Option<DumpableBehavior>) {
 
 impl Running {
     /// With a warden, where the plan wants one. Without it the command is ended: it would run without its limits.
-    fn limited(mut self, plan: &Plan) -> Result<Self, SandboxError> {
+    fn limited(mut self) -> Result<Self, SandboxError> {
         let failed = |source| SandboxError::SetUp {
             step: "watch over the limits of",
             object: PathBuf::from("the command"),
             source,
         };
-        self.warden = Warden::start(plan.limits(), self.pidfd.as_fd()).map_err(failed)?;
+        self.warden = Warden::start(&self.limits, self.init().as_fd()).map_err(failed)?;
         Ok(self)
+    }
+
+    /// The process whose end ends all others.
+    fn init(&self) -> &OwnedFd {
+        self.init.as_ref().unwrap_or(&self.pidfd)
     }
 
     /// Which walls stand.
@@ -362,7 +428,7 @@ impl Running {
     /// # Errors
     /// The command has already ended.
     pub fn kill(&self) -> io::Result<()> {
-        Ok(pidfd_send_signal(&self.pidfd, Signal::KILL)?)
+        Ok(pidfd_send_signal(self.init(), Signal::KILL)?)
     }
 
     /// Waits until the command has ended and nothing of it is left: no process, no mount, no name.
@@ -384,7 +450,13 @@ impl Running {
                     .unwrap_or(libc::SIGKILL),
             ),
         };
-        let limit = self.warden.take().and_then(Warden::finish);
+        let signal = match ending {
+            Ending::Exited(_) => None,
+            Ending::Signalled(signal) => Some(signal),
+        };
+        let warden = self.warden.take();
+        let limit = warden.and_then(|warden| warden.finish(signal));
+        let limit = limit.or_else(|| LimitReached::by_signal(signal?, &self.limits));
         let seen = self.watcher.take().and_then(Watcher::finish);
         if seen.is_none() {
             self.confinement.unobserved();

@@ -62,6 +62,11 @@ const SECRET_FOLDERS: [&str; 8] = [
     ".password-store",
 ];
 
+mod sockets;
+
+pub(crate) use sockets::HostSockets;
+use sockets::{EMPTIED, host_sockets};
+
 /// A protected name of a writable root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Protected {
@@ -77,13 +82,6 @@ pub(crate) enum Kind {
     /// A socket of the host: gone by the time it is to be covered, there is nothing to reach.
     Socket,
     Directory,
-}
-
-/// Sockets of the host that have a name in the file system.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct HostSockets {
-    pub(crate) located: Vec<PathBuf>,
-    pub(crate) unlocated: usize,
 }
 
 /// The facts around one command.
@@ -336,56 +334,4 @@ fn standing(path: &&str) -> Option<PathBuf> {
     path.symlink_metadata()
         .is_ok_and(|found| found.is_dir())
         .then(|| path.to_path_buf())
-}
-
-/// Folders that every confined command finds empty, so that no socket in them can be reached.
-const EMPTIED: [&str; 6] = [
-    "/run/",
-    "/var/run/",
-    "/tmp/",
-    "/var/tmp/",
-    "/dev/",
-    "/proc/",
-];
-
-/// The host's listening places with a path, by the kernel's own list (`unix(7)`, `/proc/net/unix`).
-fn host_sockets() -> HostSockets {
-    let mut sockets = HostSockets::default();
-    let Ok(list) = fs::read_to_string("/proc/net/unix") else {
-        return HostSockets {
-            located: Vec::new(),
-            unlocated: 1,
-        };
-    };
-    for line in list.lines().skip(1) {
-        // Seven columns, then the name, which may itself hold spaces.
-        let Some(at) = line
-            .find([' ', '\t'])
-            .and_then(|_| line.match_indices('/').next())
-        else {
-            continue;
-        };
-        let Some(name) = line.get(at.0..) else {
-            continue;
-        };
-        let before = line.get(..at.0).unwrap_or_default();
-        if before.contains('@') {
-            continue;
-        }
-        let relative = before.split_whitespace().count() > 7;
-        if relative || name.starts_with("/proc/") {
-            sockets.unlocated += 1;
-        } else if !EMPTIED.iter().any(|folder| name.starts_with(folder)) {
-            let path = PathBuf::from(name);
-            if path
-                .symlink_metadata()
-                .is_ok_and(|found| found.file_type().is_socket())
-            {
-                sockets.located.push(path);
-            }
-        }
-    }
-    sockets.located.sort();
-    sockets.located.dedup();
-    sockets
 }

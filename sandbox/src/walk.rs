@@ -4,6 +4,7 @@
 //! folder is only asked whether it changed since, by identity, modification and change time. Nothing is followed that is
 //! a symbolic link, ignore files do not count, hidden files do. What cannot be looked into is said, never passed over.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::plan::PlanError;
 use crate::policy::REPOSITORY;
 
 mod memory;
+mod place;
 
 /// Folders of one tree; beyond it the start is refused, because looking through them at each start would take seconds.
 const MOST_FOLDERS: usize = 500_000;
@@ -163,6 +165,8 @@ struct Walker<'a> {
     news: News,
     folders: Vec<Folder>,
     paths: Vec<PathBuf>,
+    /// Of each device, whether the times of its folders tell of every change.
+    telling: BTreeMap<u64, bool>,
 }
 
 impl<'a> Walker<'a> {
@@ -175,6 +179,7 @@ impl<'a> Walker<'a> {
             news: News::None,
             folders: Vec::new(),
             paths: Vec::new(),
+            telling: BTreeMap::new(),
         }
     }
 
@@ -265,6 +270,10 @@ impl<'a> Walker<'a> {
     }
 
     fn settle(&mut self, at: usize, stamp: Stamp, hits: Vec<(Why, OsString)>) {
+        let path = self.paths.get(at).map_or(self.root, PathBuf::as_path);
+        let look = || place::tells_changes(path);
+        let tells = *self.telling.entry(stamp.device).or_insert_with(look);
+        let stamp = if tells { stamp } else { Stamp::default() };
         if let Some(folder) = self.folders.get_mut(at) {
             folder.stamp = stamp;
             folder.hits = hits;
@@ -321,7 +330,9 @@ impl<'a> Walker<'a> {
         if self.wanted.aliases.binary_search(&identity).is_ok() {
             return Some(Why::Alias);
         }
-        (name == REPOSITORY).then_some(Why::Repository)
+        // Spelled in any case: on some file systems that is the same name.
+        name.eq_ignore_ascii_case(REPOSITORY)
+            .then_some(Why::Repository)
     }
 
     fn within_depth(&self, pattern: &DeniedPattern, folder: &Path) -> bool {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use harness::{Missing, Ran, Stage, is_root, lacks, mount_namespace};
+use harness::{Missing, Ran, Stage, is_root, lacks, launches, mount_namespace};
 
 /// `agent-runner sandbox` in `folder`, running `script`.
 fn inside(stage: &Stage, folder: &Path, script: &str) -> Ran {
@@ -173,6 +173,104 @@ fn a_read_only_disk_under_the_workspace_stays_read_only() {
     assert!(!stage.workspace("made").exists(), "{}", ran.stderr);
     assert!(
         ran.code() != 125 || ran.stderr.contains("agent-runner: "),
+        "{}",
+        ran.stderr
+    );
+}
+
+/// A program that serves its first argument as a file system and starts the rest on it.
+const SERVED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cases/tiny_fuse.py");
+
+/// An ordinary user who may mount, and whose command may not.
+const WHO_MAY_MOUNT: [&str; 8] = [
+    "unshare",
+    "--user",
+    "--map-user=1000",
+    "--map-group=1000",
+    "--keep-caps",
+    "--mount",
+    "--propagation",
+    "private",
+];
+
+#[test]
+fn a_workspace_that_another_program_serves_is_kept_like_any_other() {
+    let stage = Stage::new();
+    stage.settings(
+        "default_permissions = \"p\"\n[permissions.p]\nextends = \":workspace\"\n\
+         [permissions.p.filesystem.\":workspace_roots\"]\n\"**/.env\" = \"deny\"\n",
+    );
+    if fs::File::options().write(true).open("/dev/fuse").is_err() {
+        lacks(Missing::Root, "a workspace on FUSE");
+        return;
+    }
+    let folder = stage.workspace("");
+    let serve = [
+        "/usr/bin/python3".into(),
+        SERVED.into(),
+        folder.into_os_string(),
+    ];
+    let without_powers = ["setpriv", "--ambient-caps", "-all", "--inh-caps", "-all"];
+    let launcher = || {
+        let words = WHO_MAY_MOUNT.iter().copied().map(OsString::from);
+        words
+            .chain(serve.clone())
+            .chain(without_powers.map(OsString::from))
+    };
+    let tried: Vec<String> = launcher()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    if !launches(&tried.iter().map(String::as_str).collect::<Vec<_>>()) {
+        lacks(Missing::UserNamespace, "a workspace on FUSE");
+        return;
+    }
+    let script = "cat .env; echo said > made; mkdir .git .vscode; echo x > .vscode/tasks.json; mv .env seen; cat seen; \
+                  echo x > ../beside; ls -A | tr '\\n' ' '";
+    let ran = stage
+        .exec(&[], &["sh", "-c", script])
+        .launched_by(launcher())
+        .ran();
+    assert!(!ran.text().contains("hunter2"), "{}", ran.text());
+    assert!(!stage.root().join("beside").exists());
+    // What it serves at the end: the one file that was made, and no name that was kept free.
+    assert!(
+        ran.text().ends_with("[said\n]\n"),
+        "{} {}",
+        ran.text(),
+        ran.stderr
+    );
+    assert!(
+        ran.text().contains(".env ") && !ran.text().contains("seen"),
+        "{}",
+        ran.text()
+    );
+}
+
+#[test]
+fn root_is_told_where_a_file_system_cannot_be_given_to_another_user() {
+    if !is_root() {
+        lacks(Missing::Root, "root's workspace on FUSE");
+        return;
+    }
+    let stage = Stage::new();
+    let folder = stage.workspace("").into_os_string();
+    let launcher = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "/usr/bin/python3",
+        SERVED,
+    ];
+    let launcher = launcher.map(OsString::from).into_iter().chain([folder]);
+    let ran = stage
+        .exec(&[], &["sh", "-c", "cat .env; echo said > made"])
+        .launched_by(launcher)
+        .ran();
+    assert_eq!(ran.code(), 125, "{} {}", ran.text(), ran.stderr);
+    assert_eq!(ran.text(), "[]\n");
+    assert!(
+        ran.stderr.contains("cannot be attached for another user") && ran.stderr.contains("hint: "),
         "{}",
         ran.stderr
     );

@@ -375,3 +375,60 @@ fn no_profile_opens_what_no_command_may_touch() {
     let now = fs::read_to_string(stage.codex("config.toml")).expect("settings");
     assert_eq!(now, settings);
 }
+
+#[test]
+fn the_profile_of_another_system_is_printed_and_nothing_runs() {
+    let stage = Stage::new();
+    let printed = |words: &[&str]| {
+        let run = stage.runner().args(words.iter().copied());
+        run.ran()
+    };
+    let ran = printed(&["sandbox", "macos", "--print-profile"]);
+    assert_eq!(ran.code(), 0, "{}", ran.stderr);
+    let text = ran.text();
+    assert!(
+        text.starts_with("(version 1)\n; Text only: this profile has not been run"),
+        "{text}"
+    );
+    let root = stage.root().display().to_string();
+    let rules: Vec<String> = text
+        .lines()
+        .skip_while(|line| !line.starts_with("; rules by path"))
+        .take_while(|line| !line.starts_with("; names that"))
+        .map(|line| line.replace(&root, "/home/u"))
+        .collect();
+    insta::assert_snapshot!(rules.join("\n"), @r#"
+    ; rules by path, the deeper ones later
+    (allow file-read* file-write* (subpath "/home/u/workspace"))
+    "#);
+    assert!(text.ends_with("(deny network*)\n"), "{text}");
+    let read_only = printed(&[
+        "sandbox",
+        "seatbelt",
+        "--sandbox",
+        "read-only",
+        "--print-profile",
+    ]);
+    assert!(
+        !read_only.text().contains(&format!(
+            "(allow file-read* file-write* (subpath \"{root}/workspace\"))"
+        )),
+        "{}",
+        read_only.text()
+    );
+    for words in [
+        &["sandbox", "--print-profile"][..],
+        &["sandbox", "linux", "--print-profile"],
+        &[
+            "sandbox",
+            "macos",
+            "--sandbox",
+            "danger-full-access",
+            "--print-profile",
+        ],
+        &["sandbox", "macos", "--print-profile", "--", "true"],
+        &["sandbox", "macos", "--", "true"],
+    ] {
+        assert_eq!(printed(words).code(), 125, "{words:?}");
+    }
+}

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::error::ConfigError;
 use super::evidence::{EvidenceLimits, EvidenceTable};
+use super::limits::{LimitsTable, RunLimits};
 use super::rules::RulesTable;
 use crate::config::Environment;
 
@@ -22,6 +23,7 @@ pub(super) struct RawRunner {
     fallback: Fallback,
     rules: RulesTable,
     evidence: EvidenceTable,
+    limits: LimitsTable,
     #[cfg(feature = "embedded")]
     reviewer: reviewer::ReviewerTable,
     #[cfg(feature = "embedded")]
@@ -72,6 +74,8 @@ pub(crate) struct RunnerSettings {
     pub(super) rules: RulesTable,
     /// How long and how much is looked at before a question is put.
     pub(crate) evidence: EvidenceLimits,
+    /// What commands are held to.
+    pub(crate) limits: RunLimits,
     /// How the embedded reviewer judges.
     #[cfg(feature = "embedded")]
     pub(crate) reviewer: reviewer::ReviewerTable,
@@ -127,12 +131,15 @@ impl RunnerSettings {
         }
         let evidence =
             EvidenceLimits::try_from(raw.evidence).map_err(|(key, reason)| invalid(key, reason))?;
+        let limits =
+            RunLimits::try_from(raw.limits).map_err(|(key, reason)| invalid(key, reason))?;
         Ok(Self {
             server,
             state_dir,
             fallback: raw.fallback,
             rules: raw.rules,
             evidence,
+            limits,
             #[cfg(feature = "embedded")]
             reviewer: with_home(raw.reviewer, environment),
             #[cfg(feature = "embedded")]

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Folder, Stamp, Tree, Why};
 
 /// The first bytes; the digit changes with what follows.
-const MARK: &[u8; 8] = b"walked-1";
+const MARK: &[u8; 8] = b"walked-2";
 /// Trees smaller than this are walked as fast as they are read from here.
 const WORTH_KEEPING: usize = 32;
 /// Trees kept in one process.

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod ahead;
 #[cfg(test)]
+mod attempts;
+#[cfg(test)]
 mod denials;
 #[cfg(test)]
 mod door;

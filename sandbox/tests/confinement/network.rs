@@ -78,6 +78,28 @@ fn a_socket_of_the_host_in_a_readable_tree_cannot_be_reached() {
 }
 
 #[test]
+fn a_socket_of_the_host_that_was_named_from_its_own_folder_cannot_be_reached() {
+    let perl = find("perl");
+    let lab = Lab::new();
+    // Bound by a name without a slash: the kernel lists that name alone.
+    let script = r#"use IO::Socket::UNIX; my $l = IO::Socket::UNIX->new(Local => "rel.sock", Listen => 1) or die; chmod 0777, "rel.sock";
+        $| = 1; print "READY\n"; my $c = $l->accept; print $c "REACHED\n"; close $c"#;
+    let mut server = std::process::Command::new(perl)
+        .args(["-e", script])
+        .current_dir(&lab.workspace)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(server.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let script = r#"use IO::Socket::UNIX; my $c = IO::Socket::UNIX->new(Peer => "rel.sock") or exit 3; print scalar <$c>;"#;
+    let seen = lab.confined(&format!("perl -e '{script}'"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!((seen.output.as_str(), seen.code()), ("", Some(3)));
+}
+
+#[test]
 fn a_socket_of_the_host_that_cannot_be_located_turns_unix_sockets_off() {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
     let lab = Lab::new();
