@@ -280,6 +280,10 @@ fn doctor_tries_every_wall_and_says_what_stands() {
         "refused  a read of a denied file",
         "refused  a connection to the host's loopback",
         "refused  a mount",
+        "refused  a host that no rule allows, by the proxy",
+        "refused  an address outside, past the proxy",
+        "refused  the host's loopback, past the door",
+        "those that know of none, are decided by name",
     ] {
         assert!(
             ran.text().contains(line),
@@ -292,7 +296,7 @@ fn doctor_tries_every_wall_and_says_what_stands() {
     assert_eq!(told["host"]["root"], is_root());
     let held = told["self_test"].as_array().expect("attempts");
     assert!(
-        held.len() == 4 && held.iter().all(|attempt| attempt["held"] == true),
+        held.len() == 7 && held.iter().all(|attempt| attempt["held"] == true),
         "{told}"
     );
 }

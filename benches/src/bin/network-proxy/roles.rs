@@ -136,6 +136,7 @@ pub(crate) fn door(socket: Option<&str>) -> Anyhow<()> {
                 proxy: vec![listener],
                 relays: Vec::new(),
                 names: None,
+                names_by_stream: None,
                 transparent: Vec::new(),
             }
         }
