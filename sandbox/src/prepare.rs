@@ -23,7 +23,7 @@ pub(crate) use steps::Held;
 use steps::{Steps, c_path, descriptor_error};
 
 use crate::command::{Command, Output, Stdin, Terminal};
-use crate::door::inside;
+use crate::door;
 use crate::error::SandboxError;
 use crate::plan::{Identity, Plan, Walls};
 use crate::seccomp::Observing;
@@ -210,8 +210,8 @@ fn door(steps: &mut Steps, plan: &Plan, channel: Option<OwnedFd>) -> Result<(), 
     let channel = steps.held.keep(channel)?;
     for act in doorway.acts() {
         let (what, object) = match act {
-            inside::Act::Route(_) => ("lead every address to", "the door".to_owned()),
-            inside::Act::Socket { address, .. } => ("open the door at", address.to_string()),
+            door::inside::Act::Route(_) => ("lead every address to", "the door".to_owned()),
+            door::inside::Act::Socket { address, .. } => ("open the door at", address.to_string()),
         };
         steps.add(what, Path::new(&object), Act::Door { act, channel });
     }

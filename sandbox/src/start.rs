@@ -155,6 +155,8 @@ impl Sandbox {
                 keeper,
                 watcher: None,
                 warden: None,
+                // A plan with a door is not carried.
+                door: None,
                 limits: *plan.limits(),
                 confinement: Confinement::of(plan).carried(),
                 terminals,

@@ -266,7 +266,7 @@ impl Script {
                 self.push(there);
                 Some(())
             }
-            Act::Mount(_) | Act::Make(_) | Act::AwaitGo => None,
+            Act::Mount(_) | Act::Make(_) | Act::AwaitGo | Act::Door { .. } => None,
         }
     }
 

@@ -169,6 +169,7 @@ impl Telling {
                 self.sealed.push(path.clone());
             }
             Operation::OwnTree
+            | Operation::Resolver { .. }
             | Operation::Attach {
                 owner: Owner::Command,
                 ..
