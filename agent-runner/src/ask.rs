@@ -7,7 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use protocol::{Action, CommandAction, FileChange, PersonsAnswer, Printable, SandboxPermissions};
+use protocol::{
+    Action, CommandAction, FileChange, PermissionRequest, PermissionScope, PersonsAnswer,
+    Printable, SandboxPermissions,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{QueueSelector, tcflush};
 
@@ -79,7 +82,8 @@ fn question(action: &Action, limit: Duration) -> String {
     match action {
         Action::Command(command) => describe(&mut text, command),
         Action::FileChange(change) => describe_patch(&mut text, change),
-        Action::NetworkAccess(_) | Action::ToolCall(_) | Action::PermissionRequest(_) => {
+        Action::PermissionRequest(request) => describe_permissions(&mut text, request),
+        Action::NetworkAccess(_) | Action::ToolCall(_) => {
             text.push_str("agent-runner: the agent asks for leave\n");
         }
     }
@@ -88,6 +92,27 @@ fn question(action: &Action, limit: Duration) -> String {
         limit.as_secs()
     ));
     text
+}
+
+/// Every path: what is not shown is not allowed.
+fn describe_permissions(text: &mut String, request: &PermissionRequest) {
+    let scope = match request.scope {
+        PermissionScope::Turn => "all its commands until this turn ends",
+        PermissionScope::Session => "all its commands until this session ends",
+    };
+    text.push_str(&format!("\nThe agent wants leave for {scope}:\n"));
+    let wanted = &request.permissions;
+    for (verb, paths) in [("read", &wanted.read), ("WRITE", &wanted.write)] {
+        for path in paths {
+            text.push_str(&format!("  to {verb} {}\n", Printable(path.as_str())));
+        }
+    }
+    if wanted.network {
+        text.push_str("  to reach the NETWORK\n");
+    }
+    if let Some(reason) = &request.reason {
+        text.push_str(&format!("  it says: {}\n", Printable(reason)));
+    }
 }
 
 /// The whole patch: what is not shown is not allowed.

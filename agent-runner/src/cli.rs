@@ -9,9 +9,11 @@ use protocol::SandboxPermissions;
 use crate::config::{ApprovalPolicy, ApprovalsReviewer, Overrides, SandboxMode, WebSearch};
 use crate::walls::Effort;
 
+mod permissions;
 mod spelling;
 mod walls;
 
+pub(crate) use permissions::RequestPermissions;
 pub(crate) use spelling::{Platform, spelled};
 pub(crate) use walls::{Doctor, Sandbox, TryFromInside};
 
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Change files by a patch in the agents' format, inside the walls; outside the workspace it is asked.
     ApplyPatch(ApplyPatch),
+    /// Ask for more permissions for the rest of a turn or session.
+    RequestPermissions(RequestPermissions),
     /// Say that a folder is trusted, or not.
     Trust(TrustArgs),
     /// Say what stands in this folder: trust, walls, workspace, who is asked, and why.

@@ -3,22 +3,25 @@
 //! Invariant (P1, P2): a command starts inside the walls, or with the [`PermittedAction`] that [`Walk::asked`] and
 //! [`Walk::full_access`] hold; every error path ends in a refusal.
 
+mod again;
+
 use std::time::Instant;
 
 use protocol::{
-    Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions, SubmitReview,
-    TriggerKind,
+    Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions, StandingLeave,
+    SubmitReview, TriggerKind,
 };
 use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, SandboxPolicy, Stdin};
 
 use crate::answer::ask;
 use crate::cli;
-use crate::config::{Environment, SandboxMode};
+use crate::config::{Environment, Feature, SandboxMode};
 use crate::evidence::{self, Gathered, Subject};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
 use crate::journal::JournalEvent;
-use crate::launch::{Screen, launch};
+use crate::launch::{Call, Screen, launch};
+use crate::leaves;
 use crate::permit::{permit, record};
 use crate::prepare::{Prepared, action, hold_failure, run_request, submission};
 use crate::ran::RunTeller;
@@ -38,6 +41,19 @@ struct Walk<'a> {
     signals: Signals,
     /// Namespaces for a command that runs inside, made while the rest of this was found out.
     ahead: Option<Ahead>,
+    /// What this turn or session has leave for beside what the policy allows.
+    leave: Option<StandingLeave>,
+    /// That it ran before, where the walls stopped it.
+    retry_reason: Option<String>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    /// Its exit status, as the runner passes it on.
+    code: u8,
+    /// Whether somebody wanted it to end.
+    call: Call,
 }
 
 /// What a plan inside the walls is made of.
@@ -46,12 +62,16 @@ struct Inside<'a> {
     standing: &'a Standing,
     observing: Observing,
     policy: &'a SandboxPolicy,
+    leave: Option<&'a StandingLeave>,
 }
 
 impl Inside<'_> {
     fn plan(self, command: &Command) -> Result<Plan, PlanError> {
-        let plan = self.standing.plan(self.policy, command)?;
-        Ok(plan.observing(self.observing))
+        let plan = match self.leave {
+            Some(leave) => Plan::with_leave(self.policy, leave, command),
+            None => self.standing.plan(self.policy, command),
+        };
+        Ok(plan?.observing(self.observing))
     }
 }
 
@@ -66,43 +86,36 @@ pub(crate) async fn exec(
 ) -> Result<u8, Failure> {
     let inside = args.wish.permissions() == SandboxPermissions::UseDefault;
     let ahead = if inside { begin_ahead() } else { None };
-    let signals = Signals::listen()?;
-    let request = run_request(args, environment)?;
-    let prepared = Prepared::new(
-        &args.settings.overrides(),
-        environment,
-        &request.argv,
-        &request.cwd,
-    )?;
-    let route = prepared.route(request.permissions);
-    report.route = route.name();
-    report.notes.clone_from(&prepared.settings.notes);
-    let walk = Walk {
-        environment,
-        request,
-        prepared,
-        report,
-        signals,
-        ahead,
-    };
-    match route {
-        Route::Inside => walk.inside().await,
-        Route::FullAccess(name) => walk.full_access(name).await,
+    let mut walk = Walk::begin(args, environment, report)?;
+    walk.ahead = ahead;
+    let route = walk.prepared.route(walk.request.permissions);
+    walk.report.route = route.name();
+    let settings = walk.prepared.settings.clone();
+    let ended = match route {
+        Route::Inside => walk.inside().await?,
+        Route::FullAccess(name) => return Ok(Box::pin(walk.full_access(name)).await?.code),
         Route::ByRule => {
-            let mut walk = walk;
             let stdin = walk.given_stdin(args).await?;
-            Box::pin(walk.by_rule(stdin)).await
+            return Ok(Box::pin(walk.by_rule(stdin)).await?.code);
         }
         Route::Refused(_) => {
             let because = route.because(&walk.prepared.ruled);
-            Err(walk.refused(&because))
+            return Err(walk.refused(&because));
         }
         Route::Ask(question) => {
-            let mut walk = walk;
             walk.ahead = None;
+            let inside = walk.stays_inside();
             let stdin = walk.given_stdin(args).await?;
-            Box::pin(walk.asked(question, stdin)).await
+            let ended = Box::pin(walk.asked(question, stdin)).await?;
+            if !inside {
+                return Ok(ended.code);
+            }
+            ended
         }
+    };
+    match again::wanted(&settings, ended, report) {
+        Some(retry) => Box::pin(again::asked(retry, args, environment, report)).await,
+        None => Ok(ended.code),
     }
 }
 
@@ -124,8 +137,10 @@ pub(crate) async fn inside(
         report,
         signals: Signals::listen()?,
         ahead,
+        leave: None,
+        retry_reason: None,
     };
-    walk.inside().await
+    Ok(walk.inside().await?.code)
 }
 
 /// Begins with what most commands need. Where it cannot be, the start itself says why.
@@ -133,12 +148,59 @@ pub(crate) fn begin_ahead() -> Option<Ahead> {
     Ahead::begin(Network::Off).ok()
 }
 
-impl Walk<'_> {
-    /// Inside the walls, asking nobody.
-    async fn inside(self) -> Result<u8, Failure> {
+impl<'a> Walk<'a> {
+    /// Everything that is found out before anybody decides.
+    fn begin(
+        args: &cli::Exec,
+        environment: &'a Environment,
+        report: &'a mut Report,
+    ) -> Result<Self, Failure> {
+        let signals = Signals::listen()?;
+        let mut request = run_request(args, environment)?;
+        let overrides = args.settings.overrides();
+        let prepared = Prepared::new(&overrides, environment, &request.argv, &request.cwd)?;
+        report.add_notes(&prepared.settings.notes);
+        prepared.keep_managed_denials(environment, request.additional.as_ref())?;
+        let feature = Feature::AdditionalPermissions;
+        if request.additional.is_some() && !prepared.settings.is_on(feature) {
+            let message = format!("{}; nothing ran", feature.off());
+            let code = NOT_PERMITTED;
+            return Err(Failure { code, message });
+        }
+        let standing = leaves::standing(&prepared, environment, &request.session)?;
+        report.add_notes(&standing.notes);
+        // What the turn or session has leave for already is not asked again.
+        let covered = |leave: &StandingLeave| {
+            let wanted = request.additional.as_ref().map(leaves::resolved);
+            wanted.is_some_and(|wanted| wanted.is_ok_and(|wanted| leave.covers(&wanted)))
+        };
+        if standing.leave.as_ref().is_some_and(covered) {
+            request.permissions = SandboxPermissions::UseDefault;
+            request.additional = None;
+        }
+        Ok(Self {
+            environment,
+            request,
+            prepared,
+            report,
+            signals,
+            ahead: None,
+            leave: standing.leave,
+            retry_reason: None,
+        })
+    }
+
+    /// Inside the walls, asking nobody. Walls that a leave moved are on record before anything runs within them.
+    async fn inside(self) -> Result<Ended, Failure> {
         let program = self
             .prepared
             .program(self.environment, &self.request.argv)?;
+        if let Some(leave) = &self.leave {
+            let action = action(&self.prepared, self.environment, &self.request, None, None)?;
+            let reviews = leave.reviews().to_vec();
+            let event = JournalEvent::StandingLeave { reviews };
+            record(&self.prepared, &self.request, &action, event)?;
+        }
         self.run(program, Stdin::Inherit, |inside, command| {
             Ok(inside.plan(command)?)
         })
@@ -146,7 +208,7 @@ impl Walk<'_> {
     }
 
     /// Without walls, by full access chosen by name. The crossing is on record before it happens.
-    async fn full_access(self, name: FullAccessByName) -> Result<u8, Failure> {
+    async fn full_access(self, name: FullAccessByName) -> Result<Ended, Failure> {
         let program = self
             .prepared
             .program(self.environment, &self.request.argv)?;
@@ -154,7 +216,7 @@ impl Walk<'_> {
             &self.prepared,
             self.environment,
             &self.request,
-            &self.hold(&program)?,
+            Some(&self.hold(&program)?),
             None,
         )?;
         record(
@@ -171,7 +233,7 @@ impl Walk<'_> {
     }
 
     /// Outside the walls, by an allow rule: as far as an approved escalation. The crossing is on record before it happens.
-    async fn by_rule(mut self, stdin: Option<Vec<u8>>) -> Result<u8, Failure> {
+    async fn by_rule(mut self, stdin: Option<Vec<u8>>) -> Result<Ended, Failure> {
         self.request.permissions = SandboxPermissions::RequireEscalated;
         self.request.additional = None;
         self.ahead = None;
@@ -182,7 +244,7 @@ impl Walk<'_> {
             prepared,
             self.environment,
             request,
-            &files,
+            Some(&files),
             stdin.as_deref(),
         )?;
         let rule = prepared.ruled.rule_id();
@@ -215,7 +277,7 @@ impl Walk<'_> {
     }
 
     /// Asked first; run by what the answer permits and by nothing else.
-    async fn asked(mut self, question: Question, stdin: Option<Vec<u8>>) -> Result<u8, Failure> {
+    async fn asked(mut self, question: Question, stdin: Option<Vec<u8>>) -> Result<Ended, Failure> {
         let program = self
             .prepared
             .trusted_program(self.environment, &self.request.argv)?;
@@ -224,7 +286,7 @@ impl Walk<'_> {
             &self.prepared,
             self.environment,
             &self.request,
-            &files,
+            Some(&files),
             stdin.as_deref(),
         )?;
         let held = (&program, &files);
@@ -255,7 +317,7 @@ impl Walk<'_> {
         let stdin = match stdin {
             Some(bytes) => Stdin::Bytes(bytes),
             // What was not reviewed reaches nobody who has no walls.
-            None if self.is_confined() => Stdin::Inherit,
+            None if self.stays_as_it_is() => Stdin::Inherit,
             None => Stdin::Null,
         };
         let sealed = files.sealed;
@@ -266,8 +328,8 @@ impl Walk<'_> {
                 plan(inside, permitted, command)
             })
             .await;
-        if let (Some(teller), Ok(code)) = (teller, &ended) {
-            teller.tell(*code, started.elapsed()).await;
+        if let (Some(teller), Ok(ended)) = (teller, &ended) {
+            teller.tell(ended.code, started.elapsed()).await;
         }
         ended
     }
@@ -296,6 +358,7 @@ impl Walk<'_> {
         };
         let mut body = submission(prepared, self.environment, request, action, trigger)?;
         body.evidence = gathered.evidence();
+        body.retry_reason.clone_from(&self.retry_reason);
         Ok((gathered, body))
     }
 
@@ -304,7 +367,7 @@ impl Walk<'_> {
         program: Program,
         stdin: Stdin,
         plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
-    ) -> Result<u8, Failure> {
+    ) -> Result<Ended, Failure> {
         self.run_sealed(program, stdin, Vec::new(), plan).await
     }
 
@@ -315,7 +378,7 @@ impl Walk<'_> {
         stdin: Stdin,
         sealed: Vec<sandbox::Sealed>,
         plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
-    ) -> Result<u8, Failure> {
+    ) -> Result<Ended, Failure> {
         let env = self
             .prepared
             .env(self.environment, self.request.permissions);
@@ -328,6 +391,7 @@ impl Walk<'_> {
             standing: &self.prepared.standing,
             observing: self.prepared.observing,
             policy: &self.prepared.policy,
+            leave: self.leave.as_ref(),
         };
         let plan = plan(inside, &command)?;
         self.report.add_notes(plan.notes());
@@ -346,12 +410,22 @@ impl Walk<'_> {
         self.report.denials.clone_from(&ending.run.denials);
         self.report.unlisted_denials = ending.run.unlisted_denials;
         self.report.signal = ending.signal();
-        Ok(ending.exit_code())
+        Ok(Ended {
+            code: ending.exit_code(),
+            call: ending.call(),
+        })
     }
 
-    fn is_confined(&self) -> bool {
+    /// Whether it runs within the walls as they stand.
+    fn stays_as_it_is(&self) -> bool {
         self.request.permissions == SandboxPermissions::UseDefault
             && self.prepared.settings.sandbox != SandboxMode::DangerFullAccess
+    }
+
+    /// Whether it runs within walls, widened or not.
+    fn stays_inside(&self) -> bool {
+        self.stays_as_it_is()
+            || self.request.permissions == SandboxPermissions::WithAdditionalPermissions
     }
 
     fn hold(&self, program: &Program) -> Result<HeldFiles, Failure> {
@@ -405,7 +479,9 @@ fn plan(
             inside.plan(command)?
         }
         PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_) => {
-            Plan::permitted(inside.policy, permitted, command)?
+            let policy = inside.leave.map(|leave| inside.policy.with_leave(leave));
+            let policy = policy.transpose().map_err(PlanError::Widened)?;
+            Plan::permitted(policy.as_ref().unwrap_or(inside.policy), permitted, command)?
         }
     })
 }

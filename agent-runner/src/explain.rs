@@ -339,7 +339,7 @@ fn built_in(
         &prepared.changeable(),
     )
     .map_err(hold_failure)?;
-    let asked = action(prepared, environment, request, &files, None)?;
+    let asked = action(prepared, environment, request, Some(&files), None)?;
     let body = submission(prepared, environment, request, asked, question.trigger)?;
     let escalation = protocol::Escalation::from_submission(
         protocol::Nonce::fresh(uuid::Uuid::new_v4()),

@@ -29,6 +29,17 @@ pub(crate) struct Ending {
     pub(crate) run: Run,
     /// The signal after which the runner had to end it.
     ended_after: Option<EndSignal>,
+    /// Whether a signal was handed on to it.
+    call: Call,
+}
+
+/// Whether somebody wanted a command to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Nobody did.
+    None,
+    /// A signal was handed on.
+    Signalled,
 }
 
 impl Screen {
@@ -48,6 +59,11 @@ impl Ending {
                 u8::try_from(signal).unwrap_or(127).saturating_add(128)
             }
         }
+    }
+
+    /// Whether somebody wanted it to end.
+    pub(crate) fn call(&self) -> Call {
+        self.call
     }
 
     /// The signal that ended the command.
@@ -77,12 +93,16 @@ pub(crate) async fn launch(
     };
     let running = running.map_err(start_failure)?;
     let relay = pty.map(|pty| tokio::task::spawn_blocking(move || pty.relay()));
-    let ended_after = wait(&running, signals).await?;
+    let (ended_after, call) = wait(&running, signals).await?;
     let run = running.wait()?;
     if let Some(relay) = relay {
         relay.await.map_err(io::Error::other)??;
     }
-    Ok(Ending { run, ended_after })
+    Ok(Ending {
+        run,
+        ended_after,
+        call,
+    })
 }
 
 fn with_screen(command: Command, screen: Screen) -> io::Result<(Command, Option<Pty>)> {
@@ -96,7 +116,8 @@ fn with_screen(command: Command, screen: Screen) -> io::Result<(Command, Option<
 }
 
 /// Waits for the end, handing signals on. A command that was told to end and does not is ended.
-async fn wait(running: &Running, signals: &mut Signals) -> io::Result<Option<EndSignal>> {
+async fn wait(running: &Running, signals: &mut Signals) -> io::Result<(Option<EndSignal>, Call)> {
+    let mut call = Call::None;
     let ended = watched(running.as_fd().try_clone_to_owned()?)?;
     let mut interrupts = 0;
     let mut told: Option<(EndSignal, tokio::time::Instant)> = None;
@@ -105,9 +126,10 @@ async fn wait(running: &Running, signals: &mut Signals) -> io::Result<Option<End
         tokio::select! {
             ready = ended.readable() => {
                 ready?.retain_ready();
-                return Ok(None);
+                return Ok((None, call));
             }
             signal = signals.next() => {
+                call = Call::Signalled;
                 // A command that has just ended takes no signal any more; its end is read next.
                 running.signal(signal.number()).unwrap_or_default();
                 interrupts += u32::from(signal == EndSignal::Interrupt);
@@ -117,7 +139,7 @@ async fn wait(running: &Running, signals: &mut Signals) -> io::Result<Option<End
             }
             () = sleep_until(patience) => {
                 running.kill().unwrap_or_default();
-                return Ok(told.map(|(signal, _)| signal));
+                return Ok((told.map(|(signal, _)| signal), call));
             }
         }
     }

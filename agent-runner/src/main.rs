@@ -22,6 +22,7 @@ mod history;
 mod hold;
 mod journal;
 mod launch;
+mod leaves;
 mod passed_env;
 mod pending;
 mod permit;
@@ -31,6 +32,7 @@ mod ran;
 mod replace_file;
 mod report;
 mod request;
+mod request_permissions;
 mod review_client;
 mod reviewers;
 mod route;
@@ -99,6 +101,15 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
             explain::explain(&args, environment, &mut std::io::stdout()).await
         }
         Command::ApplyPatch(args) => Box::pin(apply_patch::apply_patch(&args, environment)).await,
+        Command::RequestPermissions(args) => {
+            let mut out = std::io::stdout();
+            Box::pin(request_permissions::request_permissions(
+                &args,
+                environment,
+                &mut out,
+            ))
+            .await
+        }
         Command::Trust(args) => status::trust(&args, environment, &mut std::io::stdout()),
         Command::Status(args) => status::status(&args, environment, &mut std::io::stdout()),
         Command::Config(args) => config_command::config(&args, environment, &mut std::io::stdout()),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use exec_policy::Reading;
 use protocol::{
-    AbsolutePath, Action, CommandAction, ContentIdentity, EnvironmentDescription,
-    SandboxPermissions, SubmitReview, TriggerKind,
+    AbsolutePath, Action, AdditionalPermissions, CommandAction, ContentIdentity,
+    EnvironmentDescription, Printable, SandboxPermissions, SubmitReview, TriggerKind,
 };
 use sandbox::{Observing, Program, SandboxPolicy, WorkingDirectory};
 
@@ -94,6 +94,30 @@ impl Prepared {
             standing,
             writable_roots,
         })
+    }
+
+    /// Holds a wish for more permissions to what the administrator denies.
+    ///
+    /// # Errors
+    /// It would open what is denied, which nobody can allow (126).
+    pub(crate) fn keep_managed_denials(
+        &self,
+        environment: &Environment,
+        wanted: Option<&AdditionalPermissions>,
+    ) -> Result<(), Failure> {
+        let paths = wanted
+            .into_iter()
+            .flat_map(|wanted| wanted.read.iter().chain(&wanted.write));
+        match walls::managed_denial(&self.settings, environment, &self.policy, paths) {
+            None => Ok(()),
+            Some(path) => Err(Failure {
+                code: NOT_PERMITTED,
+                message: format!(
+                    "`{}` is denied to be read by the administrator, whoever allows it; nothing ran",
+                    Printable(path.as_str())
+                ),
+            }),
+        }
     }
 
     /// Which way the command goes.
@@ -222,7 +246,7 @@ pub(crate) fn hold_failure(error: HoldError) -> Failure {
     }
 }
 
-/// The exact action that `request` is, for a reviewer and for the digest (design D20).
+/// The exact action that `request` is, for a reviewer and for the digest (design D20); without `files` only for the record.
 ///
 /// # Errors
 /// A word or variable is not UTF-8, or a value breaks a rule of the wire: what cannot be shown whole is not asked.
@@ -230,7 +254,7 @@ pub(crate) fn action(
     prepared: &Prepared,
     environment: &Environment,
     request: &RunRequest,
-    files: &HeldFiles,
+    files: Option<&HeldFiles>,
     stdin: Option<&[u8]>,
 ) -> Result<Action, Failure> {
     let key = prepared.state.mask_key()?;
@@ -263,8 +287,8 @@ pub(crate) fn action(
             .as_deref()
             .map(|text| shown.prose(text)),
         tty: request.terminal == TerminalWish::Own,
-        program: Some(files.program.clone()),
-        scripts: files.scripts.clone(),
+        program: files.map(|files| files.program.clone()),
+        scripts: files.map_or_else(Vec::new, |files| files.scripts.clone()),
         env: Some(env),
         stdin: stdin.map(|bytes| ContentIdentity {
             bytes: bytes.len() as u64,

@@ -32,12 +32,24 @@ pub(crate) struct Report {
     pub(crate) denials: Option<Vec<sandbox::SandboxDenial>>,
     /// How many more there were.
     pub(crate) unlisted_denials: u64,
+    /// The run before, where the walls stopped it and it was asked about again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) first_run: Option<FirstRun>,
     /// The runner's exit status.
     pub(crate) exit_code: u8,
     /// The signal that ended the command.
     pub(crate) signal: Option<i32>,
     /// What the runner said, where it refused or failed.
     pub(crate) message: Option<String>,
+}
+
+/// A run that the walls stopped.
+#[derive(Debug, Serialize)]
+pub(crate) struct FirstRun {
+    /// How it ended.
+    pub(crate) exit_code: u8,
+    /// What the walls refused.
+    pub(crate) denials: Vec<sandbox::SandboxDenial>,
 }
 
 impl Report {

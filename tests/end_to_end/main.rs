@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 #![cfg(test)]
 
+mod a_whole_home;
+mod asked_again;
 mod attacks;
 mod bad_input;
 mod bad_walls;
@@ -20,5 +22,6 @@ mod real_tools;
 mod records;
 mod reduced;
 mod rules;
+mod standing_leave;
 mod transparency;
 mod twenty_runners;

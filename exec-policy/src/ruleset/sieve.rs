@@ -58,9 +58,11 @@ impl Sieve {
         let begin = self.marks.len();
         for place in rule.pattern.rest() {
             // Options of a restrictive rule are found inside clusters, abbreviated and with values.
-            if !allows && place.is_option() {
-                continue;
-            }
+            let mark: fn(&str) -> u16 = if place.is_option() && !allows {
+                option_mark
+            } else {
+                mark
+            };
             // A count that does not fit is no count: nothing is kept back by such a place.
             if let Ok(count) = u16::try_from(place.words().len()) {
                 self.marks.push(count);
@@ -117,7 +119,12 @@ impl Marks {
         };
         for word in command.arguments() {
             match word.literal() {
-                Some(text) => marks.set(mark(text)),
+                Some(text) => {
+                    marks.set(mark(text));
+                    if text.starts_with('-') {
+                        marks.set(option_mark(text));
+                    }
+                }
                 None => marks.certainty = Certainty::Open,
             }
         }
@@ -137,6 +144,17 @@ impl Marks {
                 .get(usize::from(mark >> 6))
                 .is_none_or(|word| word >> (mark & 63) & 1 == 1)
         })
+    }
+}
+
+/// The mark of an option and of all that may stand for it: whatever abbreviates a long one shares its first letter; a short
+/// one stands in any cluster.
+fn option_mark(option: &str) -> u16 {
+    let mut letters = option.char_indices().skip(3);
+    match letters.next() {
+        Some((end, _)) if option.starts_with("--") => mark(option.get(..end).unwrap_or("-")),
+        None if option.starts_with("--") => mark(option),
+        _ => mark("-"),
     }
 }
 
