@@ -29,16 +29,28 @@ const OPEN: &[&str] = &[
     "${X:-git}",
 ];
 
-/// What may stand around a command: `W` is its place.
-const WRAPS: &[&str] = &[
+/// Programs that run the command behind them: `W` is its place.
+const PREFIXES: &[&str] = &[
+    "W",
     "env W",
     "nohup W",
-    "time W",
     "timeout 5 W",
     "sudo W",
+    "nice -n 5 W",
+    "stdbuf -o0 W",
+    "setsid W",
+    "env A=1 W",
+    "xargs W",
+];
+
+/// What only the shell itself understands before a command: outermost.
+const FIRST: &[&str] = &["W", "time W", "A=1 W", "command W", "exec W"];
+
+/// What may stand around any text of commands: `W` is its place.
+const WRAPS: &[&str] = &[
     "(W)",
     "{ W; }",
-    "! W",
+    "! { W; }",
     "true && W",
     "false || W",
     "W; ls",
@@ -47,24 +59,16 @@ const WRAPS: &[&str] = &[
     "echo $(W)",
     "bash -c 'W'",
     "sh -lc 'W'",
+    "eval 'W'",
     "if true; then W; fi",
     "while false; do W; done",
     "for i in 1; do W; done",
-    "W > f",
+    "{ W; } > f",
     "W 2>&1",
     "W < f",
-    "A=1 W",
-    "command W",
-    "exec W",
-    "nice -n 5 W",
-    "stdbuf -o0 W",
     "W &",
     "f() { W; }; f",
     "case x in x) W;; esac",
-    "eval 'W'",
-    "setsid W",
-    "env A=1 W",
-    "xargs W",
 ];
 
 fn command() -> impl Strategy<Value = String> {
@@ -145,10 +149,13 @@ proptest! {
     fn wrapping_never_makes_a_verdict_milder(
         rules in proptest::collection::vec(rule(ANY), 1..6),
         command in command(),
-        wraps in proptest::collection::vec(proptest::sample::select(WRAPS), 1..3),
+        prefixes in proptest::collection::vec(proptest::sample::select(PREFIXES), 1..3),
+        first in proptest::sample::select(FIRST),
+        wraps in proptest::collection::vec(proptest::sample::select(WRAPS), 0..3),
     ) {
         let rules = set(&rules);
-        let script = wraps.iter().fold(command.clone(), |inner, wrap| {
+        let wraps = prefixes.iter().chain([&first]).chain(&wraps);
+        let script = wraps.fold(command.clone(), |inner, wrap| {
             // Quotes within quotes are another script.
             if wrap.contains('\'') && inner.contains('\'') { inner } else { wrap.replace('W', &inner) }
         });

@@ -79,8 +79,8 @@ fn nobody_is_asked_where_the_policy_or_the_end_says_so() {
         "exit 3".to_owned(),
     ] {
         stage.file("task.sh", &script);
-        stage.exec(&[], &["sh", "task.sh"]).ran();
-        assert!(model.asked().is_empty(), "{script}");
+        let ran = stage.exec(&[], &["sh", "task.sh"]).ran();
+        assert!(model.asked().is_empty(), "{script}: {}", ran.stderr);
     }
 }
 

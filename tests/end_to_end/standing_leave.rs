@@ -72,7 +72,7 @@ fn a_turns_leave_is_what_was_asked_and_ends_with_the_turn_for_good() {
         .iter()
         .find(|line| line["action"]["tool"] == "request_permissions")
         .expect("the request is on record");
-    assert_eq!(last["event"]["reviews"][0], given["review_id"]);
+    assert_eq!(last["event"]["reviews"][0], given["review"]["review_id"]);
 
     let beside = stage.outside("beside").display().to_string();
     let ran = stage.exec(TURN, &["touch", &beside]).ran();
@@ -191,7 +191,7 @@ fn a_leave_that_was_tampered_with_moves_no_wall() {
             .exec(TURN, &["touch", &target.display().to_string()])
             .ran();
         fs::remove_file(&target).unwrap_or_default();
-        (ran.code() == 0, ran.reported("/notes").to_string())
+        (ran.code() == 0, ran.reported("/notes"))
     };
     assert!(can_write_more().0);
     for (from, to) in [("outside/more", "outside/lib"), ("\"turn\"", "\"session\"")] {
