@@ -208,9 +208,13 @@ async fn ask_person(
         }
     };
     let review_id = review.review_id;
-    let action = question.body().action.clone();
-    let asking =
-        tokio::task::spawn_blocking(move || terminal.ask(&action, Duration::from_secs(80)));
+    let (action, before) = {
+        let body = question.body();
+        (body.action.clone(), body.retry_reason.clone())
+    };
+    let asking = tokio::task::spawn_blocking(move || {
+        terminal.ask(&action, before.as_deref(), Duration::from_secs(80))
+    });
     let answer = tokio::select! {
         answer = asking => answer.map_err(std::io::Error::other).and_then(|answer| answer),
         signal = signals.next() => return interrupted(client, Some(review_id), signal).await,

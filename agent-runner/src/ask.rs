@@ -31,16 +31,18 @@ impl PersonsTerminal {
             .map(Self)
     }
 
-    /// Asks. `None`: nobody answered within `limit`.
+    /// Asks, and says what came `before`, where it ran already. `None`: nobody answered within `limit`.
     ///
     /// # Errors
     /// The terminal went away.
     pub(crate) fn ask(
         &mut self,
         action: &Action,
+        before: Option<&str>,
         limit: Duration,
     ) -> io::Result<Option<PersonsAnswer>> {
-        self.0.write_all(question(action, limit).as_bytes())?;
+        self.0
+            .write_all(question(action, before, limit).as_bytes())?;
         tcflush(&self.0, QueueSelector::IFlush)?;
         let deadline = Instant::now() + limit;
         let Some(line) = self.read_line(deadline)? else {
@@ -77,7 +79,7 @@ impl PersonsTerminal {
     }
 }
 
-fn question(action: &Action, limit: Duration) -> String {
+fn question(action: &Action, before: Option<&str>, limit: Duration) -> String {
     let mut text = String::new();
     match action {
         Action::Command(command) => describe(&mut text, command),
@@ -87,10 +89,17 @@ fn question(action: &Action, limit: Duration) -> String {
             text.push_str("agent-runner: the agent asks for leave\n");
         }
     }
-    text.push_str(&format!(
-        "  Allow it once? [y/N] (within {} s) ",
-        limit.as_secs()
-    ));
+    if let Some(before) = before {
+        text.push_str(&format!("  before: {}\n", Printable(before)));
+    }
+    let leave = match action {
+        Action::PermissionRequest(_) => "Give it",
+        Action::Command(_)
+        | Action::FileChange(_)
+        | Action::NetworkAccess(_)
+        | Action::ToolCall(_) => "Allow it once",
+    };
+    text.push_str(&format!("  {leave}? [y/N] (within {} s) ", limit.as_secs()));
     text
 }
 

@@ -90,7 +90,7 @@ pub(crate) async fn exec(
     walk.ahead = ahead;
     let route = walk.prepared.route(walk.request.permissions);
     walk.report.route = route.name();
-    let settings = walk.prepared.settings.clone();
+    let policy = again::Policy::of(&walk.prepared.settings);
     let ended = match route {
         Route::Inside => walk.inside().await?,
         Route::FullAccess(name) => return Ok(Box::pin(walk.full_access(name)).await?.code),
@@ -113,7 +113,7 @@ pub(crate) async fn exec(
             ended
         }
     };
-    match again::wanted(&settings, ended, report) {
+    match again::wanted(policy, ended, report) {
         Some(retry) => Box::pin(again::asked(retry, args, environment, report)).await,
         None => Ok(ended.code),
     }
@@ -169,6 +169,7 @@ impl<'a> Walk<'a> {
         }
         let standing = leaves::standing(&prepared, environment, &request.session)?;
         report.add_notes(&standing.notes);
+        standing.remove_ended()?;
         // What the turn or session has leave for already is not asked again.
         let covered = |leave: &StandingLeave| {
             let wanted = request.additional.as_ref().map(leaves::resolved);

@@ -66,6 +66,18 @@ pub(crate) struct Standing {
     pub(crate) leave: Option<StandingLeave>,
     /// What the user should know of it, a line each.
     pub(crate) notes: Vec<String>,
+    /// What has ended.
+    ended: Vec<PathBuf>,
+}
+
+impl Standing {
+    /// Removes what has ended, so that it cannot begin again.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub(crate) fn remove_ended(&self) -> Result<(), LeavesError> {
+        self.ended.iter().try_for_each(|path| remove(path))
+    }
 }
 
 /// Where leave is given and holds; `None` without a session, which nothing could last for.
@@ -83,7 +95,7 @@ pub(crate) fn place(session: &SessionReference, workspace: &Path) -> Option<Leav
 /// given, this costs nothing.
 ///
 /// # Errors
-/// The folder is there and cannot be read, or an ended leave cannot be removed.
+/// The folder is there and cannot be read.
 pub(crate) fn standing(
     prepared: &Prepared,
     environment: &Environment,
@@ -214,7 +226,7 @@ impl Leaves {
         Ok(files.len())
     }
 
-    /// What stands at `now`. What has ended is removed.
+    /// What stands at `now`.
     fn standing(&self, now: Timestamp) -> Result<Standing, LeavesError> {
         let mut standing = Standing::default();
         for path in self.files()? {
@@ -226,7 +238,7 @@ impl Leaves {
                         Ok(leave) => Ok(Some(leave)),
                         Err(LeaveEnded::NoTurn) => Ok(None),
                         Err(LeaveEnded::TurnOver | LeaveEnded::Expired) => {
-                            remove(&path).map_err(|error| error.to_string())?;
+                            standing.ended.push(path.clone());
                             Ok(None)
                         }
                         Err(error @ (LeaveEnded::Forged | LeaveEnded::Elsewhere)) => {

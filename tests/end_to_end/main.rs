@@ -18,6 +18,7 @@ mod firewall;
 mod nothing_left_behind;
 mod one_escalation;
 mod profiles;
+mod queue;
 mod real_tools;
 mod records;
 mod reduced;

@@ -9,17 +9,34 @@ use sandbox::{Reason, SandboxDenial};
 
 use super::{Ended, Walk};
 use crate::cli;
-use crate::config::{Environment, Settings};
+use crate::config::{ApprovalPolicy, Environment, Settings};
 use crate::denials;
 use crate::failure::Failure;
 use crate::launch::Call;
 use crate::report::{FirstRun, Report};
-use crate::route::{AfterDenial, Denied, Question, Route, on_denial};
+use crate::route::{AfterDenial, Denied, OnRequest, Question, Route, on_denial};
 
 /// How many refusals are named to the reviewer; the report holds all that were seen.
 const NAMED: usize = 8;
 /// The longest line of one, in characters: paths are the command's own.
 const LONGEST: usize = 300;
+
+/// What says whether anything is asked about again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    approval: ApprovalPolicy,
+    retry: OnRequest,
+}
+
+impl Policy {
+    /// What `settings` say.
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            approval: settings.approval,
+            retry: settings.runner.retry,
+        }
+    }
+}
 
 /// A command that is asked about again.
 #[derive(Debug)]
@@ -29,7 +46,7 @@ pub(super) struct Retry {
 }
 
 /// Whether a command that `ended` so is asked about again, by what the walls refused it.
-pub(super) fn wanted(settings: &Settings, ended: Ended, report: &Report) -> Option<Retry> {
+pub(super) fn wanted(policy: Policy, ended: Ended, report: &Report) -> Option<Retry> {
     if ended.code == 0 || ended.call == Call::Signalled {
         return None;
     }
@@ -39,8 +56,7 @@ pub(super) fn wanted(settings: &Settings, ended: Ended, report: &Report) -> Opti
         .flatten()
         .filter(|denial| {
             let denied = kind(denial);
-            let after =
-                denied.map(|denied| on_denial(settings.approval, settings.runner.retry, denied));
+            let after = denied.map(|denied| on_denial(policy.approval, policy.retry, denied));
             after == Some(AfterDenial::AskAgain)
         })
         .collect();
