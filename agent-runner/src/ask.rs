@@ -166,3 +166,38 @@ fn describe(text: &mut String, command: &CommandAction) {
         text.push_str(&format!("  it says: {}\n", Printable(reason)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use protocol::{
+        AbsolutePath, Action, AdditionalPermissions, PermissionRequest, PermissionScope,
+    };
+
+    use super::question;
+
+    #[test]
+    fn a_wish_for_permissions_is_shown_whole_and_for_how_long() {
+        let path = |text: &str| AbsolutePath::try_from(text.to_owned()).expect("a path");
+        let action = Action::PermissionRequest(PermissionRequest {
+            reason: Some("the fix needs both\n  to read /".to_owned()),
+            permissions: AdditionalPermissions {
+                read: vec![path("/srv/docs")],
+                write: vec![path("/home/u/code/lib\u{1b}[2J")],
+                network: true,
+            },
+            scope: PermissionScope::Session,
+        });
+        let shown = question(&action, None, Duration::from_secs(80));
+        insta::assert_snapshot!(shown, @r"
+
+        The agent wants leave for all its commands until this session ends:
+          to read /srv/docs
+          to WRITE /home/u/code/lib\x1b[2J
+          to reach the NETWORK
+          it says: the fix needs both\n  to read /
+          Give it? [y/N] (within 80 s)
+        ");
+    }
+}

@@ -166,3 +166,70 @@ async fn outside(
     };
     Ok(Box::pin(walk.asked(question, None)).await?.code)
 }
+
+#[cfg(test)]
+mod tests {
+    use sandbox::{Reason, SandboxDenial};
+
+    use super::{Policy, wanted};
+    use crate::config::ApprovalPolicy;
+    use crate::exec::Ended;
+    use crate::launch::Call;
+    use crate::report::Report;
+    use crate::route::OnRequest;
+
+    const POLICY: Policy = Policy {
+        approval: ApprovalPolicy::OnFailure,
+        retry: OnRequest::AgentAsks,
+    };
+
+    fn write(path: &str, by: Reason) -> SandboxDenial {
+        SandboxDenial::Write {
+            call: "openat".to_owned(),
+            path: path.into(),
+            by,
+        }
+    }
+
+    fn after(code: u8, call: Call, denials: Vec<SandboxDenial>) -> Option<String> {
+        let report = Report {
+            denials: Some(denials),
+            ..Report::default()
+        };
+        wanted(POLICY, Ended { code, call }, &report).map(|retry| retry.reason)
+    }
+
+    #[test]
+    fn only_a_failed_run_that_the_walls_stopped_is_asked_about_again() {
+        let outside = || vec![write("/etc/x", Reason::Default)];
+        assert!(after(1, Call::None, outside()).is_some());
+        assert!(after(0, Call::None, outside()).is_none());
+        assert!(after(130, Call::Signalled, outside()).is_none());
+        assert!(after(1, Call::None, Vec::new()).is_none());
+        let path = || "/home/u/.local/state/auto-review".into();
+        let never = [
+            write("/x", Reason::NeverTouched { path: path() }),
+            write("/x", Reason::NeverChanged { path: path() }),
+            SandboxDenial::Read {
+                path: "/w/.env".into(),
+                by: Reason::Default,
+            },
+        ];
+        for denial in never {
+            assert!(after(1, Call::None, vec![denial]).is_none());
+        }
+        let system_call = SandboxDenial::SystemCall {
+            name: "mount".to_owned(),
+        };
+        assert!(after(159, Call::None, vec![system_call]).is_some());
+    }
+
+    #[test]
+    fn what_is_told_has_a_bound_and_says_how_it_ended() {
+        let long = format!("/{}", "x".repeat(5_000));
+        let many = (0..50).map(|_| write(&long, Reason::Default)).collect();
+        let reason = after(7, Call::None, many).expect("a retry");
+        assert!(reason.contains("ended with status 7") && reason.contains("and 42 more"));
+        assert!(reason.len() < 4_000, "{}", reason.len());
+    }
+}

@@ -2,6 +2,7 @@ use super::super::error::ConfigError;
 use super::super::requirements::{Required, Requirements};
 use super::super::{ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode};
 use super::{Overrides, Settings, parse_override};
+use protocol::TriggerKind;
 
 struct Home(std::path::PathBuf);
 
@@ -518,6 +519,46 @@ fn the_administrators_profiles_are_put_together_with_the_users_and_listed_ones_a
     let usual = list("\":workspace\" = true, \":read-only\" = true");
     let settings = required("sandbox_mode = \"workspace-write\"", &usual).expect("held");
     assert_eq!(name(&settings), "workspace-write");
+}
+
+#[test]
+fn a_wish_that_is_switched_off_is_off_and_a_pin_is_the_last_word() {
+    use super::super::Feature::{AdditionalPermissions, RequestPermissions};
+    let on = |settings: &Settings| {
+        [AdditionalPermissions, RequestPermissions].map(|feature| settings.is_on(feature))
+    };
+    let of = |config: &str, pins: &str| held(config, pins).expect("held");
+    assert_eq!(on(&of("", "")), [true, true]);
+    let off = "[features]\nexec_permission_approvals = false\nrequest_permissions_tool = true";
+    assert_eq!(on(&of(off, "")), [false, true]);
+    let pinned = of(
+        off,
+        "[features]\nexec_permission_approvals = true\nrequest_permissions_tool = false\nodd = true",
+    );
+    assert_eq!(on(&pinned), [true, false]);
+    let notes = pinned.notes.join("\n");
+    for told in [
+        "exec_permission_approvals = false` is not allowed",
+        "request_permissions_tool = true` is not allowed",
+        "mean nothing here: odd",
+    ] {
+        assert!(notes.contains(told), "{notes}");
+    }
+}
+
+#[test]
+fn a_person_answers_the_kinds_that_the_user_names() {
+    let home = Home::new("approvals_reviewer = \"auto_review\"");
+    home.write(
+        "agent-runner.toml",
+        "ask_person = [\"permission_requested\", \"sandbox_denied\"]",
+    );
+    let settings = home.load(&Overrides::default()).expect("valid");
+    for kind in [TriggerKind::PermissionRequested, TriggerKind::SandboxDenied] {
+        assert_eq!(settings.asks(kind), ApprovalsReviewer::User);
+    }
+    let other = settings.asks(TriggerKind::EscalationRequested);
+    assert_eq!(other, ApprovalsReviewer::AutoReview);
 }
 
 #[test]
