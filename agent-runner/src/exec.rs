@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
         let signals = Signals::listen()?;
         let mut request = run_request(args, environment)?;
         let overrides = args.settings.overrides();
-        let prepared = Prepared::new(&overrides, environment, &request.argv, &request.cwd)?;
+        let mut prepared = Prepared::new(&overrides, environment, &request.argv, &request.cwd)?;
         report.add_notes(&prepared.settings.notes);
         prepared.keep_managed_denials(environment, request.additional.as_ref())?;
         let feature = Feature::AdditionalPermissions;
@@ -168,6 +168,7 @@ impl<'a> Walk<'a> {
             return Err(Failure { code, message });
         }
         let standing = leaves::standing(&prepared, environment, &request.session)?;
+        prepared.opened_by(standing.leave.as_ref());
         report.add_notes(&standing.notes);
         standing.remove_ended()?;
         // What the turn or session has leave for already is not asked again.
@@ -196,16 +197,22 @@ impl<'a> Walk<'a> {
         let program = self
             .prepared
             .program(self.environment, &self.request.argv)?;
-        if let Some(leave) = &self.leave {
-            let action = action(&self.prepared, self.environment, &self.request, None, None)?;
-            let reviews = leave.reviews().to_vec();
-            let event = JournalEvent::StandingLeave { reviews };
-            record(&self.prepared, &self.request, &action, event)?;
-        }
+        self.record_leave()?;
         self.run(program, Stdin::Inherit, |inside, command| {
             Ok(inside.plan(command)?)
         })
         .await
+    }
+
+    /// That it runs within walls that a leave moved, where it does.
+    fn record_leave(&self) -> Result<(), Failure> {
+        let Some(leave) = &self.leave else {
+            return Ok(());
+        };
+        let action = action(&self.prepared, self.environment, &self.request, None, None)?;
+        let reviews = leave.reviews().to_vec();
+        let event = JournalEvent::StandingLeave { reviews };
+        record(&self.prepared, &self.request, &action, event)
     }
 
     /// Without walls, by full access chosen by name. The crossing is on record before it happens.
@@ -315,6 +322,9 @@ impl<'a> Walk<'a> {
 
         files.confirm(&program).map_err(hold_failure)?;
         Box::pin(gathered.confirm()).await?;
+        if self.stays_inside() {
+            self.record_leave()?;
+        }
         let stdin = match stdin {
             Some(bytes) => Stdin::Bytes(bytes),
             // What was not reviewed reaches nobody who has no walls.
@@ -467,20 +477,25 @@ fn plan(
     permitted: PermittedAction,
     command: &Command,
 ) -> Result<Plan, Failure> {
-    let stays = match permitted.action() {
-        Action::Command(action) => action.sandbox_permissions == SandboxPermissions::UseDefault,
+    let permissions = match permitted.action() {
+        Action::Command(action) => Some(action.sandbox_permissions),
         Action::FileChange(_)
         | Action::NetworkAccess(_)
         | Action::ToolCall(_)
-        | Action::PermissionRequest(_) => false,
+        | Action::PermissionRequest(_) => None,
     };
+    let stays = permissions == Some(SandboxPermissions::UseDefault);
+    // What a leave opens stays open beside what one command asks for; outside the walls it is nothing more.
+    let leave = inside
+        .leave
+        .filter(|_| permissions == Some(SandboxPermissions::WithAdditionalPermissions));
     Ok(match permitted.source() {
         PermitSource::FullAccess => Plan::full_access(permitted, command)?,
         PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_) if stays => {
             inside.plan(command)?
         }
         PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_) => {
-            let policy = inside.leave.map(|leave| inside.policy.with_leave(leave));
+            let policy = leave.map(|leave| inside.policy.with_leave(leave));
             let policy = policy.transpose().map_err(PlanError::Widened)?;
             Plan::permitted(policy.as_ref().unwrap_or(inside.policy), permitted, command)?
         }

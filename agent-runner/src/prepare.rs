@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use exec_policy::Reading;
 use protocol::{
     AbsolutePath, Action, AdditionalPermissions, CommandAction, ContentIdentity,
-    EnvironmentDescription, Printable, SandboxPermissions, SubmitReview, TriggerKind,
+    EnvironmentDescription, Printable, SandboxPermissions, StandingLeave, SubmitReview,
+    TriggerKind,
 };
 use sandbox::{Observing, Program, SandboxPolicy, WorkingDirectory};
 
@@ -38,6 +39,8 @@ pub(crate) struct Prepared {
     pub(crate) observing: Observing,
     /// The folders that commands may write.
     pub(crate) writable_roots: Vec<PathBuf>,
+    /// What a turn or session has leave to write beside them.
+    opened: Vec<PathBuf>,
     /// The working directory, held.
     pub(crate) directory: WorkingDirectory,
     /// What the command is.
@@ -93,7 +96,17 @@ impl Prepared {
             policy,
             standing,
             writable_roots,
+            opened: Vec::new(),
         })
+    }
+
+    /// Counts what `leave` lets commands write among what may have changed by the time another one runs.
+    pub(crate) fn opened_by(&mut self, leave: Option<&StandingLeave>) {
+        let paths = leave
+            .into_iter()
+            .flat_map(|leave| &leave.permissions().write);
+        self.opened
+            .extend(paths.map(|path| path.as_path().to_owned()));
     }
 
     /// Holds a wish for more permissions to what the administrator denies.
@@ -131,6 +144,7 @@ impl Prepared {
         let workspace = std::iter::once(self.directory.path().to_owned());
         workspace
             .chain(self.writable_roots.iter().cloned())
+            .chain(self.opened.iter().cloned())
             .collect()
     }
 

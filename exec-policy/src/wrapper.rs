@@ -54,6 +54,16 @@ pub(crate) fn unwrap(name: &str, words: &[Word]) -> Wrapped {
         "hash" if flags_of(arguments).any(|flag| flag.contains('p')) => Wrapped::Script(None),
         "enable" if flags_of(arguments).any(|flag| flag.contains('f')) => Wrapped::Script(None),
         "mapfile" | "readarray" => callback(arguments),
+        "complete" | "compgen" if flags_of(arguments).any(|flag| flag.contains('C')) => {
+            callback(arguments)
+        }
+        "bind" if flags_of(arguments).any(|flag| flag.contains('x')) => Wrapped::Script(None),
+        // Jobs and shells whose text comes by their input.
+        "at" | "crontab" if flags_of(arguments).any(|flag| matches!(flag, "-l" | "-r" | "-d")) => {
+            Wrapped::Nothing
+        }
+        "at" | "batch" | "newgrp" => Wrapped::Input,
+        "crontab" => Wrapped::Script(None),
         "source" | "." => sourced(arguments),
         "let" | "test" | "[" | "declare" | "typeset" | "local" | "export" | "readonly"
         | "unset" | "read" | "printf" | "getopts" | "wait"
@@ -70,11 +80,25 @@ pub(crate) fn unwrap(name: &str, words: &[Word]) -> Wrapped {
         "xargs" => xargs(arguments),
         "find" => find(arguments),
         "fd" | "fdfind" => fd(arguments),
-        _ => LAYOUTS
-            .iter()
-            .find(|layout| layout.names.contains(&name))
-            .map_or(Wrapped::Nothing, |layout| layout.unwrap(arguments)),
+        _ => {
+            let layout = LAYOUTS.iter().find(|layout| layout.names.contains(&name));
+            match layout.map_or(Wrapped::Nothing, |layout| layout.unwrap(arguments)) {
+                // Without a program, a shell that reads its input.
+                Wrapped::Nothing if matches!(name, "sudo" | "doas") && starts_shell(arguments) => {
+                    Wrapped::Input
+                }
+                wrapped => wrapped,
+            }
+        }
     }
+}
+
+/// `sudo -s`, `sudo -i`.
+fn starts_shell(arguments: &[Word]) -> bool {
+    flags_of(arguments).any(|flag| {
+        matches!(flag, "--shell" | "--login")
+            || (!flag.starts_with("--") && flag.contains(['s', 'i']))
+    })
 }
 
 /// Whether `name` is a shell whose language is read.

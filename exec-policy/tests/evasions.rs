@@ -72,6 +72,22 @@ const KNOWN: &[&str] = &[
 
 /// Our own.
 const FURTHER: &[&str] = &[
+    "compgen -C 'tail x'",
+    "at now <<< 'tail x'",
+    "batch <<< 'tail x'",
+    "crontab - <<< '* * * * * tail x'",
+    "newgrp g <<< 'tail x'",
+    "sudo -s <<< 'tail x'",
+    "sudo -iu root <<< 'tail x'",
+    "tar -I 'tail x' -cf a b",
+    "tar -cf a -I'tail x' b",
+    "rsync -e 'tail x' a b:",
+    "scp -S tail a b:",
+    "npx tail x",
+    "npm exec -- tail x",
+    "yarn dlx tail x",
+    "tmux new-session -d 'tail x'",
+    "screen -dm tail x",
     "! { tail x; }",
     "! { ! { tail x; }; }",
     "! if true; then tail x; fi",

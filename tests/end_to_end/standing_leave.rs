@@ -115,6 +115,28 @@ fn a_sessions_leave_outlasts_turns_until_it_is_ended() {
 }
 
 #[test]
+fn a_command_that_is_asked_about_for_another_reason_is_on_record_with_the_leave_it_uses() {
+    let (stage, _model) = judged("allow");
+    fs::create_dir_all(stage.codex("rules")).expect("a folder");
+    fs::write(
+        stage.codex("rules/default.rules"),
+        "prefix_rule([\"touch\"], \"prompt\")\n",
+    )
+    .expect("rules");
+    let ran = asked(&stage, TURN, &write_to(&stage.outside("lib")));
+    assert_eq!(ran.code(), 0, "{}", ran.stderr);
+    assert!(writes(&stage, TURN));
+    let rule = stage
+        .history()
+        .iter()
+        .any(|line| line["trigger"]["kind"] == "rule_prompt");
+    assert!(rule, "the rule asks all the same");
+    let last = stage.journal().pop().expect("an entry");
+    assert_eq!(last["event"]["kind"], "standing_leave");
+    assert_eq!(last["action"]["command"][0], "touch");
+}
+
+#[test]
 fn what_is_refused_gives_nothing() {
     let (stage, model) = judged("deny");
     let lib = write_to(&stage.outside("lib"));
