@@ -41,17 +41,24 @@ pub(crate) struct AskedSession {
 }
 
 impl Asked {
-    /// Whether the settings put a question that ended so to the person. A rule's no and a signal's end are final.
-    fn goes_to_person(&self, fallback: Fallback) -> bool {
-        let on_end = match &self.decision {
+    /// What the settings say of a question that ended so. A rule's no, a person's and a signal's end are final.
+    fn what_follows(&self, fallback: Fallback) -> OnEnd {
+        if self.interrupted.is_some() {
+            return OnEnd::Block;
+        }
+        match &self.decision {
             Decision::Denied(Denial::Judged(_)) => fallback.on_deny,
             Decision::TimedOut => fallback.on_timeout,
             Decision::Failed(_) => fallback.on_failure,
             Decision::Approved(_)
             | Decision::Denied(Denial::ByRule(_) | Denial::ByPerson(_))
-            | Decision::Aborted => return false,
-        };
-        on_end == OnEnd::User && self.interrupted.is_none()
+            | Decision::Aborted => OnEnd::Block,
+        }
+    }
+
+    /// Whether no person could be asked because there is no terminal.
+    fn found_no_terminal(&self) -> bool {
+        matches!(&self.decision, Decision::Failed(failure) if failure.code == NO_TERMINAL)
     }
 
     /// Lets whoever was asked finish; the answer is not used.
@@ -91,7 +98,10 @@ impl AskedSession {
     }
 }
 
-/// Puts `body` to `reviewer`, and to the person where the settings say so of how that ended.
+/// The code of a failure: nobody sits at a terminal.
+const NO_TERMINAL: &str = "no_terminal";
+
+/// Puts `body` to `reviewer`, and to a person where the settings say so of how that ended.
 pub(crate) async fn ask(
     prepared: &Prepared,
     environment: &Environment,
@@ -99,16 +109,39 @@ pub(crate) async fn ask(
     body: SubmitReview,
     signals: &mut Signals,
 ) -> Asked {
-    match reviewer {
+    let fallback = prepared.settings.runner.fallback;
+    let (asked, follows) = match reviewer {
         ApprovalsReviewer::AutoReview => {
             let asked = ask_service(prepared, environment, body.clone(), signals).await;
-            if !asked.goes_to_person(prepared.settings.runner.fallback) {
-                return asked;
-            }
+            let follows = asked.what_follows(fallback);
+            (asked, follows)
+        }
+        ApprovalsReviewer::User => {
+            let asked = ask_person(prepared, environment, body.clone(), signals).await;
+            // A person elsewhere, where none is here; never a model in a person's place.
+            let elsewhere = asked.found_no_terminal() && fallback.on_failure == OnEnd::Queue;
+            let follows = if elsewhere {
+                OnEnd::Queue
+            } else {
+                OnEnd::Block
+            };
+            (asked, follows)
+        }
+    };
+    match follows {
+        OnEnd::Block => asked,
+        OnEnd::User => {
             asked.close().await;
             ask_person(prepared, environment, body, signals).await
         }
-        ApprovalsReviewer::User => ask_person(prepared, environment, body, signals).await,
+        OnEnd::Queue => {
+            asked.close().await;
+            let body = SubmitReview {
+                must_be_human: true,
+                ..body
+            };
+            ask_service(prepared, environment, body, signals).await
+        }
     }
 }
 
@@ -155,7 +188,7 @@ async fn ask_person(
     let Ok(mut terminal) = PersonsTerminal::open() else {
         let message = "approval must come from a person, and there is no terminal to ask at; \
                        run it at one, or set approvals_reviewer = \"auto_review\"";
-        let failure = server_failure("no_terminal", Retry::IsUseless, message);
+        let failure = server_failure(NO_TERMINAL, Retry::IsUseless, message);
         return Asked::failed(ReviewFailure {
             step: FailedStep::NotConfigured,
             ..failure
@@ -175,9 +208,13 @@ async fn ask_person(
         }
     };
     let review_id = review.review_id;
-    let action = question.body().action.clone();
-    let asking =
-        tokio::task::spawn_blocking(move || terminal.ask(&action, Duration::from_secs(80)));
+    let (action, before) = {
+        let body = question.body();
+        (body.action.clone(), body.retry_reason.clone())
+    };
+    let asking = tokio::task::spawn_blocking(move || {
+        terminal.ask(&action, before.as_deref(), Duration::from_secs(80))
+    });
     let answer = tokio::select! {
         answer = asking => answer.map_err(std::io::Error::other).and_then(|answer| answer),
         signal = signals.next() => return interrupted(client, Some(review_id), signal).await,

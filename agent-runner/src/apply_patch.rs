@@ -7,6 +7,7 @@
 mod change;
 mod format;
 mod judge;
+mod place;
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -18,11 +19,12 @@ use protocol::{
 };
 use sandbox::{Command, Stdin};
 
+use self::change::Held;
 use self::format::{FileEdit, MAX_PATCH_BYTES, parse};
-use self::judge::{PatchRoute, Reach, decide, reach, resolve};
+use self::judge::{PatchRoute, Reach, decide, reach};
 use crate::answer::ask;
 use crate::cli;
-use crate::config::{Environment, OutputLimits};
+use crate::config::Environment;
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::find_program;
 use crate::journal::JournalEvent;
@@ -41,6 +43,7 @@ struct Patch {
     text: String,
     edits: Vec<FileEdit>,
     files: Vec<PathBuf>,
+    held: Held,
 }
 
 /// Applies the patch that `args` names.
@@ -54,7 +57,7 @@ pub(crate) async fn apply_patch(
     let cwd = request::working_directory(args.settings.cd.as_deref())?;
     let patch = Patch::read(args.file.as_deref(), &cwd)?;
     if args.inside {
-        return made(&cwd, &patch.edits);
+        return made(&patch);
     }
     let mut signals = Signals::listen()?;
     let program = std::env::current_exe()?;
@@ -118,8 +121,13 @@ impl Patch {
         }
         .map_err(|error| Failure::because(format!("cannot read the patch: {error}")))?;
         let edits = parse(&text)?;
-        let files = files_of(&edits, cwd)?;
-        Ok(Self { text, edits, files })
+        let held = Held::of(cwd, &edits)?;
+        Ok(Self {
+            files: held.files(),
+            text,
+            edits,
+            held,
+        })
     }
 
     /// What no command may touch or change, no patch may either, whoever allows it (design D16).
@@ -157,25 +165,10 @@ impl Patch {
     }
 }
 
-/// Where the edits lead, each file once.
-fn files_of(edits: &[FileEdit], cwd: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut files = Vec::new();
-    for path in edits.iter().flat_map(FileEdit::paths) {
-        let resolved = resolve(cwd, path).ok_or_else(|| {
-            let path = Printable(path);
-            Failure::because(format!("`{path}` is not a path that can be changed"))
-        })?;
-        if !files.contains(&resolved) {
-            files.push(resolved);
-        }
-    }
-    Ok(files)
-}
-
 /// Makes the patch here and now.
-fn made(cwd: &Path, edits: &[FileEdit]) -> Result<u8, Failure> {
+fn made(patch: &Patch) -> Result<u8, Failure> {
     use std::io::Write as _;
-    let told = change::make(cwd, edits)?;
+    let told = change::make(&patch.held, &patch.edits)?;
     for line in told {
         // A reader that is gone does not undo what was done.
         writeln!(std::io::stdout(), "{}", Printable(&line)).unwrap_or_default();
@@ -296,14 +289,13 @@ impl Walk<'_> {
 
     /// Makes exactly what `permitted` covers: the files must still be the ones that were reviewed.
     fn make(&self, permitted: &PermittedAction) -> Result<u8, Failure> {
-        let files = files_of(&self.patch.edits, &self.request.cwd)?;
-        if files != self.patch.files || permitted.action() != &self.action()? {
+        if !self.patch.held.is_still_there() || permitted.action() != &self.action()? {
             return Err(Failure {
                 code: NOT_PERMITTED,
                 message: "the patch reaches other files than those that were reviewed; nothing was changed".to_owned(),
             });
         }
-        made(&self.request.cwd, &self.patch.edits)
+        made(&self.patch)
     }
 
     fn refused(&self, because: &str) -> Failure {

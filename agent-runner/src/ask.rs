@@ -7,7 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use protocol::{Action, CommandAction, FileChange, PersonsAnswer, Printable, SandboxPermissions};
+use protocol::{
+    Action, CommandAction, FileChange, PermissionRequest, PermissionScope, PersonsAnswer,
+    Printable, SandboxPermissions,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{QueueSelector, tcflush};
 
@@ -28,16 +31,18 @@ impl PersonsTerminal {
             .map(Self)
     }
 
-    /// Asks. `None`: nobody answered within `limit`.
+    /// Asks, and says what came `before`, where it ran already. `None`: nobody answered within `limit`.
     ///
     /// # Errors
     /// The terminal went away.
     pub(crate) fn ask(
         &mut self,
         action: &Action,
+        before: Option<&str>,
         limit: Duration,
     ) -> io::Result<Option<PersonsAnswer>> {
-        self.0.write_all(question(action, limit).as_bytes())?;
+        self.0
+            .write_all(question(action, before, limit).as_bytes())?;
         tcflush(&self.0, QueueSelector::IFlush)?;
         let deadline = Instant::now() + limit;
         let Some(line) = self.read_line(deadline)? else {
@@ -74,20 +79,49 @@ impl PersonsTerminal {
     }
 }
 
-fn question(action: &Action, limit: Duration) -> String {
+fn question(action: &Action, before: Option<&str>, limit: Duration) -> String {
     let mut text = String::new();
     match action {
         Action::Command(command) => describe(&mut text, command),
         Action::FileChange(change) => describe_patch(&mut text, change),
-        Action::NetworkAccess(_) | Action::ToolCall(_) | Action::PermissionRequest(_) => {
+        Action::PermissionRequest(request) => describe_permissions(&mut text, request),
+        Action::NetworkAccess(_) | Action::ToolCall(_) => {
             text.push_str("agent-runner: the agent asks for leave\n");
         }
     }
-    text.push_str(&format!(
-        "  Allow it once? [y/N] (within {} s) ",
-        limit.as_secs()
-    ));
+    if let Some(before) = before {
+        text.push_str(&format!("  before: {}\n", Printable(before)));
+    }
+    let leave = match action {
+        Action::PermissionRequest(_) => "Give it",
+        Action::Command(_)
+        | Action::FileChange(_)
+        | Action::NetworkAccess(_)
+        | Action::ToolCall(_) => "Allow it once",
+    };
+    text.push_str(&format!("  {leave}? [y/N] (within {} s) ", limit.as_secs()));
     text
+}
+
+/// Every path: what is not shown is not allowed.
+fn describe_permissions(text: &mut String, request: &PermissionRequest) {
+    let scope = match request.scope {
+        PermissionScope::Turn => "all its commands until this turn ends",
+        PermissionScope::Session => "all its commands until this session ends",
+    };
+    text.push_str(&format!("\nThe agent wants leave for {scope}:\n"));
+    let wanted = &request.permissions;
+    for (verb, paths) in [("read", &wanted.read), ("WRITE", &wanted.write)] {
+        for path in paths {
+            text.push_str(&format!("  to {verb} {}\n", Printable(path.as_str())));
+        }
+    }
+    if wanted.network {
+        text.push_str("  to reach the NETWORK\n");
+    }
+    if let Some(reason) = &request.reason {
+        text.push_str(&format!("  it says: {}\n", Printable(reason)));
+    }
 }
 
 /// The whole patch: what is not shown is not allowed.
@@ -130,5 +164,40 @@ fn describe(text: &mut String, command: &CommandAction) {
     }
     if let Some(reason) = &command.justification {
         text.push_str(&format!("  it says: {}\n", Printable(reason)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use protocol::{
+        AbsolutePath, Action, AdditionalPermissions, PermissionRequest, PermissionScope,
+    };
+
+    use super::question;
+
+    #[test]
+    fn a_wish_for_permissions_is_shown_whole_and_for_how_long() {
+        let path = |text: &str| AbsolutePath::try_from(text.to_owned()).expect("a path");
+        let action = Action::PermissionRequest(PermissionRequest {
+            reason: Some("the fix needs both\n  to read /".to_owned()),
+            permissions: AdditionalPermissions {
+                read: vec![path("/srv/docs")],
+                write: vec![path("/home/u/code/lib\u{1b}[2J")],
+                network: true,
+            },
+            scope: PermissionScope::Session,
+        });
+        let shown = question(&action, None, Duration::from_secs(80));
+        insta::assert_snapshot!(shown, @r"
+
+        The agent wants leave for all its commands until this session ends:
+          to read /srv/docs
+          to WRITE /home/u/code/lib\x1b[2J
+          to reach the NETWORK
+          it says: the fix needs both\n  to read /
+          Give it? [y/N] (within 80 s)
+        ");
     }
 }

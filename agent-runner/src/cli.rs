@@ -10,11 +10,13 @@ use crate::config::{ApprovalPolicy, ApprovalsReviewer, Overrides, SandboxMode, W
 use crate::walls::Effort;
 
 mod parse;
+mod permissions;
 mod proxy;
 mod spelling;
 mod walls;
 
 pub(crate) use parse::{parse, starts_inside};
+pub(crate) use permissions::RequestPermissions;
 pub(crate) use proxy::{ProxyArgs, ProxyCommand};
 pub(crate) use spelling::{Platform, spelled};
 pub(crate) use walls::{Doctor, OutputArgs, Sandbox, TryFromInside, TryTheDoor};
@@ -50,6 +52,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Change files by a patch in the agents' format, inside the walls; outside the workspace it is asked.
     ApplyPatch(ApplyPatch),
+    /// Ask for more permissions for the rest of a turn or session.
+    RequestPermissions(RequestPermissions),
     /// Say that a folder is trusted, or not.
     Trust(TrustArgs),
     /// Say what stands in this folder: trust, walls, workspace, who is asked, and why.

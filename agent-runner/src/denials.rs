@@ -24,7 +24,8 @@ pub(crate) fn lines(report: &Report) -> String {
     lines.concat()
 }
 
-fn line(denial: &SandboxDenial) -> String {
+/// One refusal, as read by a person.
+pub(crate) fn line(denial: &SandboxDenial) -> String {
     match denial {
         SandboxDenial::Write { call, path, by } => {
             format!("write {} ({call}): {}", path.display(), because(by))

@@ -186,8 +186,9 @@ pub(crate) fn network_of(
     if prepared.settings.sandbox == SandboxMode::DangerFullAccess {
         return Network::Full;
     }
-    let granted = permissions == SandboxPermissions::WithAdditionalPermissions
+    let asked_for = permissions == SandboxPermissions::WithAdditionalPermissions
         && additional.is_some_and(|additional| additional.network);
+    let granted = asked_for || prepared.network_opened;
     match permissions {
         SandboxPermissions::RequireEscalated | SandboxPermissions::RequireUnconfined => {
             Network::Full

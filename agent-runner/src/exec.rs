@@ -3,23 +3,26 @@
 //! Invariant (P1, P2): a command starts inside the walls, or with the [`PermittedAction`] that [`Walk::asked`] and
 //! [`Walk::full_access`] hold; every error path ends in a refusal.
 
+mod again;
+
 use std::time::Instant;
 
 use protocol::{
-    Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions, SubmitReview,
-    TriggerKind,
+    Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions, StandingLeave,
+    SubmitReview, TriggerKind,
 };
 use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, SandboxPolicy, Stdin};
 
 use crate::answer::ask;
 use crate::cli;
-use crate::config::{Environment, SandboxMode};
+use crate::config::{Environment, Feature, SandboxMode};
 use crate::door::{OpenDoor, network_of};
 use crate::evidence::{self, Gathered, Subject};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
 use crate::journal::JournalEvent;
-use crate::launch::{Screen, Stage, launch};
+use crate::launch::{Call, Screen, Stage, launch};
+use crate::leaves;
 use crate::permit::{permit, record};
 use crate::prepare::{Prepared, action, hold_failure, run_request, submission};
 use crate::ran::RunTeller;
@@ -39,6 +42,19 @@ struct Walk<'a> {
     signals: Signals,
     /// Namespaces for a command that runs inside, made while the rest of this was found out.
     ahead: Option<Ahead>,
+    /// What this turn or session has leave for beside what the policy allows.
+    leave: Option<StandingLeave>,
+    /// That it ran before, where the walls stopped it.
+    retry_reason: Option<String>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    /// Its exit status, as the runner passes it on.
+    code: u8,
+    /// Whether somebody wanted it to end.
+    call: Call,
 }
 
 /// What a plan inside the walls is made of.
@@ -47,12 +63,16 @@ struct Inside<'a> {
     standing: &'a Standing,
     observing: Observing,
     policy: &'a SandboxPolicy,
+    leave: Option<&'a StandingLeave>,
 }
 
 impl Inside<'_> {
     fn plan(self, command: &Command) -> Result<Plan, PlanError> {
-        let plan = self.standing.plan(self.policy, command)?;
-        Ok(plan.observing(self.observing))
+        let plan = match self.leave {
+            Some(leave) => Plan::with_leave(self.policy, leave, command),
+            None => self.standing.plan(self.policy, command),
+        };
+        Ok(plan?.observing(self.observing))
     }
 }
 
@@ -66,44 +86,36 @@ pub(crate) async fn exec(
     ahead: Option<Ahead>,
     report: &mut Report,
 ) -> Result<u8, Failure> {
-    let ahead = ahead.filter(|_| args.wish.permissions() == SandboxPermissions::UseDefault);
-    let signals = Signals::listen()?;
-    let request = run_request(args, environment)?;
-    let prepared = Prepared::new(
-        &args.settings.overrides(),
-        environment,
-        &request.argv,
-        &request.cwd,
-    )?;
-    let route = prepared.route(request.permissions);
-    report.route = route.name();
-    report.notes.clone_from(&prepared.settings.notes);
-    let walk = Walk {
-        environment,
-        request,
-        prepared,
-        report,
-        signals,
-        ahead,
-    };
-    match route {
-        Route::Inside => Box::pin(walk.inside()).await,
-        Route::FullAccess(name) => Box::pin(walk.full_access(name)).await,
+    let mut walk = Walk::begin(args, environment, report)?;
+    walk.ahead = ahead.filter(|_| args.wish.permissions() == SandboxPermissions::UseDefault);
+    let route = walk.prepared.route(walk.request.permissions);
+    walk.report.route = route.name();
+    let policy = again::Policy::of(&walk.prepared.settings);
+    let ended = match route {
+        Route::Inside => Box::pin(walk.inside()).await?,
+        Route::FullAccess(name) => return Ok(Box::pin(walk.full_access(name)).await?.code),
         Route::ByRule => {
-            let mut walk = walk;
             let stdin = walk.given_stdin(args).await?;
-            Box::pin(walk.by_rule(stdin)).await
+            return Ok(Box::pin(walk.by_rule(stdin)).await?.code);
         }
         Route::Refused(_) => {
             let because = route.because(&walk.prepared.ruled);
-            Err(walk.refused(&because))
+            return Err(walk.refused(&because));
         }
         Route::Ask(question) => {
-            let mut walk = walk;
             walk.ahead = None;
+            let inside = walk.stays_inside();
             let stdin = walk.given_stdin(args).await?;
-            Box::pin(walk.asked(question, stdin)).await
+            let ended = Box::pin(walk.asked(question, stdin)).await?;
+            if !inside {
+                return Ok(ended.code);
+            }
+            ended
         }
+    };
+    match again::wanted(policy, ended, report) {
+        Some(retry) => Box::pin(again::asked(retry, args, environment, report)).await,
+        None => Ok(ended.code),
     }
 }
 
@@ -125,8 +137,10 @@ pub(crate) async fn inside(
         report,
         signals: Signals::listen()?,
         ahead,
+        leave: None,
+        retry_reason: None,
     };
-    Box::pin(walk.inside()).await
+    Ok(Box::pin(walk.inside()).await?.code)
 }
 
 /// Begins with what most commands need. Where it cannot be, the start itself says why.
@@ -134,20 +148,75 @@ pub(crate) fn begin_ahead() -> Option<Ahead> {
     Ahead::begin(Network::Off).ok()
 }
 
-impl Walk<'_> {
-    /// Inside the walls, asking nobody.
-    async fn inside(self) -> Result<u8, Failure> {
+impl<'a> Walk<'a> {
+    /// Everything that is found out before anybody decides.
+    fn begin(
+        args: &cli::Exec,
+        environment: &'a Environment,
+        report: &'a mut Report,
+    ) -> Result<Self, Failure> {
+        let signals = Signals::listen()?;
+        let mut request = run_request(args, environment)?;
+        let overrides = args.settings.overrides();
+        let mut prepared = Prepared::new(&overrides, environment, &request.argv, &request.cwd)?;
+        report.add_notes(&prepared.settings.notes);
+        prepared.keep_managed_denials(environment, request.additional.as_ref())?;
+        let feature = Feature::AdditionalPermissions;
+        if request.additional.is_some() && !prepared.settings.is_on(feature) {
+            let message = format!("{}; nothing ran", feature.off());
+            let code = NOT_PERMITTED;
+            return Err(Failure { code, message });
+        }
+        let standing = leaves::standing(&prepared, environment, &request.session)?;
+        prepared.opened_by(standing.leave.as_ref());
+        report.add_notes(&standing.notes);
+        standing.remove_ended()?;
+        // What the turn or session has leave for already is not asked again.
+        let covered = |leave: &StandingLeave| {
+            let wanted = request.additional.as_ref().map(leaves::resolved);
+            wanted.is_some_and(|wanted| wanted.is_ok_and(|wanted| leave.covers(&wanted)))
+        };
+        if standing.leave.as_ref().is_some_and(covered) {
+            request.permissions = SandboxPermissions::UseDefault;
+            request.additional = None;
+        }
+        Ok(Self {
+            environment,
+            request,
+            prepared,
+            report,
+            signals,
+            ahead: None,
+            leave: standing.leave,
+            retry_reason: None,
+        })
+    }
+
+    /// Inside the walls, asking nobody. Walls that a leave moved are on record before anything runs within them.
+    async fn inside(self) -> Result<Ended, Failure> {
         let program = self
             .prepared
             .program(self.environment, &self.request.argv)?;
+        self.record_leave()?;
         self.run(program, Stdin::Inherit, |inside, command| {
             Ok(inside.plan(command)?)
         })
         .await
     }
 
+    /// That it runs within walls that a leave moved, where it does.
+    fn record_leave(&self) -> Result<(), Failure> {
+        let Some(leave) = &self.leave else {
+            return Ok(());
+        };
+        let action = action(&self.prepared, self.environment, &self.request, None, None)?;
+        let reviews = leave.reviews().to_vec();
+        let event = JournalEvent::StandingLeave { reviews };
+        record(&self.prepared, &self.request, &action, event)
+    }
+
     /// Without walls, by full access chosen by name. The crossing is on record before it happens.
-    async fn full_access(self, name: FullAccessByName) -> Result<u8, Failure> {
+    async fn full_access(self, name: FullAccessByName) -> Result<Ended, Failure> {
         let program = self
             .prepared
             .program(self.environment, &self.request.argv)?;
@@ -155,7 +224,7 @@ impl Walk<'_> {
             &self.prepared,
             self.environment,
             &self.request,
-            &self.hold(&program)?,
+            Some(&self.hold(&program)?),
             None,
         )?;
         record(
@@ -172,7 +241,7 @@ impl Walk<'_> {
     }
 
     /// Outside the walls, by an allow rule: as far as an approved escalation. The crossing is on record before it happens.
-    async fn by_rule(mut self, stdin: Option<Vec<u8>>) -> Result<u8, Failure> {
+    async fn by_rule(mut self, stdin: Option<Vec<u8>>) -> Result<Ended, Failure> {
         self.request.permissions = SandboxPermissions::RequireEscalated;
         self.request.additional = None;
         self.ahead = None;
@@ -183,7 +252,7 @@ impl Walk<'_> {
             prepared,
             self.environment,
             request,
-            &files,
+            Some(&files),
             stdin.as_deref(),
         )?;
         let rule = prepared.ruled.rule_id();
@@ -216,7 +285,7 @@ impl Walk<'_> {
     }
 
     /// Asked first; run by what the answer permits and by nothing else.
-    async fn asked(mut self, question: Question, stdin: Option<Vec<u8>>) -> Result<u8, Failure> {
+    async fn asked(mut self, question: Question, stdin: Option<Vec<u8>>) -> Result<Ended, Failure> {
         let program = self
             .prepared
             .trusted_program(self.environment, &self.request.argv)?;
@@ -225,7 +294,7 @@ impl Walk<'_> {
             &self.prepared,
             self.environment,
             &self.request,
-            &files,
+            Some(&files),
             stdin.as_deref(),
         )?;
         let held = (&program, &files);
@@ -253,10 +322,13 @@ impl Walk<'_> {
 
         files.confirm(&program).map_err(hold_failure)?;
         Box::pin(gathered.confirm()).await?;
+        if self.stays_inside() {
+            self.record_leave()?;
+        }
         let stdin = match stdin {
             Some(bytes) => Stdin::Bytes(bytes),
             // What was not reviewed reaches nobody who has no walls.
-            None if self.is_confined() => Stdin::Inherit,
+            None if self.stays_as_it_is() => Stdin::Inherit,
             None => Stdin::Null,
         };
         let sealed = files.sealed;
@@ -267,8 +339,8 @@ impl Walk<'_> {
                 plan(inside, permitted, command)
             })
             .await;
-        if let (Some(teller), Ok(code)) = (teller, &ended) {
-            teller.tell(*code, started.elapsed()).await;
+        if let (Some(teller), Ok(ended)) = (teller, &ended) {
+            teller.tell(ended.code, started.elapsed()).await;
         }
         ended
     }
@@ -297,6 +369,7 @@ impl Walk<'_> {
         };
         let mut body = submission(prepared, self.environment, request, action, trigger)?;
         body.evidence = gathered.evidence();
+        body.retry_reason.clone_from(&self.retry_reason);
         Ok((gathered, body))
     }
 
@@ -305,7 +378,7 @@ impl Walk<'_> {
         program: Program,
         stdin: Stdin,
         plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
-    ) -> Result<u8, Failure> {
+    ) -> Result<Ended, Failure> {
         self.run_sealed(program, stdin, Vec::new(), plan).await
     }
 
@@ -316,7 +389,7 @@ impl Walk<'_> {
         stdin: Stdin,
         sealed: Vec<sandbox::Sealed>,
         plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
-    ) -> Result<u8, Failure> {
+    ) -> Result<Ended, Failure> {
         let env = self.prepared.env(self.environment, &self.request)?;
         let door = self.door()?;
         let words = self.request.argv.iter().cloned();
@@ -328,6 +401,7 @@ impl Walk<'_> {
             standing: &self.prepared.standing,
             observing: self.prepared.observing,
             policy: &self.prepared.policy,
+            leave: self.leave.as_ref(),
         };
         let plan = match &door {
             Some(door) => plan(inside, &command)?.with_doorway(door.doorway().clone()),
@@ -349,12 +423,15 @@ impl Walk<'_> {
         self.report.signal = ending.signal();
         self.report.limit = ending.run.limit;
         self.report.output_thrown_away = ending.thrown_away;
-        let code = ending.exit_code();
+        let ended = Ended {
+            code: ending.exit_code(),
+            call: ending.call(),
+        };
         if let Some(network) = ending.network {
             tell_person(&network.lines);
             self.report.network = Some(network.report);
         }
-        Ok(code)
+        Ok(ended)
     }
 
     /// What serves the command's network, where that has a door.
@@ -370,9 +447,16 @@ impl Walk<'_> {
         }
     }
 
-    fn is_confined(&self) -> bool {
+    /// Whether it runs within the walls as they stand.
+    fn stays_as_it_is(&self) -> bool {
         self.request.permissions == SandboxPermissions::UseDefault
             && self.prepared.settings.sandbox != SandboxMode::DangerFullAccess
+    }
+
+    /// Whether it runs within walls, widened or not.
+    fn stays_inside(&self) -> bool {
+        self.stays_as_it_is()
+            || self.request.permissions == SandboxPermissions::WithAdditionalPermissions
     }
 
     fn hold(&self, program: &Program) -> Result<HeldFiles, Failure> {
@@ -425,20 +509,27 @@ fn plan(
     permitted: PermittedAction,
     command: &Command,
 ) -> Result<Plan, Failure> {
-    let stays = match permitted.action() {
-        Action::Command(action) => action.sandbox_permissions == SandboxPermissions::UseDefault,
+    let permissions = match permitted.action() {
+        Action::Command(action) => Some(action.sandbox_permissions),
         Action::FileChange(_)
         | Action::NetworkAccess(_)
         | Action::ToolCall(_)
-        | Action::PermissionRequest(_) => false,
+        | Action::PermissionRequest(_) => None,
     };
+    let stays = permissions == Some(SandboxPermissions::UseDefault);
+    // What a leave opens stays open beside what one command asks for; outside the walls it is nothing more.
+    let leave = inside
+        .leave
+        .filter(|_| permissions == Some(SandboxPermissions::WithAdditionalPermissions));
     Ok(match permitted.source() {
         PermitSource::FullAccess => Plan::full_access(permitted, command)?,
         PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_) if stays => {
             inside.plan(command)?
         }
         PermitSource::Review(_) | PermitSource::Person(_) | PermitSource::AllowRule(_) => {
-            Plan::permitted(inside.policy, permitted, command)?
+            let policy = leave.map(|leave| inside.policy.with_leave(leave));
+            let policy = policy.transpose().map_err(PlanError::Widened)?;
+            Plan::permitted(policy.as_ref().unwrap_or(inside.policy), permitted, command)?
         }
     })
 }

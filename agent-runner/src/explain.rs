@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use protocol::{Printable, SandboxPermissions};
-use sandbox::Command;
+use sandbox::{Command, Plan};
 use serde::Serialize;
 
 use crate::cli;
@@ -15,12 +15,13 @@ use crate::config::{ApprovalsReviewer, Environment};
 use crate::failure::Failure;
 #[cfg(feature = "embedded")]
 use crate::hold::HeldFiles;
+use crate::leaves;
 use crate::prepare::Prepared;
 #[cfg(feature = "embedded")]
 use crate::prepare::{action, hold_failure, submission};
 use crate::report::shown_command;
 use crate::request::{self, RunRequest, TerminalWish};
-use crate::route::{Question, Route};
+use crate::route::{AfterDenial, Denied, Question, Route, on_denial};
 use crate::ruled::{RuleHit, shown_words};
 
 /// What would happen.
@@ -41,6 +42,9 @@ struct Explanation {
     plan: Option<serde_json::Value>,
     #[serde(skip)]
     unconfined: bool,
+    /// What follows where the walls stop it: `asked_again` or `stays`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    when_stopped: Option<&'static str>,
     #[serde(skip)]
     plan_text: Option<String>,
 }
@@ -98,7 +102,11 @@ pub(crate) async fn explain(
         cwd,
         permissions: args.wish.permissions(),
         justification: None,
-        session: protocol::SessionReference::default(),
+        session: protocol::SessionReference {
+            session_id: environment.session.clone(),
+            turn_id: environment.turn.clone(),
+            ..protocol::SessionReference::default()
+        },
         transcript: protocol::Transcript::default(),
         terminal: TerminalWish::Inherit,
         max_output: None,
@@ -159,9 +167,12 @@ impl Explanation {
             built_in: None,
             plan: None,
             unconfined: request.permissions == SandboxPermissions::RequireUnconfined,
+            when_stopped: None,
             plan_text: None,
         };
         explanation.built_in = built_in(&prepared, request, environment, asked)?;
+        let standing = leaves::standing(&prepared, environment, &request.session)?;
+        explanation.notes.extend(standing.notes.iter().cloned());
         let inside = matches!(route, Route::Inside)
             || (asked.is_some() && request.permissions == SandboxPermissions::UseDefault);
         let program = if asked.is_some() || matches!(route, Route::ByRule) {
@@ -171,10 +182,14 @@ impl Explanation {
         };
         explanation.program = Some(program.path().display().to_string());
         if inside {
+            explanation.when_stopped = Some(when_stopped(&prepared));
             let env = prepared.env(environment, request)?;
             let command = Command::new(request.argv.iter().cloned(), program, prepared.directory)?
                 .with_environment(env.pairs().iter().cloned())?;
-            let plan = prepared.standing.plan(&prepared.policy, &command)?;
+            let plan = match &standing.leave {
+                Some(leave) => Plan::with_leave(&prepared.policy, leave, &command)?,
+                None => prepared.standing.plan(&prepared.policy, &command)?,
+            };
             explanation.plan = serde_json::to_value(&plan).ok();
             explanation.plan_text = Some(plan.to_string());
         }
@@ -235,6 +250,9 @@ impl Explanation {
         if let Some(verdict) = &self.built_in {
             writeln!(out, "built-in   {}", shown_verdict(verdict))?;
         }
+        if self.when_stopped == Some("asked_again") {
+            writeln!(out, "stopped    what the walls stop is asked about again")?;
+        }
         match &self.plan_text {
             Some(text) => writeln!(out, "walls\n{}", indent(text)),
             None => writeln!(out, "walls      {}", self.without_plan()),
@@ -251,6 +269,15 @@ impl Explanation {
                 "after a yes: the whole host as this user; what no command may touch stays covered"
             }
         }
+    }
+}
+
+/// What follows where the walls stop what leaving them would allow.
+fn when_stopped(prepared: &Prepared) -> &'static str {
+    let (approval, retry) = (prepared.settings.approval, prepared.settings.runner.retry);
+    match on_denial(approval, retry, Denied::Walls) {
+        AfterDenial::AskAgain => "asked_again",
+        AfterDenial::Stays => "stays",
     }
 }
 
@@ -341,7 +368,7 @@ fn built_in(
         &prepared.changeable(),
     )
     .map_err(hold_failure)?;
-    let asked = action(prepared, environment, request, &files, None)?;
+    let asked = action(prepared, environment, request, Some(&files), None)?;
     let body = submission(prepared, environment, request, asked, question.trigger)?;
     let escalation = protocol::Escalation::from_submission(
         protocol::Nonce::fresh(uuid::Uuid::new_v4()),

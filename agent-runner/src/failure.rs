@@ -106,7 +106,7 @@ pub(crate) enum RequestError {
     },
     /// The additional permissions are not what they must be.
     #[error(
-        "`--additional-permissions` is not valid: {0}\nhint: {{\"file_system\":{{\"read\":[\"…\"],\"write\":[\"…\"]}},\"network\":{{\"enabled\":true}}}}"
+        "the permissions asked for are not valid: {0}\nhint: {{\"file_system\":{{\"read\":[\"…\"],\"write\":[\"…\"]}},\"network\":{{\"enabled\":true}}}}"
     )]
     AdditionalPermissions(String),
     /// Standard input is longer than what can be reviewed.

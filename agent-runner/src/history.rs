@@ -134,7 +134,12 @@ fn matches(entry: &JournalEntry, status: Option<ReviewStatus>) -> bool {
     match (&entry.event, status) {
         (_, None) => true,
         (JournalEvent::ReviewFailed { .. }, Some(status)) => status == ReviewStatus::Failed,
-        (JournalEvent::FullAccess | JournalEvent::AllowRule { .. }, Some(_)) => false,
+        (
+            JournalEvent::FullAccess
+            | JournalEvent::AllowRule { .. }
+            | JournalEvent::StandingLeave { .. },
+            Some(_),
+        ) => false,
     }
 }
 
@@ -153,6 +158,7 @@ impl Line {
                 JournalEvent::ReviewFailed { .. } => "Failed",
                 JournalEvent::FullAccess => "Full access",
                 JournalEvent::AllowRule { .. } => "Allowed by rule",
+                JournalEvent::StandingLeave { .. } => "Standing leave",
             },
         }
     }
@@ -220,6 +226,10 @@ impl Line {
                 }
                 JournalEvent::FullAccess => "danger-full-access was chosen by name".to_owned(),
                 JournalEvent::AllowRule { rule } => format!("the rule {}", rule.as_str()),
+                JournalEvent::StandingLeave { reviews } => {
+                    let reviews: Vec<String> = reviews.iter().map(ToString::to_string).collect();
+                    format!("by review {}", reviews.join(", "))
+                }
             },
         }
     }
@@ -246,7 +256,9 @@ pub(crate) fn shown_action(action: &Action) -> String {
         Action::ToolCall(call) => {
             format!("{}/{}", Printable(&call.server), Printable(&call.tool_name))
         }
-        Action::PermissionRequest(_) => "more permissions".to_owned(),
+        Action::PermissionRequest(request) => {
+            crate::leaves::shown_permissions(&request.permissions)
+        }
     }
 }
 

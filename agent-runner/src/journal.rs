@@ -40,6 +40,11 @@ pub(crate) enum JournalEvent {
     },
     /// The action runs without walls, because full access was chosen by name.
     FullAccess,
+    /// The action runs inside walls that these reviews widened for the rest of a turn or session.
+    StandingLeave {
+        /// The reviews.
+        reviews: Vec<ReviewId>,
+    },
     /// The action runs outside the walls, because a rule allows it.
     AllowRule {
         /// The rule.

@@ -61,6 +61,17 @@ pub(crate) struct Ending {
     pub(crate) thrown_away: u64,
     /// The signal after which the runner had to end it.
     ended_after: Option<EndSignal>,
+    /// Whether a signal was handed on to it.
+    call: Call,
+}
+
+/// Whether somebody wanted a command to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Nobody did.
+    None,
+    /// A signal was handed on.
+    Signalled,
 }
 
 impl Screen {
@@ -83,6 +94,11 @@ impl Ending {
                 u8::try_from(signal).unwrap_or(127).saturating_add(128)
             }
         }
+    }
+
+    /// Whether somebody wanted it to end.
+    pub(crate) fn call(&self) -> Call {
+        self.call
     }
 
     /// The signal that ended the command.
@@ -111,7 +127,7 @@ pub(crate) async fn launch(
     };
     let mut running = running.map_err(start_failure)?;
     let relay = pty.map(|pty| tokio::task::spawn_blocking(move || pty.relay()));
-    let (ended_after, network) = match (stage.door, running.take_door()) {
+    let ((ended_after, call), network) = match (stage.door, running.take_door()) {
         (Some(mut door), Some(sockets)) => {
             let served = Box::pin(door.serve_while(sockets, wait(&running, signals))).await;
             // Dropped with the command still running, where the door could not be served: that ends it.
@@ -133,6 +149,7 @@ pub(crate) async fn launch(
         network,
         thrown_away,
         ended_after,
+        call,
     })
 }
 
@@ -153,7 +170,8 @@ fn with_screen(
 }
 
 /// Waits for the end, handing signals on. A command that was told to end and does not is ended.
-async fn wait(running: &Running, signals: &mut Signals) -> io::Result<Option<EndSignal>> {
+async fn wait(running: &Running, signals: &mut Signals) -> io::Result<(Option<EndSignal>, Call)> {
+    let mut call = Call::None;
     let ended = watched(running.as_fd().try_clone_to_owned()?)?;
     let mut interrupts = 0;
     let mut told: Option<(EndSignal, tokio::time::Instant)> = None;
@@ -162,9 +180,10 @@ async fn wait(running: &Running, signals: &mut Signals) -> io::Result<Option<End
         tokio::select! {
             ready = ended.readable() => {
                 ready?.retain_ready();
-                return Ok(None);
+                return Ok((None, call));
             }
             signal = signals.next() => {
+                call = Call::Signalled;
                 // A command that has just ended takes no signal any more; its end is read next.
                 running.signal(signal.number()).unwrap_or_default();
                 interrupts += u32::from(signal == EndSignal::Interrupt);
@@ -174,7 +193,7 @@ async fn wait(running: &Running, signals: &mut Signals) -> io::Result<Option<End
             }
             () = sleep_until(patience) => {
                 running.kill().unwrap_or_default();
-                return Ok(told.map(|(signal, _)| signal));
+                return Ok((told.map(|(signal, _)| signal), call));
             }
         }
     }

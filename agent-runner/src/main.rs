@@ -23,6 +23,7 @@ mod history;
 mod hold;
 mod journal;
 mod launch;
+mod leaves;
 mod passed_env;
 mod pending;
 mod permit;
@@ -34,6 +35,7 @@ mod relay;
 mod replace_file;
 mod report;
 mod request;
+mod request_permissions;
 mod review_client;
 mod reviewers;
 mod route;
@@ -113,6 +115,15 @@ async fn run(cli: Cli, environment: &Environment, ahead: Option<Ahead>) -> Resul
             explain::explain(&args, environment, &mut std::io::stdout()).await
         }
         Command::ApplyPatch(args) => Box::pin(apply_patch::apply_patch(&args, environment)).await,
+        Command::RequestPermissions(args) => {
+            let mut out = std::io::stdout();
+            Box::pin(request_permissions::request_permissions(
+                &args,
+                environment,
+                &mut out,
+            ))
+            .await
+        }
         Command::Trust(args) => status::trust(&args, environment, &mut std::io::stdout()),
         Command::Status(args) => status::status(&args, environment, &mut std::io::stdout()),
         Command::Config(args) => config_command::config(&args, environment, &mut std::io::stdout()),

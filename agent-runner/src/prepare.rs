@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use exec_policy::Reading;
 use protocol::{
-    AbsolutePath, Action, CommandAction, ContentIdentity, EnvironmentDescription,
-    SandboxPermissions, SubmitReview, TriggerKind,
+    AbsolutePath, Action, AdditionalPermissions, CommandAction, ContentIdentity,
+    EnvironmentDescription, Printable, SandboxPermissions, StandingLeave, SubmitReview,
+    TriggerKind,
 };
 use sandbox::{Network, Observing, Program, SandboxPolicy, WorkingDirectory};
 
@@ -41,6 +42,10 @@ pub(crate) struct Prepared {
     pub(crate) unknown_hosts: UnknownHosts,
     /// The folders that commands may write.
     pub(crate) writable_roots: Vec<PathBuf>,
+    /// What a turn or session has leave to write beside them.
+    opened: Vec<PathBuf>,
+    /// Whether a turn or session has leave to reach the network.
+    pub(crate) network_opened: bool,
     /// The working directory, held.
     pub(crate) directory: WorkingDirectory,
     /// What the command is.
@@ -106,6 +111,8 @@ impl Prepared {
             policy,
             standing,
             writable_roots,
+            opened: Vec::new(),
+            network_opened: false,
         })
     }
 
@@ -115,6 +122,40 @@ impl Prepared {
     /// It cannot be made here.
     pub(crate) fn door(&self, environment: &Environment) -> Result<DoorPolicy, Failure> {
         DoorPolicy::of(&self.settings, self.unknown_hosts, environment)
+    }
+
+    /// Counts what `leave` lets commands write among what may have changed by the time another one runs.
+    pub(crate) fn opened_by(&mut self, leave: Option<&StandingLeave>) {
+        self.network_opened |= leave.is_some_and(|leave| leave.permissions().network);
+        let paths = leave
+            .into_iter()
+            .flat_map(|leave| &leave.permissions().write);
+        self.opened
+            .extend(paths.map(|path| path.as_path().to_owned()));
+    }
+
+    /// Holds a wish for more permissions to what the administrator denies.
+    ///
+    /// # Errors
+    /// It would open what is denied, which nobody can allow (126).
+    pub(crate) fn keep_managed_denials(
+        &self,
+        environment: &Environment,
+        wanted: Option<&AdditionalPermissions>,
+    ) -> Result<(), Failure> {
+        let paths = wanted
+            .into_iter()
+            .flat_map(|wanted| wanted.read.iter().chain(&wanted.write));
+        match walls::managed_denial(&self.settings, environment, &self.policy, paths) {
+            None => Ok(()),
+            Some(path) => Err(Failure {
+                code: NOT_PERMITTED,
+                message: format!(
+                    "`{}` is denied to be read by the administrator, whoever allows it; nothing ran",
+                    Printable(path.as_str())
+                ),
+            }),
+        }
     }
 
     /// Which way the command goes.
@@ -128,6 +169,7 @@ impl Prepared {
         let workspace = std::iter::once(self.directory.path().to_owned());
         workspace
             .chain(self.writable_roots.iter().cloned())
+            .chain(self.opened.iter().cloned())
             .collect()
     }
 
@@ -253,7 +295,7 @@ pub(crate) fn hold_failure(error: HoldError) -> Failure {
     }
 }
 
-/// The exact action that `request` is, for a reviewer and for the digest (design D20).
+/// The exact action that `request` is, for a reviewer and for the digest (design D20); without `files` only for the record.
 ///
 /// # Errors
 /// A word or variable is not UTF-8, or a value breaks a rule of the wire: what cannot be shown whole is not asked.
@@ -261,7 +303,7 @@ pub(crate) fn action(
     prepared: &Prepared,
     environment: &Environment,
     request: &RunRequest,
-    files: &HeldFiles,
+    files: Option<&HeldFiles>,
     stdin: Option<&[u8]>,
 ) -> Result<Action, Failure> {
     let key = prepared.state.mask_key()?;
@@ -294,8 +336,8 @@ pub(crate) fn action(
             .as_deref()
             .map(|text| shown.prose(text)),
         tty: request.terminal == TerminalWish::Own,
-        program: Some(files.program.clone()),
-        scripts: files.scripts.clone(),
+        program: files.map(|files| files.program.clone()),
+        scripts: files.map_or_else(Vec::new, |files| files.scripts.clone()),
         env: Some(env),
         stdin: stdin.map(|bytes| ContentIdentity {
             bytes: bytes.len() as u64,

@@ -36,6 +36,9 @@ pub(crate) struct Report {
     pub(crate) unlisted_denials: u64,
     /// What the door let through and refused, where the command's network had one.
     pub(crate) network: Option<NetworkReport>,
+    /// The run before, where the walls stopped it and it was asked about again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) first_run: Option<FirstRun>,
     /// The runner's exit status.
     pub(crate) exit_code: u8,
     /// The signal that ended the command.
@@ -46,6 +49,15 @@ pub(crate) struct Report {
     pub(crate) output_thrown_away: u64,
     /// What the runner said, where it refused or failed.
     pub(crate) message: Option<String>,
+}
+
+/// A run that the walls stopped.
+#[derive(Debug, Serialize)]
+pub(crate) struct FirstRun {
+    /// How it ended.
+    pub(crate) exit_code: u8,
+    /// What the walls refused.
+    pub(crate) denials: Vec<sandbox::SandboxDenial>,
 }
 
 impl Report {

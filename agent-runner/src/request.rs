@@ -86,9 +86,15 @@ pub(crate) fn additional_permissions(
     wish: &WishArgs,
     cwd: &Path,
 ) -> Result<Option<AdditionalPermissions>, RequestError> {
-    let Some(text) = &wish.additional_permissions else {
-        return Ok(None);
-    };
+    let wanted = wish.additional_permissions.as_deref();
+    wanted.map(|text| permissions(text, cwd)).transpose()
+}
+
+/// Permissions in the tools' own form; relative paths are the working directory's.
+///
+/// # Errors
+/// It is not the documented JSON, asks for nothing, or names a path that is not UTF-8.
+pub(crate) fn permissions(text: &str, cwd: &Path) -> Result<AdditionalPermissions, RequestError> {
     let invalid = RequestError::AdditionalPermissions;
     let wanted: Wanted =
         protocol::parse_strict(text.as_bytes()).map_err(|error| invalid(error.to_string()))?;
@@ -109,7 +115,7 @@ pub(crate) fn additional_permissions(
     if permissions == AdditionalPermissions::default() {
         return Err(invalid("it asks for nothing".to_owned()));
     }
-    Ok(Some(permissions))
+    Ok(permissions)
 }
 
 #[derive(Debug, Default, Deserialize)]

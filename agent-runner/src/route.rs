@@ -4,10 +4,6 @@
 //! documented policies. Invariant: the only ways out of the walls are an allow rule, [`Route::Ask`] and full access chosen
 //! by name.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "asked once the walls name what they stopped")
-)]
 mod denial;
 mod kinds;
 
@@ -15,6 +11,7 @@ use exec_policy::{Class, Coverage, Verdict};
 use protocol::{FullAccessByName, SandboxPermissions, TriggerKind};
 use serde::Serialize;
 
+pub(crate) use self::denial::{AfterDenial, Denied, OnRequest, on_denial};
 pub(crate) use self::kinds::{Category, may_ask};
 use crate::config::{ApprovalPolicy, ApprovalsReviewer, SandboxMode, Settings};
 use crate::ruled::Ruled;
@@ -162,7 +159,7 @@ impl Route {
             // What may not be read may not be read outside either: the rule then allows inside (and the notes say so).
             Way::ByRule if settings.denies_reads() => Self::Inside,
             Way::ByRule => Self::ByRule,
-            Way::Ask(trigger) => question(settings.reviewer, trigger),
+            Way::Ask(trigger) => question(settings.asks(trigger), trigger),
             Way::AskPerson(trigger) => question(ApprovalsReviewer::User, trigger),
             Way::Refuse(refusal) => Self::Refused(refusal),
         }

@@ -104,6 +104,11 @@ impl State {
         self.dir.join("journal.jsonl")
     }
 
+    /// Where leave that lasts is kept.
+    pub(crate) fn leaves(&self) -> PathBuf {
+        self.dir.join("leaves")
+    }
+
     /// The key under which secrets are replaced by a keyed hash; made at first need, never sent anywhere.
     ///
     /// # Errors

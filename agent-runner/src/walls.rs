@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use network_proxy::Routing;
+use protocol::AbsolutePath;
 use sandbox::{InvalidPolicy, Network, PolicyBuilder, PrivateTmp, SandboxPolicy};
 use thiserror::Error;
 
@@ -128,6 +129,35 @@ fn deny(
         }
         Ok(_) | Err(_) => builder.deny_read(whole),
     }
+}
+
+/// What the administrator denies and `wanted` would open: the first path of it.
+///
+/// Apart from the builder's rules, by which a grant by name opens what a profile denies: a profile is the user's own.
+pub(crate) fn managed_denial<'w>(
+    settings: &Settings,
+    environment: &Environment,
+    policy: &SandboxPolicy,
+    wanted: impl IntoIterator<Item = &'w AbsolutePath>,
+) -> Option<&'w AbsolutePath> {
+    if settings.denied_reads.is_empty() {
+        return None;
+    }
+    let denied: Vec<PathBuf> = settings
+        .denied_reads
+        .iter()
+        .map(|denied| environment.expand_home(Path::new(denied)))
+        .map(|path| path.canonicalize().unwrap_or(path))
+        .collect();
+    wanted.into_iter().find(|wanted| {
+        let path = wanted.as_path();
+        let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        // A pattern is no path; what it denies, the policy says.
+        matches!(policy.access(&resolved).by, sandbox::Reason::Pattern { .. })
+            || denied
+                .iter()
+                .any(|denied| denied.starts_with(&resolved) || resolved.starts_with(denied))
+    })
 }
 
 /// What a sandbox mode gives.

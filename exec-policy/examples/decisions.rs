@@ -32,6 +32,9 @@ fn main() {
         for (shape, rules) in [
             ("many programs", spread(count)),
             ("one program", alike(count)),
+            ("one subcommand", deep(count)),
+            ("options", optional(count)),
+            ("allowed words", allowing(count)),
         ] {
             report(count, shape, &rules);
         }
@@ -53,6 +56,25 @@ fn spread(count: usize) -> RuleSet {
 /// Rules about one program: each is held against each of its commands.
 fn alike(count: usize) -> RuleSet {
     let line = |at: usize| format!("prefix_rule([\"git\", \"sub{at}\"], \"prompt\")\n");
+    loaded(&(0..count).map(line).collect::<String>())
+}
+
+/// Rules about one subcommand, that differ in the word behind it.
+fn deep(count: usize) -> RuleSet {
+    let line =
+        |at: usize| format!("prefix_rule([\"git\", \"push\", \"remote{at}\"], \"forbidden\")\n");
+    loaded(&(0..count).map(line).collect::<String>())
+}
+
+/// Rules about options of one program, which may stand anywhere.
+fn optional(count: usize) -> RuleSet {
+    let line = |at: usize| format!("prefix_rule([\"git\", \"--option{at}\"], \"prompt\")\n");
+    loaded(&(0..count).map(line).collect::<String>())
+}
+
+/// Rules that allow words of one program.
+fn allowing(count: usize) -> RuleSet {
+    let line = |at: usize| format!("prefix_rule([\"git\", \"push\", \"remote{at}\"])\n");
     loaded(&(0..count).map(line).collect::<String>())
 }
 
@@ -84,7 +106,7 @@ fn report(count: usize, shape: &str, rules: &RuleSet) {
     }
     let (decision, search) = (quantiles(decisions), quantiles(yardstick));
     println!(
-        "{count:>6} rules, {shape:<13}: p50 {:>8.1?}  p99 {:>8.1?}   linear search p50 {:>8.1?}  p99 {:>8.1?}  ratio of p99 {:.1}",
+        "{count:>6} rules, {shape:<14}: p50 {:>8.1?}  p99 {:>8.1?}   linear search p50 {:>8.1?}  p99 {:>8.1?}  ratio of p99 {:.1}",
         decision.0,
         decision.1,
         search.0,

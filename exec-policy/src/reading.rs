@@ -11,6 +11,12 @@ use crate::wrapper::{Certainty, Wrapped, evaluates, unwrap};
 /// How many scripts and wrappers may stand within each other.
 const MAX_NESTING: usize = 8;
 
+/// Words that no program is called by where a command begins (bash(1), RESERVED WORDS).
+const RESERVED: &[&str] = &[
+    "!", "{", "}", "[[", "]]", "case", "do", "done", "elif", "else", "esac", "fi", "for",
+    "function", "if", "select", "then", "until", "while",
+];
+
 /// What an argument vector does, as far as it can be read without running it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
@@ -111,6 +117,10 @@ impl Reading {
             self.commands.push(command);
             return vec![self.commands.len() - 1];
         };
+        // The grammar took a part of the shell's own structure for a command: what stands in it was not found.
+        if RESERVED.contains(&name.as_str()) {
+            self.stop(Unread::Syntax);
+        }
         if via.len() >= MAX_NESTING {
             self.stop(Unread::TooDeep);
             self.commands.push(command);

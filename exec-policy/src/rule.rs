@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub(crate) use matching::{Fit, Pattern, name_of as matching_name};
+pub(crate) use matching::{Fit, Pattern, name_of as matching_name, operands_are_certain};
 
 /// What a rule wants, mildest first: of several that match, the greatest binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +118,9 @@ pub enum InvalidRule {
     /// A place without a word, or a word without a letter.
     #[error("place {0} of `pattern` has no word")]
     EmptyPlace(usize),
+    /// More words than a pattern may have.
+    #[error("`pattern` has more than {} words", matching::MAX_PLACES + 1)]
+    LongPattern,
     /// A blank justification.
     #[error("`justification` is blank\nhint: leave it out")]
     BlankJustification,
@@ -200,6 +203,9 @@ impl RawPrefixRule {
             .pattern
             .split_first()
             .ok_or(InvalidRule::EmptyPattern)?;
+        if rest.len() > matching::MAX_PLACES {
+            return Err(InvalidRule::LongPattern);
+        }
         let empty = self
             .pattern
             .iter()
@@ -211,7 +217,7 @@ impl RawPrefixRule {
         let rules: Vec<PrefixRule> = programs
             .iter()
             .map(|program| PrefixRule {
-                pattern: Pattern::new(program.clone(), rest.to_vec(), self.letters),
+                pattern: Pattern::new(program.clone(), rest, self.letters),
                 verdict: self.verdict,
                 justification: self.justification.clone(),
                 origin: self.origin.clone(),

@@ -5,11 +5,13 @@
 //! read is ruled by the strictest rule there is. Pure.
 
 mod indirect;
+mod sieve;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use self::indirect::{Named, named};
+use self::sieve::{Marks, Sieve};
 use crate::command::{Class, Command, Role};
 use crate::reading::Reading;
 use crate::rule::{Fit, HostExecutable, LetterCase, NetworkRule, PrefixRule, Verdict};
@@ -21,8 +23,8 @@ const SYSTEM_FOLDERS: &[&str] = &["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/us
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
     rules: Vec<PrefixRule>,
-    /// Places in `rules` by the program's name in lower case.
-    by_name: HashMap<String, Vec<usize>>,
+    /// The rules about each program, by its name in lower case.
+    by_name: HashMap<String, Sieve>,
     executables: HashMap<String, HostExecutable>,
     network: Vec<NetworkRule>,
     /// The strictest rule that restricts.
@@ -81,7 +83,7 @@ impl RuleSet {
                 self.strictest = Some(at);
             }
             let name = rule.pattern.program_name().to_ascii_lowercase();
-            self.by_name.entry(name).or_default().push(at);
+            self.by_name.entry(name).or_default().add(at, &rule);
             self.rules.push(rule);
         }
     }
@@ -157,10 +159,15 @@ impl RuleSet {
         }
     }
 
-    fn candidates<'r>(&'r self, command: &Command) -> impl Iterator<Item = &'r PrefixRule> {
+    /// The rules about the program of `command` that may match it.
+    fn candidates(&self, command: &Command) -> Vec<&PrefixRule> {
         let name = command.program().unwrap_or_default().to_ascii_lowercase();
-        let places = self.by_name.get(&name).map_or(&[][..], Vec::as_slice);
-        places.iter().filter_map(|at| self.rules.get(*at))
+        let Some(sieve) = self.by_name.get(&name) else {
+            return Vec::new();
+        };
+        let marks = Marks::of(command);
+        let places = sieve.through(&marks);
+        places.filter_map(|at| self.rules.get(at)).collect()
     }
 
     /// The restrictive rules about programs that `command` names inside its words.
@@ -176,8 +183,7 @@ impl RuleSet {
             (Some(_), Named::Programs(names)) => names
                 .iter()
                 .filter_map(|name| self.by_name.get(&name.to_ascii_lowercase()))
-                .flatten()
-                .copied()
+                .flat_map(Sieve::all)
                 .filter(restricts)
                 .collect(),
         };

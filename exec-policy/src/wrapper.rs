@@ -44,6 +44,21 @@ pub(crate) fn unwrap(name: &str, words: &[Word]) -> Wrapped {
         _ if is_shell(name) => shell(arguments),
         // Other languages: their text is not read.
         "fish" | "csh" | "tcsh" | "nu" | "pwsh" | "elvish" | "xonsh" => Wrapped::Input,
+        _ if name.starts_with("ld-linux") || name == "ld.so" => loader(arguments),
+        "su" | "runuser" | "sg" | "script" => after_c(arguments),
+        "env" => env(arguments),
+        "xargs" => xargs(arguments),
+        "find" => find(arguments),
+        "fd" | "fdfind" => fd(arguments),
+        "at" | "batch" | "newgrp" | "crontab" => fed(name, arguments),
+        _ => builtin(name, arguments).unwrap_or_else(|| laid_out(name, arguments)),
+    }
+}
+
+/// What a builtin of the shell's wraps (bash(1), SHELL BUILTIN COMMANDS). `None`: by these words it runs nothing of its own.
+fn builtin(name: &str, arguments: &[Word]) -> Option<Wrapped> {
+    let has = |letter: char| flags_of(arguments).any(|flag| flag.contains(letter));
+    Some(match name {
         "eval" => Wrapped::Script(joined(arguments)),
         "trap" => match arguments {
             [] => Wrapped::Nothing,
@@ -51,30 +66,55 @@ pub(crate) fn unwrap(name: &str, words: &[Word]) -> Wrapped {
         },
         "alias" if !arguments.is_empty() => Wrapped::Script(None),
         // Another file under a name, or code from a library.
-        "hash" if flags_of(arguments).any(|flag| flag.contains('p')) => Wrapped::Script(None),
-        "enable" if flags_of(arguments).any(|flag| flag.contains('f')) => Wrapped::Script(None),
+        "hash" if has('p') => Wrapped::Script(None),
+        "enable" if has('f') => Wrapped::Script(None),
+        "bind" if has('x') => Wrapped::Script(None),
         "mapfile" | "readarray" => callback(arguments),
+        "complete" | "compgen" if has('C') => callback(arguments),
         "source" | "." => sourced(arguments),
+        "command" if has('v') || has('V') => Wrapped::Nothing,
         "let" | "test" | "[" | "declare" | "typeset" | "local" | "export" | "readonly"
         | "unset" | "read" | "printf" | "getopts" | "wait"
             if arguments.iter().any(evaluates) =>
         {
             Wrapped::Script(None)
         }
-        _ if name.starts_with("ld-linux") || name == "ld.so" => loader(arguments),
-        "su" | "runuser" | "sg" | "script" => after_c(arguments),
-        "env" => env(arguments),
-        "command" if flags_of(arguments).any(|flag| matches!(flag, "-v" | "-V")) => {
-            Wrapped::Nothing
-        }
-        "xargs" => xargs(arguments),
-        "find" => find(arguments),
-        "fd" | "fdfind" => fd(arguments),
-        _ => LAYOUTS
-            .iter()
-            .find(|layout| layout.names.contains(&name))
-            .map_or(Wrapped::Nothing, |layout| layout.unwrap(arguments)),
+        _ => return None,
+    })
+}
+
+/// Jobs and shells whose text comes by their input.
+fn fed(name: &str, arguments: &[Word]) -> Wrapped {
+    let lists = flags_of(arguments).any(|flag| matches!(flag, "-l" | "-r" | "-d"));
+    match name {
+        "at" | "crontab" if lists => Wrapped::Nothing,
+        // A table of jobs is no script.
+        "crontab" => Wrapped::Script(None),
+        _ => Wrapped::Input,
     }
+}
+
+/// What a wrapper whose words follow one plan wraps.
+fn laid_out(name: &str, arguments: &[Word]) -> Wrapped {
+    let Some(layout) = LAYOUTS.iter().find(|layout| layout.names.contains(&name)) else {
+        return Wrapped::Nothing;
+    };
+    let wrapped = layout.unwrap(arguments);
+    // Without a program, a shell that reads its input.
+    let shell = matches!(name, "sudo" | "doas") && starts_shell(arguments);
+    if shell && matches!(wrapped, Wrapped::Nothing) {
+        Wrapped::Input
+    } else {
+        wrapped
+    }
+}
+
+/// `sudo -s`, `sudo -i`.
+fn starts_shell(arguments: &[Word]) -> bool {
+    flags_of(arguments).any(|flag| {
+        matches!(flag, "--shell" | "--login")
+            || (!flag.starts_with("--") && flag.contains(['s', 'i']))
+    })
 }
 
 /// Whether `name` is a shell whose language is read.

@@ -208,6 +208,31 @@ pub struct PermissionRequest {
     pub reason: Option<String>,
     /// What is asked for.
     pub permissions: AdditionalPermissions,
+    /// For how long.
+    #[serde(default)]
+    pub scope: PermissionScope,
+}
+
+/// How long permissions last that were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PermissionScope {
+    /// Until the turn ends.
+    #[default]
+    Turn,
+    /// Until the session ends.
+    Session,
+}
+
+impl PermissionScope {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Turn => "turn",
+            Self::Session => "session",
+        }
+    }
 }
 
 /// Why an action is not one.
@@ -258,6 +283,10 @@ impl Action {
             Self::PermissionRequest(request) => {
                 out.text("request_permissions");
                 request.permissions.write(&mut out);
+                // The shorter of the two, which a request is for that says nothing, adds nothing.
+                if request.scope == PermissionScope::Session {
+                    out.text(request.scope.as_str());
+                }
             }
         }
         ActionDigest(out.sha256())

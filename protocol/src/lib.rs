@@ -12,6 +12,7 @@ mod audit;
 mod canonical;
 mod decision;
 mod escalation;
+mod leave;
 mod mask;
 mod permit;
 mod printable;
@@ -24,8 +25,8 @@ mod transcript;
 pub use action::{
     AbsolutePath, Action, ActionDigest, AdditionalPermissions, CommandAction, ContentIdentity,
     EnvEntry, EnvValue, FileChange, FileIdentity, InvalidAction, InvalidDigest,
-    MAX_JUSTIFICATION_BYTES, NetworkAccess, NetworkProtocol, PermissionRequest, SandboxPermissions,
-    Sha256Hex, ToolCall,
+    MAX_JUSTIFICATION_BYTES, NetworkAccess, NetworkProtocol, PermissionRequest, PermissionScope,
+    SandboxPermissions, Sha256Hex, ToolCall,
 };
 pub use api::{
     Answer, ClientDescription, CreateToken, CreatedToken, EnvironmentDescription, HistoryEntry,
@@ -42,6 +43,7 @@ pub use decision::{
     Bounds, DecidedBy, Decision, Denial, FailedStep, Judge, Judgement, ReviewFailure, RuleId,
 };
 pub use escalation::{Escalation, EscalationId, Evidence, InvalidEscalation, Trigger, TriggerKind};
+pub use leave::{KeptLeave, LeaveEnded, LeavePlace, NoLeave, StandingLeave};
 pub use mask::{TextKind, mask, mask_words, shows};
 pub use permit::{FullAccessByName, Grant, GrantMismatch, PermitSource, PermittedAction};
 pub use printable::Printable;

@@ -134,6 +134,12 @@ impl PermittedAction {
         }
     }
 
+    /// Leave from any source, for tests of what takes it.
+    #[cfg(test)]
+    pub(crate) fn for_tests(action: Action, source: PermitSource) -> Self {
+        Self { action, source }
+    }
+
     /// What may run.
     #[must_use]
     pub fn action(&self) -> &Action {

@@ -20,7 +20,9 @@ mod services;
 mod sql;
 mod tools;
 
-use protocol::{Action, Assessment, Escalation, Outcome, RiskLevel, UserAuthorization};
+use protocol::{
+    Action, Assessment, Escalation, Outcome, PermissionScope, RiskLevel, UserAuthorization,
+};
 
 pub use rule::{RULES, Rule};
 
@@ -163,9 +165,11 @@ fn wished(
         Action::FileChange(change) => asked::patch(change, scene, wishes, found),
         Action::NetworkAccess(access) => asked::network(access, wishes, found),
         Action::ToolCall(call) => asked::tool(call, wishes, found),
-        Action::PermissionRequest(request) => {
-            asked::permissions(&request.permissions, scene, wishes, found)
-        }
+        // Words are about what is being done, which ends with the turn.
+        Action::PermissionRequest(request) => match request.scope {
+            PermissionScope::Turn => asked::permissions(&request.permissions, scene, wishes, found),
+            PermissionScope::Session => None,
+        },
     }
 }
 

@@ -1,14 +1,17 @@
 //! What will be done to run one command: [`Plan`], operations as data, printed by `explain` and obeyed by the start.
 //!
-//! Three doors. [`Plan::confined`] needs nobody's leave. [`Plan::permitted`] and [`Plan::full_access`] take a
-//! [`protocol::PermittedAction`], check that the command is exactly the action it covers, and consume it: there is no
-//! other way to a plan that is wider than the policy (P1).
+//! Four doors. [`Plan::confined`] needs nobody's leave. [`Plan::permitted`] and [`Plan::full_access`] take a
+//! [`protocol::PermittedAction`], check that the command is exactly the action it covers, and consume it.
+//! [`Plan::with_leave`] takes a [`protocol::StandingLeave`], which a review gave for the rest of a turn or session. There
+//! is no other way to a plan that is wider than the policy (P1).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use protocol::{Action, CommandAction, PermitSource, PermittedAction, SandboxPermissions};
+use protocol::{
+    Action, CommandAction, PermitSource, PermittedAction, SandboxPermissions, StandingLeave,
+};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -207,6 +210,19 @@ impl Plan {
             SandboxPermissions::RequireEscalated => Self::escalated(policy, command),
             SandboxPermissions::RequireUnconfined => Ok(Self::unconfined(command)),
         }
+    }
+
+    /// The plan for a command of a turn or session that has `leave` for more than `policy` allows: exactly that more.
+    ///
+    /// # Errors
+    /// See [`PlanError`].
+    pub fn with_leave(
+        policy: &SandboxPolicy,
+        leave: &StandingLeave,
+        command: &Command,
+    ) -> Result<Self, PlanError> {
+        let policy = policy.with_leave(leave).map_err(PlanError::Widened)?;
+        Self::within(&policy, command, Walls::Widened)
     }
 
     /// The plan for a command under full access, chosen by name: no walls.

@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 #![cfg(test)]
 
+mod a_whole_home;
+mod asked_again;
 mod attacks;
 mod bad_input;
 mod bad_walls;
@@ -19,9 +21,11 @@ mod network;
 mod nothing_left_behind;
 mod one_escalation;
 mod profiles;
+mod queue;
 mod real_tools;
 mod records;
 mod reduced;
 mod rules;
+mod standing_leave;
 mod transparency;
 mod twenty_runners;

@@ -155,6 +155,13 @@ impl TestServer {
         self.printed(&["token", "create", "--name", "test"])
     }
 
+    /// Makes a token of another role, for another person.
+    #[must_use]
+    pub fn create_token_for(&self, role: &str, person: &str) -> String {
+        let words = ["token", "create", "--name", person, "--role", role];
+        self.printed(&[&words[..], &["--person", person]].concat())
+    }
+
     fn printed(&self, arguments: &[&str]) -> String {
         let output = Command::new(server_program())
             .arg("--config")

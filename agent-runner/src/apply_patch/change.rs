@@ -1,22 +1,19 @@
 //! Making a patch: every file read and its new content worked out before the first one is written.
 //!
-//! Apart from the decision because it is the effect. Inside the walls the kernel holds the borders; outside, every folder
-//! is opened by its resolved path without following a link, so that what was reviewed is what is written. Invariant:
-//! a patch that does not fit changes nothing.
+//! Apart from the decision because it is the effect. Inside the walls the kernel holds the borders; outside, every file is
+//! reached through the folder that was held when the patch was read ([`super::place`]). Invariant: a patch that does not
+//! fit changes nothing.
 
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::Mode;
 use thiserror::Error;
 
 use super::format::FileEdit;
 use super::judge::resolve;
-
-/// The largest file that is changed, in bytes.
-const MAX_FILE: u64 = 64 * 1024 * 1024;
+use super::place::Place;
 
 /// Why a patch was not made.
 #[derive(Debug, Error)]
@@ -48,23 +45,76 @@ pub(super) enum ChangeError {
     Exists(String),
 }
 
+/// The files of a patch, each held once.
+#[derive(Debug)]
+pub(super) struct Held(Vec<(String, Rc<Place>)>);
+
 /// One file as it will be.
 struct Written {
-    path: PathBuf,
+    place: Rc<Place>,
     shown: String,
     content: Option<String>,
     mode: Mode,
 }
 
-/// Makes `edits` in `cwd`; answers a line for each.
+impl Held {
+    /// Holds every file that `edits` in `cwd` name.
+    ///
+    /// # Errors
+    /// A path leads nowhere, or its folder cannot be opened.
+    pub(super) fn of(cwd: &Path, edits: &[FileEdit]) -> Result<Self, ChangeError> {
+        let mut held: Vec<(String, Rc<Place>)> = Vec::new();
+        for path in edits.iter().flat_map(FileEdit::paths) {
+            let resolved = resolve(cwd, path).ok_or_else(|| ChangeError::Path(path.to_owned()))?;
+            let known = held.iter().find(|(_, place)| place.path() == resolved);
+            let place = match known {
+                Some((_, place)) => Rc::clone(place),
+                None => {
+                    let place = Place::hold(resolved).map_err(|source| ChangeError::File {
+                        path: path.to_owned(),
+                        source,
+                    })?;
+                    Rc::new(place)
+                }
+            };
+            held.push((path.to_owned(), place));
+        }
+        Ok(Self(held))
+    }
+
+    /// Where the edits lead, each file once.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for (_, place) in &self.0 {
+            if !files.iter().any(|file| file == place.path()) {
+                files.push(place.path().to_owned());
+            }
+        }
+        files
+    }
+
+    /// Whether every path still leads to the folder that is held.
+    pub(super) fn is_still_there(&self) -> bool {
+        self.0.iter().all(|(_, place)| place.is_still_there())
+    }
+
+    fn at(&self, path: &str) -> Result<Rc<Place>, ChangeError> {
+        let found = self.0.iter().find(|(written, _)| written == path);
+        found
+            .map(|(_, place)| Rc::clone(place))
+            .ok_or_else(|| ChangeError::Path(path.to_owned()))
+    }
+}
+
+/// Makes `edits` on the `held` files; answers a line for each.
 ///
 /// # Errors
 /// See [`ChangeError`]. Nothing was changed, but where the disk itself failed half-way.
-pub(super) fn make(cwd: &Path, edits: &[FileEdit]) -> Result<Vec<String>, ChangeError> {
+pub(super) fn make(held: &Held, edits: &[FileEdit]) -> Result<Vec<String>, ChangeError> {
     let mut written = Vec::new();
     let mut told = Vec::new();
     for edit in edits {
-        work_out(cwd, edit, &mut written)?;
+        work_out(held, edit, &mut written)?;
         told.push(match edit {
             FileEdit::Add { path, .. } => format!("A {path}"),
             FileEdit::Delete { path } => format!("D {path}"),
@@ -83,12 +133,12 @@ pub(super) fn make(cwd: &Path, edits: &[FileEdit]) -> Result<Vec<String>, Change
     Ok(told)
 }
 
-fn work_out(cwd: &Path, edit: &FileEdit, written: &mut Vec<Written>) -> Result<(), ChangeError> {
-    let at = |path: &str| resolve(cwd, path).ok_or_else(|| ChangeError::Path(path.to_owned()));
+fn work_out(held: &Held, edit: &FileEdit, written: &mut Vec<Written>) -> Result<(), ChangeError> {
+    let at = |path: &str| held.at(path);
     match edit {
         FileEdit::Add { path, content } => {
             let place = at(path)?;
-            if place.symlink_metadata().is_ok() {
+            if place.is_taken() {
                 return Err(ChangeError::Exists(path.clone()));
             }
             put(
@@ -125,11 +175,12 @@ fn work_out(cwd: &Path, edit: &FileEdit, written: &mut Vec<Written>) -> Result<(
             match to {
                 Some(to) => {
                     let target = at(to)?;
-                    if target != place && target.symlink_metadata().is_ok() {
+                    let moved = target.path() != place.path();
+                    if moved && target.is_taken() {
                         return Err(ChangeError::Exists(to.clone()));
                     }
-                    put(written, target.clone(), to, Some(content), mode);
-                    if target != place {
+                    put(written, target, to, Some(content), mode);
+                    if moved {
                         put(written, place, path, None, mode);
                     }
                 }
@@ -142,14 +193,14 @@ fn work_out(cwd: &Path, edit: &FileEdit, written: &mut Vec<Written>) -> Result<(
 
 fn put(
     written: &mut Vec<Written>,
-    path: PathBuf,
+    place: Rc<Place>,
     shown: &str,
     content: Option<String>,
     mode: Mode,
 ) {
-    written.retain(|file| file.path != path);
+    written.retain(|file| file.place.path() != place.path());
     written.push(Written {
-        path,
+        place,
         shown: shown.to_owned(),
         content,
         mode,
@@ -157,69 +208,24 @@ fn put(
 }
 
 /// The file as the edits before left it, else as it lies on disk.
-fn current(written: &[Written], path: &Path, shown: &str) -> Result<(String, Mode), ChangeError> {
+fn current(written: &[Written], place: &Place, shown: &str) -> Result<(String, Mode), ChangeError> {
     let failed = |source| ChangeError::File {
         path: shown.to_owned(),
         source,
     };
-    if let Some(file) = written.iter().find(|file| file.path == path) {
+    let known = written
+        .iter()
+        .find(|file| file.place.path() == place.path());
+    if let Some(file) = known {
         let gone = || failed(io::Error::from(io::ErrorKind::NotFound));
         return Ok((file.content.clone().ok_or_else(gone)?, file.mode));
     }
-    let read = || -> io::Result<(String, Mode)> {
-        let (folder, name) = folder_of(path)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&folder, name, flags, Mode::empty())?);
-        let found = file.metadata()?;
-        if !found.is_file() || found.len() > MAX_FILE {
-            return Err(io::Error::other(
-                "it is not a regular file of at most 64 MiB",
-            ));
-        }
-        let mode = Mode::from_raw_mode(
-            std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777,
-        );
-        let mut text = String::new();
-        file.take(MAX_FILE).read_to_string(&mut text)?;
-        Ok((text, mode))
-    };
-    read().map_err(failed)
-}
-
-/// The folder of `path`, opened without following any link: the path is resolved already.
-fn folder_of(path: &Path) -> io::Result<(OwnedFd, &std::ffi::OsStr)> {
-    let nowhere = || io::Error::from(io::ErrorKind::InvalidInput);
-    let folder = path.parent().ok_or_else(nowhere)?;
-    let name = path.file_name().ok_or_else(nowhere)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = openat2(
-        rustix::fs::CWD,
-        folder,
-        flags,
-        Mode::empty(),
-        ResolveFlags::NO_SYMLINKS,
-    )?;
-    Ok((opened, name))
+    place.read().map_err(failed)
 }
 
 fn write(file: &Written) -> io::Result<()> {
-    if let (Some(_), Some(folder)) = (&file.content, file.path.parent()) {
-        std::fs::create_dir_all(folder)?;
+    match &file.content {
+        Some(content) => file.place.write(content, file.mode),
+        None => file.place.remove(),
     }
-    let (folder, name) = folder_of(&file.path)?;
-    let Some(content) = &file.content else {
-        return Ok(rustix::fs::unlinkat(&folder, name, AtFlags::empty())?);
-    };
-    let beside = format!(".{}.patch", uuid::Uuid::new_v4());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = rustix::fs::openat(&folder, beside.as_str(), flags, file.mode)?;
-    let put = || -> io::Result<()> {
-        let mut made = File::from(made);
-        made.write_all(content.as_bytes())?;
-        rustix::fs::renameat(&folder, beside.as_str(), &folder, name)?;
-        Ok(())
-    };
-    put().inspect_err(|_| {
-        rustix::fs::unlinkat(&folder, beside.as_str(), AtFlags::empty()).unwrap_or_default();
-    })
 }

@@ -94,7 +94,7 @@ pub(super) fn decide(settings: &Settings, reach: Reach) -> PatchRoute {
         ApprovalPolicy::Never
         | ApprovalPolicy::Granular(_)
         | ApprovalPolicy::OnRequest
-        | ApprovalPolicy::OnFailure => settings.reviewer,
+        | ApprovalPolicy::OnFailure => settings.asks(TriggerKind::EscalationRequested),
     };
     PatchRoute::Ask(Question {
         of,

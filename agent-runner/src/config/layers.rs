@@ -4,20 +4,22 @@
 //! `.codex/config.toml` (which narrows), `-c key=value`, the flags; then the managed files, which narrow. Where each value
 //! came from is kept for `explain` and `config show`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use exec_policy::RuleSet;
+use protocol::TriggerKind;
 use toml::{Table, Value};
 
 use super::error::{ConfigError, read_project_table, read_table, read_text, read_value, syntax};
 use super::network::NetworkSettings;
 use super::permissions::{Access, BY_TRUST, PermissionTables, Places, Profile, Reads};
+use super::requirements::{Required, read_required};
 use super::runner::{RawRunner, RunnerSettings};
 use super::{
-    ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode, ShellEnvironment, ShownSetting,
-    Trust, WebSearch, WorkspaceWrite, profile, rules, trust,
+    ApprovalPolicy, ApprovalsReviewer, Environment, Feature, SandboxMode, ShellEnvironment,
+    ShownSetting, Trust, WebSearch, WorkspaceWrite, profile, rules, trust,
 };
 use crate::walls::Effort;
 
@@ -87,6 +89,7 @@ pub(crate) struct Settings {
     /// Where tool calls are configured: `mcp_servers` and `apps` as they came.
     pub(crate) tools: Table,
     pub(super) managed_rules: RuleSet,
+    pub(super) features_off: BTreeSet<Feature>,
     /// What is said of the network beside the switch that turns it on.
     pub(super) network: NetworkSettings,
     pub(super) web_search: Option<WebSearch>,
@@ -124,6 +127,17 @@ impl Settings {
         cwd: &Path,
         more: &str,
     ) -> Result<Self, ConfigError> {
+        Self::load_under(environment, overrides, cwd, more, read_required()?)
+    }
+
+    /// The same under what is `required`.
+    fn load_under(
+        environment: &Environment,
+        overrides: &Overrides,
+        cwd: &Path,
+        more: &str,
+        required: Required,
+    ) -> Result<Self, ConfigError> {
         let mut settings = Self::defaults(environment)?;
         settings.bases = Bases {
             cwd: cwd.to_owned(),
@@ -150,13 +164,14 @@ impl Settings {
             settings.layer(&parse_override(value)?, "-c")?;
         }
         settings.apply_flags(overrides);
-        settings.settle_permissions(overrides.permissions_profile.as_deref())?;
+        let managed = settings.take_managed_profiles(&required)?;
+        settings.settle_permissions(overrides.permissions_profile.as_deref(), &managed)?;
         // It lies under `-c` and the flags: what these say, it does not narrow.
         let project = settings.trust.root().map(Path::to_owned);
         if let Some(root) = &project {
             settings.narrow_by_project(&root.join(".codex/config.toml"))?;
         }
-        settings.hold_requirements()?;
+        settings.hold_requirements(required)?;
         settings.read_rules(environment, project.as_deref())?;
         settings.settle_network()?;
         Ok(settings)
@@ -188,6 +203,7 @@ impl Settings {
             notes: Vec::new(),
             tools: Table::new(),
             managed_rules: RuleSet::default(),
+            features_off: BTreeSet::new(),
             network: NetworkSettings::default(),
             web_search: None,
             bases: Bases::default(),
@@ -294,6 +310,15 @@ impl Settings {
         by_profile || !self.denied_reads.is_empty()
     }
 
+    /// Who is asked about `trigger`: the reviewer in force, or a person where the user's own file says so of this kind.
+    pub(crate) fn asks(&self, trigger: TriggerKind) -> ApprovalsReviewer {
+        if self.runner.ask_person.contains(&trigger) {
+            ApprovalsReviewer::User
+        } else {
+            self.reviewer
+        }
+    }
+
     /// Where web searches go: what was set, else live under full access and cached within walls.
     pub(crate) fn web_search(&self) -> WebSearch {
         match (self.web_search, self.sandbox) {
@@ -308,11 +333,14 @@ impl Settings {
         self.origins.insert("web_search", origin.to_owned());
     }
 
-    /// A managed pin of a feature. What pins the network's guard on is as if it was configured.
-    pub(super) fn pin_feature(&mut self, name: &str, on: bool, file: &str) {
-        if name == "network_proxy" {
+    /// A managed pin of a feature; the answer is whether it is known. What pins the network's guard on is as if it was
+    /// configured.
+    pub(super) fn pin_feature(&mut self, name: &str, on: bool, file: &str) -> bool {
+        let known = name == "network_proxy";
+        if known {
             self.network.pin(on, file);
         }
+        known
     }
 
     pub(super) fn set_sandbox(&mut self, mode: SandboxMode, origin: &str) {

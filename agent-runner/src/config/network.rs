@@ -8,6 +8,7 @@ use exec_policy::{NetworkRule, RuleProtocol, Verdict};
 use network_proxy::{
     CommandNetwork, Fault, Permission, RawFeature, RawManagedNetwork, RawNetworkProxy, Routing,
 };
+use protocol::TriggerKind;
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
@@ -170,7 +171,7 @@ impl Settings {
     /// Whether a host that no rule names is put to the reviewer. A person is not asked: the command that wants the host has
     /// the same terminal, and could draw over the question.
     fn asks_about_hosts(&self) -> bool {
-        self.reviewer == ApprovalsReviewer::AutoReview
+        self.asks(TriggerKind::NetworkBlocked) == ApprovalsReviewer::AutoReview
             && self.approval != ApprovalPolicy::Untrusted
             && may_ask(self.approval, Category::Host).is_ok()
     }

@@ -48,6 +48,24 @@ struct Chosen {
     file: String,
 }
 
+/// What the managed files say of profiles.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ManagedProfiles {
+    /// The profile that holds where nobody chose one, and the file that says so.
+    pub(super) default: Option<(String, String)>,
+    /// Whether there is a list of those that are allowed: then profiles hold, and `sandbox_mode` beside one does not.
+    pub(super) listed: bool,
+}
+
+/// The profile that `mode` is.
+pub(super) fn built_in_name(mode: SandboxMode) -> &'static str {
+    match mode {
+        SandboxMode::ReadOnly => ":read-only",
+        SandboxMode::WorkspaceWrite => ":workspace",
+        SandboxMode::DangerFullAccess => ":danger-full-access",
+    }
+}
+
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq)]
 enum Named {
@@ -93,6 +111,16 @@ impl PermissionTables {
         Ok(())
     }
 
+    /// Whether a layer so far has written a profile of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.profiles.contains_key(name)
+    }
+
+    /// Whether the name stands for a profile, built in or written.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.has(name) || BUILT_IN.iter().any(|(known, _)| *known == name)
+    }
+
     fn named(&self, chosen: &Chosen) -> Result<Named, PermissionsError> {
         if let Some((_, mode)) = BUILT_IN.iter().find(|(name, _)| *name == chosen.name) {
             return Ok(Named::Mode(*mode));
@@ -114,10 +142,12 @@ impl PermissionTables {
 
 impl Settings {
     /// Decides which profile is in force, after every layer of the user's own: the one that the command line names; none
-    /// where an older sandbox setting stands anywhere (design D28); else the default.
+    /// where an older sandbox setting stands anywhere (design D28), unless the administrator lists profiles; else the
+    /// default; else the administrator's.
     pub(super) fn settle_permissions(
         &mut self,
         from_flag: Option<&str>,
+        managed: &ManagedProfiles,
     ) -> Result<(), PermissionsError> {
         let flag = from_flag.map(|name| Chosen {
             name: name.to_owned(),
@@ -128,8 +158,20 @@ impl Settings {
             .get("sandbox_mode")
             .filter(|origin| !BY_TRUST.contains(&origin.as_str()))
             .cloned();
-        let chosen = match (flag, mode_said, self.permissions.default.clone()) {
+        let by_managed = managed.default.as_ref().map(|(name, file)| Chosen {
+            name: name.clone(),
+            file: file.clone(),
+        });
+        let default = self.permissions.default.clone();
+        let chosen = match (flag, mode_said, default) {
             (Some(flag), _, _) => flag,
+            (None, Some(origin), Some(default)) if managed.listed => {
+                self.notes.push(format!(
+                    "`sandbox_mode` from {origin} is not in force: the administrator lists profiles, and `{}` is chosen",
+                    default.name
+                ));
+                default
+            }
             (None, Some(origin), default) => {
                 if let Some(default) = default {
                     self.notes.push(format!(
@@ -140,7 +182,10 @@ impl Settings {
                 return Ok(());
             }
             (None, None, Some(default)) => default,
-            (None, None, None) => return self.without_default(),
+            (None, None, None) => match by_managed {
+                Some(chosen) => chosen,
+                None => return self.without_default(),
+            },
         };
         match self.permissions.named(&chosen)? {
             Named::Mode(mode) => {

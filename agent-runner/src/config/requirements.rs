@@ -3,6 +3,10 @@
 //! Apart from the layers because they come last and only narrow. Invariant: a managed file that cannot be read whole, or
 //! that asks for what is not known here, stops everything; a value that is not allowed becomes the strictest that is.
 
+mod hosts;
+mod profiles;
+mod tools;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,22 +23,21 @@ const REQUIREMENTS: &str = "/etc/codex/requirements.toml";
 /// The older form: settings that bind. What it says replaces the same in the newer one.
 const LEGACY: &str = "/etc/codex/managed_config.toml";
 
-/// Keys that bind the agent and not what a command may do: they mean nothing here.
+/// Keys that bind the agent and not what a command may do: they mean nothing here. Hooks are programs that the agent
+/// runs around its tools, this one among them.
 const NOT_OURS: &str = "\
-    allow_appshots allow_managed_hooks_only allow_remote_control allowed_login_methods apps auto_review \
+    allow_appshots allow_managed_hooks_only allow_remote_control allowed_login_methods \
     additional_developer_instructions browser_use check_for_update_on_startup computer_use enforce_residency \
-    feedback in_app_browser log_dir marketplaces mcp_servers model_catalog_json model_provider model_providers \
+    feedback hooks in_app_browser log_dir marketplaces model_catalog_json model_provider model_providers \
     models otel plugins sqlite_home windows";
 
 /// Keys that ask for something that does not stand yet.
 const REFUSED: &[(&str, &str)] = &[
     (
-        "allowed_permission_profiles",
-        "an allowlist of permission profiles",
+        "guardian_extra_policy",
+        "a second policy section; say all of it in `guardian_policy_config`",
     ),
-    ("default_permissions", "a managed permission profile"),
-    ("hooks", "managed hooks"),
-    ("remote_sandbox_config", "sandbox modes by host name"),
+    ("auto_review", "reviews by the agent's model"),
 ];
 
 /// What the files may say.
@@ -50,6 +53,11 @@ pub(super) struct Requirements {
     #[serde(alias = "feature_requirements")]
     features: Option<BTreeMap<String, bool>>,
     permissions: Option<ManagedPermissions>,
+    allowed_permission_profiles: Option<BTreeMap<String, bool>>,
+    default_permissions: Option<String>,
+    remote_sandbox_config: Vec<hosts::ByHost>,
+    apps: Table,
+    mcp_servers: Option<BTreeMap<String, tools::ManagedServer>>,
     rules: Option<RulesTable>,
     experimental_network: Option<Table>,
     #[serde(flatten)]
@@ -80,16 +88,26 @@ struct ManagedFilesystem {
     deny_read: Vec<String>,
 }
 
+/// The managed files, read, each with its name.
+pub(super) type Required = Vec<(Requirements, &'static str)>;
+
+/// Reads the managed files, weakest first.
+pub(super) fn read_required() -> Result<Required, ConfigError> {
+    let mut required = Vec::new();
+    if let Some(text) = read_text(Path::new(REQUIREMENTS))? {
+        required.push((Requirements::parse(REQUIREMENTS, &text)?, REQUIREMENTS));
+    }
+    if let Some(text) = read_text(Path::new(LEGACY))? {
+        required.push((Requirements::from_legacy(LEGACY, &text)?, LEGACY));
+    }
+    Ok(required)
+}
+
 impl Settings {
-    /// Reads the managed files and holds the settings to them.
-    pub(super) fn hold_requirements(&mut self) -> Result<(), ConfigError> {
-        if let Some(text) = read_text(Path::new(REQUIREMENTS))? {
-            let wanted = Requirements::parse(REQUIREMENTS, &text)?;
-            self.hold(wanted, REQUIREMENTS)?;
-        }
-        if let Some(text) = read_text(Path::new(LEGACY))? {
-            let wanted = Requirements::from_legacy(LEGACY, &text)?;
-            self.hold(wanted, LEGACY)?;
+    /// Holds the settings to the managed files.
+    pub(super) fn hold_requirements(&mut self, required: Required) -> Result<(), ConfigError> {
+        for (wanted, file) in required {
+            self.hold(wanted, file)?;
         }
         Ok(())
     }
@@ -97,6 +115,8 @@ impl Settings {
     /// Holds the settings to `wanted`, which stands in `file`.
     pub(super) fn hold(&mut self, wanted: Requirements, file: &str) -> Result<(), ConfigError> {
         self.hold_modes(&wanted, file)?;
+        self.hold_profiles(&wanted, file)?;
+        self.hold_tools(&wanted, file);
         self.hold_policies(&wanted, file)?;
         self.hold_reviewers(&wanted, file)?;
         if let Some(allowed) = &wanted.allowed_web_search_modes
@@ -119,8 +139,17 @@ impl Settings {
             self.policy_section = Some(text);
             self.origins.insert("auto_review.policy", file.to_owned());
         }
+        let mut not_ours = Vec::new();
         for (name, on) in wanted.features.unwrap_or_default() {
-            self.pin_feature(&name, on, file);
+            if !self.pin_switch(&name, on, file) && !self.pin_feature(&name, on, file) {
+                not_ours.push(name);
+            }
+        }
+        if !not_ours.is_empty() {
+            let names = not_ours.join(", ");
+            self.notes.push(format!(
+                "`{file}` pins features that mean nothing here: {names}"
+            ));
         }
         if let Some(rules) = wanted.rules {
             rules.add_to(&mut self.managed_rules, file)?;
@@ -142,7 +171,9 @@ impl Settings {
     }
 
     fn hold_modes(&mut self, wanted: &Requirements, file: &str) -> Result<(), ConfigError> {
-        let Some(allowed) = &wanted.allowed_sandbox_modes else {
+        let by_host = hosts::modes(&wanted.remote_sandbox_config, &hosts::name())
+            .map_err(|reason| invalid(file, "remote_sandbox_config", &reason))?;
+        let Some(allowed) = by_host.or(wanted.allowed_sandbox_modes.as_deref()) else {
             return Ok(());
         };
         let modes: Vec<SandboxMode> = allowed.iter().filter_map(|mode| mode.ours()).collect();
@@ -220,11 +251,6 @@ impl Requirements {
     /// Reads the newer form.
     pub(super) fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let wanted: Self = toml::from_str(text).map_err(|error| syntax(file, text, &error))?;
-        let profiles = wanted.permissions.iter();
-        if let Some(name) = profiles.flat_map(|found| found.profiles.keys()).next() {
-            let key = format!("permissions.{name}");
-            return Err(unsupported(file, &key, "a managed permission profile"));
-        }
         for key in wanted.rest.keys() {
             if let Some((key, what)) = REFUSED.iter().find(|(refused, _)| refused == key) {
                 return Err(unsupported(file, key, what));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use protocol::ServerKey;
+use protocol::{ServerKey, TriggerKind};
 use serde::Deserialize;
 
 use super::error::ConfigError;
@@ -10,6 +10,7 @@ use super::evidence::{EvidenceLimits, EvidenceTable};
 use super::limits::{LimitsTable, RunLimits};
 use super::rules::RulesTable;
 use crate::config::Environment;
+use crate::route::OnRequest;
 
 /// The file as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -20,6 +21,8 @@ pub(super) struct RawRunner {
     token_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     state: RawState,
+    retry_on_denial: bool,
+    ask_person: Vec<TriggerKind>,
     fallback: Fallback,
     rules: RulesTable,
     evidence: EvidenceTable,
@@ -57,7 +60,7 @@ pub(crate) enum OnEnd {
     Block,
     /// The person at the terminal is asked.
     User,
-    /// It waits for a person elsewhere; not yet.
+    /// It waits at the server for an approver, as long as a review may take.
     Queue,
 }
 
@@ -68,6 +71,10 @@ pub(crate) struct RunnerSettings {
     pub(crate) server: Option<RemoteServer>,
     /// Where state lives.
     pub(crate) state_dir: PathBuf,
+    /// Whether the runner asks by itself under `on-request` where the walls stopped a command.
+    pub(crate) retry: OnRequest,
+    /// The kinds of question that a person answers, whoever the reviewer is.
+    pub(crate) ask_person: Vec<TriggerKind>,
     /// What follows where the reviewer did not approve.
     pub(crate) fallback: Fallback,
     /// Rules that stand in this file: they restrict, and may demand a person.
@@ -125,8 +132,8 @@ impl RunnerSettings {
             raw.fallback.on_timeout,
             raw.fallback.on_failure,
         ];
-        if ends.contains(&OnEnd::Queue) {
-            let reason = "`queue` is not supported yet: nothing waits for a person elsewhere; use `user` or `block`";
+        if ends.contains(&OnEnd::Queue) && server.is_none() {
+            let reason = "`queue` needs `server_url`: the reviewer in this process ends with its command, so that nobody could answer; use `user` or `block`";
             return Err(invalid("fallback", reason.to_owned()));
         }
         let evidence =
@@ -136,6 +143,12 @@ impl RunnerSettings {
         Ok(Self {
             server,
             state_dir,
+            retry: if raw.retry_on_denial {
+                OnRequest::RunnerAsks
+            } else {
+                OnRequest::AgentAsks
+            },
+            ask_person: raw.ask_person,
             fallback: raw.fallback,
             rules: raw.rules,
             evidence,

@@ -16,7 +16,7 @@ const NOT_OURS: &str = "\
     analytics agents chatgpt_base_url check_for_update_on_startup cli_auth_credentials_store \
     compact_prompt developer_instructions disable_paste_burst disable_response_storage \
     experimental_compact_prompt_file feedback file_opener forced_chatgpt_workspace_id \
-    forced_login_method hide_agent_reasoning history instructions log_dir \
+    forced_login_method hide_agent_reasoning history hooks instructions log_dir \
     mcp_oauth_callback_port mcp_oauth_credentials_store memories model model_auto_compact_token_limit \
     model_catalog_json model_context_window model_instructions_file model_max_output_tokens \
     model_provider model_providers model_reasoning_effort model_reasoning_summary \
@@ -27,10 +27,7 @@ const NOT_OURS: &str = "\
     windows zsh_path";
 
 /// Keys that ask for something that does not stand yet: skipping them would be less strict than what was asked.
-const REFUSED: &[(&str, &str)] = &[
-    ("experimental_network", "managed networking"),
-    ("hooks", "hooks"),
-];
+const REFUSED: &[(&str, &str)] = &[("experimental_network", "managed networking")];
 
 impl Settings {
     /// Applies one layer of the shared file's keys.
@@ -122,6 +119,7 @@ impl Settings {
     /// `[features]`: of ours is only the network's door, which narrows an open network and opens none.
     fn apply_features(&mut self, value: &Value, file: &str) -> Result<(), ConfigError> {
         let features: Table = read_value(value, file, "features")?;
+        self.apply_switches(&features, file)?;
         match features.get("network_proxy") {
             None => Ok(()),
             Some(feature) => self.network.apply(feature, file),

@@ -76,7 +76,11 @@ enum FilterWord {
 }
 
 impl Pattern {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// It is empty, or has a NUL.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.contains('\0') {
             return Err(format!("`{}` is no pattern", text.escape_default()));
         }

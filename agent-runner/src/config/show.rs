@@ -52,6 +52,10 @@ const HERE: &[(&str, &str)] = &[
         "web_search",
         "a decision for the agent: `explain --tool web_search`; no command's network hangs on it",
     ),
+    (
+        "hooks",
+        "nothing here: the agent runs them around its tools, this program among these",
+    ),
     ("otel", "nothing in the runner yet"),
     ("profiles", "chosen by `--profile` or `profile`"),
     ("auto_review", "the reviewer's policy section"),

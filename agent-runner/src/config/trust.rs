@@ -9,6 +9,9 @@ use toml::Table;
 
 use super::error::ConfigError;
 
+const TRUSTED: &str = "trusted";
+const UNTRUSTED: &str = "untrusted";
+
 /// What the user's file says of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trust {
@@ -56,6 +59,7 @@ pub(crate) fn project_root(user: &Table, cwd: &Path) -> Option<PathBuf> {
 /// What `user`, the user's own file, says of `cwd`: of itself, else of its project's root, else of the repository that a
 /// linked worktree belongs to.
 pub(super) fn trust(user: &Table, file: &str, cwd: &Path) -> Result<Trust, ConfigError> {
+    check_levels(user, file)?;
     let root = project_root(user, cwd);
     let main = root.as_deref().and_then(main_repository);
     let folders = [Some(cwd.to_owned()), root.clone(), main];
@@ -70,20 +74,30 @@ pub(super) fn trust(user: &Table, file: &str, cwd: &Path) -> Result<Trust, Confi
         let Some(level) = level else { continue };
         // What is trusted is where the command runs, not the repository that the leave was found at.
         let here = root.as_deref().unwrap_or(cwd).to_owned();
-        return match level.as_str() {
-            Some("trusted") => Ok(Trust::Trusted(here)),
-            Some("untrusted") => Ok(Trust::Untrusted(here)),
-            Some(_) | None => Err(ConfigError::Value {
-                file: file.to_owned(),
-                key: "projects.*.trust_level",
-                reason: format!(
-                    "{level} for `{}` is neither `trusted` nor `untrusted`",
-                    folder.display()
-                ),
-            }),
-        };
+        return Ok(match level.as_str() {
+            Some(TRUSTED) => Trust::Trusted(here),
+            Some(_) | None => Trust::Untrusted(here),
+        });
     }
     Ok(Trust::Unknown)
+}
+
+/// Every folder's level is one of the two, also where it is not asked about now.
+fn check_levels(user: &Table, file: &str) -> Result<(), ConfigError> {
+    let folders = user.get("projects").and_then(toml::Value::as_table);
+    for (folder, said) in folders.into_iter().flatten() {
+        let Some(level) = said.as_table().and_then(|said| said.get("trust_level")) else {
+            continue;
+        };
+        if !matches!(level.as_str(), Some(TRUSTED | UNTRUSTED)) {
+            return Err(ConfigError::Value {
+                file: file.to_owned(),
+                key: "projects.*.trust_level",
+                reason: format!("{level} for `{folder}` is neither `trusted` nor `untrusted`"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The main repository of the linked worktree at `root`, where that repository knows it too: a `.git` file alone could

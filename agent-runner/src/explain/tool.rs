@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use protocol::Printable;
+use protocol::{Printable, TriggerKind};
 use serde_json::json;
 
 use crate::cli;
@@ -73,13 +73,22 @@ fn asked_kind(tool: &str, category: Category, settings: &Settings) -> serde_json
         ),
         Err(refusal) => ("refused", refusal.because()),
     };
+    let trigger = match category {
+        Category::Permissions => TriggerKind::PermissionRequested,
+        Category::Skill => TriggerKind::SkillApproval,
+        Category::Sandbox
+        | Category::Rules
+        | Category::ToolServer
+        | Category::ToolCall
+        | Category::Host => TriggerKind::ToolSideEffect,
+    };
     json!({
         "tool": tool,
         "mode": settings.approval.as_str(),
         "origin": settings.origins.get("approval_policy").map_or("default", String::as_str),
         "route": route,
         "because": because,
-        "asked": (route == "ask").then(|| settings.reviewer.as_str()),
+        "asked": (route == "ask").then(|| settings.asks(trigger).as_str()),
     })
 }
 
@@ -120,6 +129,6 @@ fn called(
         "annotations": says,
         "route": route,
         "because": because,
-        "asked": (route == "ask").then(|| settings.reviewer.as_str()),
+        "asked": (route == "ask").then(|| settings.asks(TriggerKind::ToolSideEffect).as_str()),
     }))
 }

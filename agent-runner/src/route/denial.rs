@@ -6,8 +6,12 @@
 use super::{Category, may_ask};
 use crate::config::ApprovalPolicy;
 
-/// What the walls stopped.
+/// What the walls stopped. Hosts are the door's to name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the door names hosts by itself")
+)]
 pub(crate) enum Denied {
     /// Something of the file system, a mount or a system call: only leaving the walls helps.
     Walls,
@@ -50,9 +54,10 @@ pub(crate) fn on_denial(
 }
 
 /// Who asks again under `on-request`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum OnRequest {
     /// The agent, where it wants to.
+    #[default]
     AgentAsks,
     /// The runner.
     RunnerAsks,

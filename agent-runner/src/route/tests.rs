@@ -135,6 +135,55 @@ fn every_cell_of_the_table_holds() {
 }
 
 #[test]
+fn a_stricter_rule_never_turns_a_refusal_into_a_run() {
+    let verdicts = [
+        None,
+        Some(Verdict::Allow),
+        Some(Verdict::Prompt),
+        Some(Verdict::PromptUser),
+        Some(Verdict::Forbidden),
+    ];
+    let runs = |way| matches!(way, Way::Run | Way::ByRule);
+    let modes = [
+        SandboxMode::ReadOnly,
+        SandboxMode::WorkspaceWrite,
+        SandboxMode::DangerFullAccess,
+    ];
+    for (sandbox, policy) in modes
+        .into_iter()
+        .flat_map(|sandbox| policies().map(|policy| (sandbox, policy)))
+    {
+        for (_, permissions) in PERMISSIONS {
+            for (_, class) in CLASSES {
+                for coverage in [Coverage::None, Coverage::Partial, Coverage::Whole] {
+                    let way = |verdict| {
+                        let facts = Facts {
+                            sandbox,
+                            permissions,
+                            verdict,
+                            coverage,
+                            class,
+                        };
+                        decide(policy, facts)
+                    };
+                    for (at, milder) in verdicts.iter().enumerate() {
+                        for stricter in &verdicts[at..] {
+                            let restricts =
+                                stricter.is_some_and(|verdict| verdict > Verdict::Allow);
+                            let (before, after) = (way(*milder), way(*stricter));
+                            assert!(
+                                !restricts || runs(before) || !runs(after),
+                                "{policy:?} {sandbox:?} {permissions:?}: {before:?}, then {after:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_kind_of_question_is_asked_or_refused_as_the_table_says() {
     let off = granular([false, false]);
     let kinds: [(&str, Category, Granular); 7] = [

@@ -13,9 +13,28 @@ use crate::word::Word;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pattern {
     program: String,
-    rest: Vec<Vec<String>>,
+    rest: Vec<Place>,
     letters: LetterCase,
 }
+
+/// One place of a pattern: the words that may stand there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    words: Vec<String>,
+    kind: PlaceKind,
+}
+
+/// Where a place's word is looked for by what restricts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlaceKind {
+    /// Anywhere among the arguments.
+    Option,
+    /// In its order.
+    Operand,
+}
+
+/// The most words of a pattern behind its program: a set of places is one number.
+pub(super) const MAX_PLACES: usize = 63;
 
 /// How a command fits a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +71,11 @@ const VALUED: &[(&str, &[&str])] = &[
 ];
 
 impl Pattern {
-    pub(crate) fn new(program: String, rest: Vec<Vec<String>>, letters: LetterCase) -> Self {
+    /// `rest` has at most [`MAX_PLACES`] places.
+    pub(super) fn new(program: String, rest: &[Vec<String>], letters: LetterCase) -> Self {
         Self {
             program,
-            rest,
+            rest: rest.iter().map(|words| Place::new(words)).collect(),
             letters,
         }
     }
@@ -77,6 +97,16 @@ impl Pattern {
         self.letters
     }
 
+    /// The places behind the program.
+    pub(crate) fn rest(&self) -> &[Place] {
+        &self.rest
+    }
+
+    /// The places that words fill in their order.
+    fn operands(&self) -> impl Iterator<Item = &Place> {
+        self.rest.iter().filter(|place| !place.is_option())
+    }
+
     /// Whether `words` begin with the pattern, place by place.
     pub(crate) fn begins(&self, words: &[String]) -> bool {
         let Some((program, arguments)) = words.split_first() else {
@@ -88,16 +118,15 @@ impl Pattern {
                 .rest
                 .iter()
                 .zip(arguments)
-                .all(|(place, word)| place.iter().any(|alternative| self.same(word, alternative)))
+                .all(|(place, word)| self.is_one_of(word, place))
     }
 
     /// Whether the certain words of `command` behind its program begin with the pattern's, place by place.
     pub(crate) fn arguments_begin(&self, arguments: &[Word]) -> bool {
         arguments.len() >= self.rest.len()
             && self.rest.iter().zip(arguments).all(|(place, word)| {
-                word.literal().is_some_and(|word| {
-                    place.iter().any(|alternative| self.same(word, alternative))
-                })
+                word.literal()
+                    .is_some_and(|word| self.is_one_of(word, place))
             })
     }
 
@@ -109,30 +138,24 @@ impl Pattern {
         }
         let arguments = command.arguments();
         let mut doubt = false;
-        for place in self.rest.iter().filter(|place| is_option(place)) {
+        for place in self.rest.iter().filter(|place| place.is_option()) {
             match self.option_fit(place, arguments) {
                 Fit::Certain => {}
                 Fit::Possible => doubt = true,
                 Fit::Not => return Fit::Not,
             }
         }
-        let operands: Vec<&[String]> = self
-            .rest
-            .iter()
-            .filter(|place| !is_option(place))
-            .map(Vec::as_slice)
-            .collect();
-        match self.operand_fit(&operands, command) {
+        match self.operand_fit(command) {
             Fit::Certain if doubt => Fit::Possible,
             fit @ (Fit::Certain | Fit::Possible | Fit::Not) => fit,
         }
     }
 
     /// Whether an option of the pattern stands among `words`: as it is, with a value, abbreviated, or in a cluster.
-    fn option_fit(&self, place: &[String], words: &[Word]) -> Fit {
+    fn option_fit(&self, place: &Place, words: &[Word]) -> Fit {
         let mut fit = Fit::Not;
         let before_end = || words.iter().take_while(|word| word.literal() != Some("--"));
-        for wanted in place {
+        for wanted in &place.words {
             if before_end().any(|word| word.literal().is_some_and(|w| self.is(w, wanted))) {
                 return Fit::Certain;
             }
@@ -165,53 +188,56 @@ impl Pattern {
     }
 
     /// Whether the operands of the pattern stand in their order, with only options and their values between them.
-    fn operand_fit(&self, operands: &[&[String]], command: &Command) -> Fit {
-        let Some((leading, rest)) = past_leading_options(command) else {
+    fn operand_fit(&self, command: &Command) -> Fit {
+        let Some(rest) = past_leading_options(command) else {
             return Fit::Possible;
         };
-        // The places that may come next; more than one where a word may be an option's value or not.
-        let mut next = vec![0_usize];
-        let mut before = leading;
+        let all = 1_u64 << self.operands().count();
+        // The places that may come next, a bit each; more than one where a word may be an option's value or not.
+        let mut next = 1_u64;
+        let mut before = None;
         for word in rest {
-            if next.iter().any(|at| *at >= operands.len()) {
+            if next & all != 0 {
                 return Fit::Certain;
             }
-            let skips = is_skippable(before, word);
-            let mut after: Vec<usize> = Vec::with_capacity(next.len() + 1);
-            for at in next {
-                let place = operands.get(at).copied().unwrap_or_default();
+            let mut after = if is_skippable(before, word) { next } else { 0 };
+            for (at, place) in self.operands().enumerate() {
+                if next & (1 << at) == 0 {
+                    continue;
+                }
                 match self.place_fit(place, word) {
-                    Fit::Certain => push_once(&mut after, at + 1),
+                    Fit::Certain => after |= 1 << (at + 1),
                     // What it becomes, and what comes behind it then, only a shell knows.
                     Fit::Possible => return Fit::Possible,
                     Fit::Not => {}
                 }
-                if skips {
-                    push_once(&mut after, at);
-                }
             }
-            if after.is_empty() {
+            if after == 0 {
                 return Fit::Not;
             }
             next = after;
             before = Some(word);
         }
-        if next.iter().any(|at| *at >= operands.len()) {
+        if next & all != 0 {
             Fit::Certain
         } else {
             Fit::Not
         }
     }
 
-    fn place_fit(&self, place: &[String], word: &Word) -> Fit {
+    fn place_fit(&self, place: &Place, word: &Word) -> Fit {
         match word.literal() {
-            Some(literal) if place.iter().any(|wanted| self.same(literal, wanted)) => Fit::Certain,
+            Some(literal) if self.is_one_of(literal, place) => Fit::Certain,
             Some(_) => Fit::Not,
             // In quotes it stays one word, which may be anything; a value of an option is no subcommand.
             None if word.splits() && word.literal_prefix().is_empty() => Fit::Possible,
-            None if place.iter().any(|wanted| self.could_be(word, wanted)) => Fit::Possible,
+            None if place.words.iter().any(|wanted| self.could_be(word, wanted)) => Fit::Possible,
             None => Fit::Not,
         }
+    }
+
+    fn is_one_of(&self, word: &str, place: &Place) -> bool {
+        place.words.iter().any(|wanted| self.same(word, wanted))
     }
 
     fn same(&self, one: &str, other: &str) -> bool {
@@ -227,24 +253,42 @@ impl Pattern {
     }
 }
 
+impl Place {
+    fn new(words: &[String]) -> Self {
+        let is_option =
+            |wanted: &String| wanted.len() > 1 && wanted.starts_with('-') && wanted != "--";
+        Self {
+            kind: if words.iter().all(is_option) {
+                PlaceKind::Option
+            } else {
+                PlaceKind::Operand
+            },
+            words: words.to_vec(),
+        }
+    }
+
+    /// The words that may stand there: at least one.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// Whether all of them are options.
+    pub(crate) fn is_option(&self) -> bool {
+        self.kind == PlaceKind::Option
+    }
+}
+
+/// Whether it is known where the operands of `command` begin.
+pub(crate) fn operands_are_certain(command: &Command) -> bool {
+    past_leading_options(command).is_some()
+}
+
 /// `/usr/bin/git` is called `git`.
 pub(crate) fn name_of(program: &str) -> &str {
     program
         .rsplit('/')
         .find(|part| !part.is_empty())
         .unwrap_or(program)
-}
-
-fn push_once(places: &mut Vec<usize>, at: usize) {
-    if !places.contains(&at) {
-        places.push(at);
-    }
-}
-
-fn is_option(place: &[String]) -> bool {
-    place
-        .iter()
-        .all(|wanted| wanted.len() > 1 && wanted.starts_with('-') && wanted != "--")
 }
 
 /// `-rf` where `-r` and `-f`, or `-fr`, stand.
@@ -277,13 +321,13 @@ fn is_skippable(before: Option<&Word>, word: &Word) -> bool {
     prefix.starts_with(['-', '+']) || is_value || (word.literal().is_none() && prefix.is_empty())
 }
 
-/// The words from the first on that may be an operand, with the word before it. `None`: only a shell knows, or an option
-/// gives subcommands other names.
-fn past_leading_options(command: &Command) -> Option<(Option<&Word>, &[Word])> {
+/// The words from the first on that may be an operand. `None`: only a shell knows, or an option gives subcommands other
+/// names.
+fn past_leading_options(command: &Command) -> Option<&[Word]> {
     let program = command.program().unwrap_or_default();
     let arguments = command.arguments();
     let Some((_, valued)) = VALUED.iter().find(|(name, _)| *name == program) else {
-        return Some((None, arguments));
+        return Some(arguments);
     };
     let mut option: Option<&str> = None;
     for (at, word) in arguments.iter().enumerate() {
@@ -291,7 +335,7 @@ fn past_leading_options(command: &Command) -> Option<(Option<&Word>, &[Word])> {
         if word.literal().is_none() && (word.splits() || option.is_none()) {
             // It may be an option, an operand, or several words.
             return (!prefix.is_empty() && !word.splits() && !prefix.starts_with('-'))
-                .then(|| (None, arguments.get(at..).unwrap_or_default()));
+                .then(|| arguments.get(at..).unwrap_or_default());
         }
         if let Some(name) = option.take() {
             if renames(name, prefix) || (word.literal().is_none() && name.starts_with("-c")) {
@@ -305,10 +349,10 @@ fn past_leading_options(command: &Command) -> Option<(Option<&Word>, &[Word])> {
             }
             option = valued.contains(&prefix).then_some(prefix);
         } else {
-            return Some((None, arguments.get(at..).unwrap_or_default()));
+            return Some(arguments.get(at..).unwrap_or_default());
         }
     }
-    Some((None, &[]))
+    Some(&[])
 }
 
 /// `git -c alias.p=push p`: a setting that gives a subcommand another name, or brings one along.
@@ -324,7 +368,7 @@ impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.program)?;
         for place in &self.rest {
-            write!(f, " {}", place.join("|"))?;
+            write!(f, " {}", place.words.join("|"))?;
         }
         Ok(())
     }

@@ -63,6 +63,29 @@ const NAMING: &[&str] = &[
     "docker", "podman", "npm", "cmake", "ninja", "go", "cargo", "sort", "split",
 ];
 
+/// Programs with an option whose value is a command line.
+const VALUED: &[(&str, &[&str])] = &[
+    (
+        "tar",
+        &["-I", "--use-compress-program", "-F", "--info-script"],
+    ),
+    ("bsdtar", &["--use-compress-program"]),
+    ("rsync", &["-e", "--rsh"]),
+    ("scp", &["-S"]),
+    ("sftp", &["-S"]),
+];
+
+/// Programs that run a program of a project's, or else of the path, and the words with which they do. Without words:
+/// always.
+const RUNNING: &[(&str, &[&str])] = &[
+    ("npx", &[]),
+    ("bunx", &[]),
+    ("pnpx", &[]),
+    ("npm", &["exec", "x"]),
+    ("pnpm", &["exec", "dlx"]),
+    ("yarn", &["exec", "dlx", "run"]),
+];
+
 /// What a command names that may be started.
 pub(super) enum Named {
     /// These programs.
@@ -102,6 +125,21 @@ pub(super) fn named(command: &Command) -> Named {
                 .filter_map(|word| word.rsplit_once('='))
                 .flat_map(|(_, value)| starts(value)),
         );
+    }
+    if let Some((_, options)) = VALUED.iter().find(|(name, _)| *name == program) {
+        let split = Options::split(command.arguments(), options);
+        for value in split.values_of(options) {
+            match value.literal() {
+                Some(text) => programs.extend(starts(text)),
+                None => return Named::Anything,
+            }
+        }
+    }
+    if let Some((_, words)) = RUNNING.iter().find(|(name, _)| *name == program) {
+        let given = || command.arguments().iter().filter_map(Word::literal);
+        if words.is_empty() || given().any(|word| words.contains(&word)) {
+            programs.extend(given().flat_map(starts));
+        }
     }
     Named::Programs(programs)
 }

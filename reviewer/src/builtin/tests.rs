@@ -242,6 +242,21 @@ fn grants_and_tools_are_never_allowed_here() {
     );
 }
 
+#[test]
+fn what_the_users_words_ask_for_is_not_given_for_a_whole_session() {
+    let of = |scope: &str| {
+        judge(json!({
+            "action": { "tool": "request_permissions", "permissions": { "write": ["/home/u/code/docs"] }, "scope": scope },
+            "trigger": { "kind": "permission_requested" },
+            "transcript": { "complete": true, "entries": [
+                { "n": 1, "author": "user", "trust": "trusted", "text": "also update the pages in /home/u/code/docs" },
+            ] },
+        }))
+    };
+    assert!(matches!(of("turn"), Verdict::Allow { .. }));
+    assert!(matches!(of("session"), Verdict::Undecided { .. }));
+}
+
 fn said(verdict: Verdict) -> String {
     match verdict {
         Verdict::Allow { rationale, .. } | Verdict::Deny { rationale, .. } => rationale,

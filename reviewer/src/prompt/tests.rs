@@ -184,7 +184,7 @@ fn what_is_no_command_is_shown_whole() {
     ⟦/escalation⟧
 
     ⟦action⟧
-    {"tool":"request_permissions","permissions":{"read":["/srv/data"],"network":false}}
+    {"tool":"request_permissions","permissions":{"read":["/srv/data"],"network":false},"scope":"turn"}
     ⟦/action⟧
     "#);
 }

@@ -260,7 +260,26 @@ fn resolved_or_as_is(paths: &[PathBuf]) -> Result<Vec<PathBuf>, InvalidPolicy> {
 }
 
 impl SandboxPolicy {
-    /// This policy and exactly `additional`; only a permitted action leads here.
+    /// This policy and exactly what `leave` permits.
+    ///
+    /// # Errors
+    /// A path is not there, or is one that no command may have.
+    pub fn with_leave(&self, leave: &protocol::StandingLeave) -> Result<Self, InvalidPolicy> {
+        self.widened(leave.permissions())
+    }
+
+    /// Whether this policy could be widened by `additional`: the same checks, and nothing is widened.
+    ///
+    /// # Errors
+    /// A path is not there, or is one that no command may have.
+    pub fn could_grant(
+        &self,
+        additional: &protocol::AdditionalPermissions,
+    ) -> Result<(), InvalidPolicy> {
+        self.widened(additional).map(|_| ())
+    }
+
+    /// This policy and exactly `additional`; only what was permitted leads here.
     pub(crate) fn widened(
         &self,
         additional: &protocol::AdditionalPermissions,

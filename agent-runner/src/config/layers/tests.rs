@@ -1,7 +1,8 @@
 use super::super::error::ConfigError;
-use super::super::requirements::Requirements;
+use super::super::requirements::{Required, Requirements};
 use super::super::{ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode};
 use super::{Overrides, Settings, parse_override};
+use protocol::TriggerKind;
 
 struct Home(std::path::PathBuf);
 
@@ -29,8 +30,8 @@ impl Home {
         self.0.join("project")
     }
 
-    fn load(&self, overrides: &Overrides) -> Result<Settings, String> {
-        let environment = Environment {
+    fn environment(&self) -> Environment {
+        Environment {
             home: self.0.clone(),
             codex_home: self.0.clone(),
             state_dir: self.0.join("state"),
@@ -39,8 +40,18 @@ impl Home {
             session: None,
             turn: None,
             all: Vec::new(),
-        };
-        Settings::load(&environment, overrides, &self.project()).map_err(|error| error.to_string())
+        }
+    }
+
+    fn load(&self, overrides: &Overrides) -> Result<Settings, String> {
+        Settings::load(&self.environment(), overrides, &self.project())
+            .map_err(|error| error.to_string())
+    }
+
+    fn load_required(&self, required: Required) -> Result<Settings, String> {
+        let (environment, flags) = (self.environment(), Overrides::default());
+        Settings::load_under(&environment, &flags, &self.project(), "", required)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -527,6 +538,150 @@ fn denied_reads_take_full_access_away_and_managed_rules_restrict() {
     assert_eq!(settings.managed_rules.rules().len(), 1);
 }
 
+/// The settings of `config` under `requirements` as a managed file, its profiles included.
+fn required(config: &str, requirements: &str) -> Result<Settings, String> {
+    let home = Home::new(config);
+    let wanted = || Requirements::parse(MANAGED, requirements).map_err(|error| error.to_string());
+    home.load_required(vec![(wanted()?, MANAGED)])
+}
+
+#[test]
+fn the_administrators_profiles_are_put_together_with_the_users_and_listed_ones_alone_hold() {
+    let team = "[permissions.team]\nextends = \":workspace\"\n[permissions.team.filesystem]\n\"/srv/secret\" = \"deny\"\n";
+    let list = |names: &str| format!("allowed_permission_profiles = {{ {names} }}\n");
+    let name = |settings: &Settings| {
+        let own = settings
+            .profile
+            .as_ref()
+            .map(|profile| profile.name.clone());
+        own.unwrap_or_else(|| settings.sandbox.as_str().to_owned())
+    };
+    let both = format!(
+        "default_permissions = \"team\"\n{}{team}",
+        list("team = true, \":read-only\" = true")
+    );
+    // Nobody chose: the administrator's holds.
+    let settings = required("", &both).expect("held");
+    assert_eq!(name(&settings), "team");
+    assert!(settings.denies_reads());
+    // What is not allowed becomes `:read-only`, whatever way it was chosen.
+    for chosen in [
+        "default_permissions = \":workspace\"",
+        "sandbox_mode = \"workspace-write\"",
+        "sandbox_mode = \"danger-full-access\"",
+        "default_permissions = \"own\"\n[permissions.own]\nextends = \":workspace\"",
+    ] {
+        let settings = required(chosen, &both).expect("held");
+        assert_eq!(name(&settings), "read-only", "{chosen}");
+        assert!(
+            settings
+                .notes
+                .iter()
+                .any(|note| note.contains("not allowed")),
+            "{chosen}"
+        );
+    }
+    // A profile that was chosen beats a mode, where profiles are listed.
+    let settings = required(
+        "sandbox_mode = \"danger-full-access\"\ndefault_permissions = \"team\"",
+        &both,
+    )
+    .expect("held");
+    assert_eq!(name(&settings), "team");
+    let settings = required("sandbox_mode = \"read-only\"", &both).expect("held");
+    assert_eq!(name(&settings), "read-only");
+    // Two profiles of one name leave open which holds.
+    let clash = required(
+        "default_permissions = \"team\"\n[permissions.team]\nextends = \":workspace\"",
+        &both,
+    );
+    assert!(clash.expect_err("refused").contains("`team`"));
+    let usual = list("\":workspace\" = true, \":read-only\" = true");
+    let settings = required("sandbox_mode = \"workspace-write\"", &usual).expect("held");
+    assert_eq!(name(&settings), "workspace-write");
+}
+
+#[test]
+fn a_wish_that_is_switched_off_is_off_and_a_pin_is_the_last_word() {
+    use super::super::Feature::{AdditionalPermissions, RequestPermissions};
+    let on = |settings: &Settings| {
+        [AdditionalPermissions, RequestPermissions].map(|feature| settings.is_on(feature))
+    };
+    let of = |config: &str, pins: &str| held(config, pins).expect("held");
+    assert_eq!(on(&of("", "")), [true, true]);
+    let off = "[features]\nexec_permission_approvals = false\nrequest_permissions_tool = true";
+    assert_eq!(on(&of(off, "")), [false, true]);
+    let pinned = of(
+        off,
+        "[features]\nexec_permission_approvals = true\nrequest_permissions_tool = false\nodd = true",
+    );
+    assert_eq!(on(&pinned), [true, false]);
+    let notes = pinned.notes.join("\n");
+    for told in [
+        "exec_permission_approvals = false` is not allowed",
+        "request_permissions_tool = true` is not allowed",
+        "mean nothing here: odd",
+    ] {
+        assert!(notes.contains(told), "{notes}");
+    }
+}
+
+#[test]
+fn a_person_answers_the_kinds_that_the_user_names() {
+    let home = Home::new("approvals_reviewer = \"auto_review\"");
+    home.write(
+        "agent-runner.toml",
+        "ask_person = [\"permission_requested\", \"sandbox_denied\"]",
+    );
+    let settings = home.load(&Overrides::default()).expect("valid");
+    for kind in [TriggerKind::PermissionRequested, TriggerKind::SandboxDenied] {
+        assert_eq!(settings.asks(kind), ApprovalsReviewer::User);
+    }
+    let other = settings.asks(TriggerKind::EscalationRequested);
+    assert_eq!(other, ApprovalsReviewer::AutoReview);
+}
+
+#[test]
+fn modes_may_hang_on_the_host_and_the_first_that_names_it_holds() {
+    let entry = |pattern: &str, mode: &str| {
+        format!(
+            "[[remote_sandbox_config]]\nhostname_patterns = [\"{pattern}\"]\nallowed_sandbox_modes = [\"read-only\", \"{mode}\"]\n"
+        )
+    };
+    let open = "sandbox_mode = \"danger-full-access\"";
+    let of = |text: &str| held(open, text).expect("held").sandbox;
+    let here = entry("*", "danger-full-access");
+    let elsewhere = entry("no-such-host-*", "workspace-write");
+    let listed = "allowed_sandbox_modes = [\"read-only\"]\n";
+    assert_eq!(
+        of(&format!("{listed}{elsewhere}{here}")),
+        SandboxMode::DangerFullAccess
+    );
+    assert_eq!(of(&format!("{listed}{elsewhere}")), SandboxMode::ReadOnly);
+    let first = entry("?*", "workspace-write");
+    assert_eq!(of(&format!("{first}{here}")), SandboxMode::ReadOnly);
+}
+
+#[test]
+fn what_is_required_of_tools_lies_over_what_the_user_says() {
+    let config = "[mcp_servers.docs]\ncommand = \"docs-server\"\n[mcp_servers.web]\nurl = \"https://mcp.example.com\"\n[mcp_servers.both]\ncommand = \"docs-server\"\nurl = \"https://x.example.com\"\n[apps.mail]\nenabled = true\n[apps.mail.tools.send]\napproval_mode = \"approve\"\n";
+    let settings = held(config, "[mcp_servers.docs]\nidentity = { command = \"docs-server\" }\n[mcp_servers.web]\nidentity = { url = \"https://other.example.com\" }\n[mcp_servers.both]\nidentity = { command = \"docs-server\" }\n[apps.mail.tools.send]\napproval_mode = \"prompt\"\n").expect("held");
+    let of = |server: &str| {
+        let table = settings.tools["mcp_servers"][server]
+            .as_table()
+            .expect("a table");
+        table.get("enabled").and_then(toml::Value::as_bool)
+    };
+    assert_eq!(
+        (of("docs"), of("web"), of("both")),
+        (None, Some(false), Some(false))
+    );
+    let mode = &settings.tools["apps"]["mail"]["tools"]["send"]["approval_mode"];
+    assert_eq!(mode.as_str(), Some("prompt"));
+    let none = held(config, "mcp_servers = {}").expect("held");
+    assert!(none.tools["mcp_servers"]["docs"]["enabled"].as_bool() == Some(false));
+}
+
 #[test]
 fn requirements_that_cannot_be_read_whole_stop_everything() {
     for (text, named) in [
@@ -539,7 +694,6 @@ fn requirements_that_cannot_be_read_whole_stop_everything() {
         ),
         ("allowed_approvals_reviewers = []", "empty"),
         ("\nodd = 1", "requirements.toml:2`"),
-        ("[hooks]", "hooks"),
         (
             "[[rules.prefix_rules]]\npattern = [{ token = \"x\" }]\ndecision = \"allow\"",
             "allow",
@@ -548,7 +702,6 @@ fn requirements_that_cannot_be_read_whole_stop_everything() {
             "[[rules.prefix_rules]]\npattern = []\ndecision = \"prompt\"",
             "empty",
         ),
-        ("[permissions.team.filesystem]", "permissions.team"),
         ("[experimental_network]\nenabled = true\nodd = 1", "odd"),
         (
             "[experimental_network]\ndomains = { \"*\" = \"deny\" }",
@@ -563,6 +716,44 @@ fn requirements_that_cannot_be_read_whole_stop_everything() {
         let message = held("", text).expect_err(text);
         assert!(message.contains(named), "{text}: {message}");
     }
+}
+
+#[test]
+fn requirements_of_profiles_hosts_and_tools_that_contradict_themselves_stop_everything() {
+    for (text, named) in [
+        ("guardian_extra_policy = \"x\"", "guardian_policy_config"),
+        (
+            "allowed_permission_profiles = { \":workspace\" = true }",
+            "default_permissions",
+        ),
+        (
+            "default_permissions = \":workspace\"\nallowed_permission_profiles = { \":read-only\" = true }",
+            "`:workspace` is not among",
+        ),
+        (
+            "default_permissions = \"x\"\nallowed_permission_profiles = { x = true }",
+            "no profile `x`",
+        ),
+        (
+            "[[remote_sandbox_config]]\nhostname_patterns = [\"*\"]\nallowed_sandbox_modes = [\"workspace-write\"]",
+            "read-only",
+        ),
+        (
+            "[[remote_sandbox_config]]\nhostname_patterns = [\"\"]\nallowed_sandbox_modes = [\"read-only\"]",
+            "remote_sandbox_config",
+        ),
+        (
+            "[mcp_servers.a]\nidentity = { command = { executable = \"x\" } }",
+            "requirements.toml:2",
+        ),
+    ] {
+        let message = held("", text).expect_err(text);
+        assert!(message.contains(named), "{text}: {message}");
+    }
+}
+
+#[test]
+fn in_the_older_form_each_value_is_the_only_one_allowed() {
     let legacy = Requirements::from_legacy(
         MANAGED,
         "sandbox_mode = \"workspace-write\"\napproval_policy = \"never\"",
@@ -589,6 +780,7 @@ const PAGE: &[&str] = &[
     "approval_policy = \"on-request\"\napprovals_reviewer = \"auto_review\"\n",
     "# Always ask for approval mode\napproval_policy = \"untrusted\"\nsandbox_mode = \"read-only\"\nallow_login_shell = false # optional hardening\n\n# Optional: Allow network in workspace-write mode\n[sandbox_workspace_write]\nnetwork_access = true\n",
     "approval_policy = { granular = {\nsandbox_approval = true,\nrules = true,\nmcp_elicitations = true,\nrequest_permissions = false,\nskill_approval = false\n} }\n",
+    "default_permissions = \"workspace\"\n\n[permissions.workspace.filesystem]\n\":project_roots\" = { \".\" = \"write\", \"**/*.env\" = \"none\" }\nglob_scan_max_depth = 3\n",
     "[profiles.full_auto]\napproval_policy = \"on-request\"\nsandbox_mode = \"workspace-write\"\n\n[profiles.readonly_quiet]\napproval_policy = \"never\"\nsandbox_mode = \"read-only\"\n",
     "[windows]\nsandbox = \"unelevated\" # or \"elevated\"\n# sandbox_private_desktop = true\n",
     "[otel]\nenvironment = \"staging\" # dev | staging | prod\nexporter = \"none\" # none | otlp-http | otlp-grpc\nlog_user_prompt = false\n",
