@@ -139,7 +139,7 @@ pub(crate) async fn explain(
 
 impl Explanation {
     fn of(
-        prepared: Prepared,
+        mut prepared: Prepared,
         request: &RunRequest,
         environment: &Environment,
     ) -> Result<Self, Failure> {
@@ -173,6 +173,7 @@ impl Explanation {
         explanation.built_in = built_in(&prepared, request, environment, asked)?;
         let standing = leaves::standing(&prepared, environment, &request.session)?;
         explanation.notes.extend(standing.notes.iter().cloned());
+        prepared.opened_by(standing.leave.as_ref());
         let inside = matches!(route, Route::Inside)
             || (asked.is_some() && request.permissions == SandboxPermissions::UseDefault);
         let program = if asked.is_some() || matches!(route, Route::ByRule) {
