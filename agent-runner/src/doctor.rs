@@ -9,7 +9,7 @@ mod self_test;
 use std::io::Write;
 
 use protocol::Printable;
-use sandbox::{Finding, Probe, Standing, Trial, diagnose, probe};
+use sandbox::{Confinement, Finding, MadeBy, Probe, Standing, Trial, diagnose, probe};
 use serde::Serialize;
 
 use crate::cli;
@@ -49,21 +49,25 @@ pub(crate) async fn doctor(
         Tested::Tried {
             attempts,
             confinement,
-        } => (Trial::CameOff, attempts, Some(confinement.to_string())),
+        } => (Trial::CameOff, attempts, Some(confinement)),
         Tested::NotStarted(error) => (Trial::Failed(error), Vec::new(), None),
     };
     let mut findings = diagnose(&host, &trial);
-    if matches!(trial, Trial::CameOff) {
-        let tested = door_test().await?;
-        findings.push(door(&tested));
-        attempts.extend(tested.attempts);
+    match confinement.as_ref().map(Confinement::made_by) {
+        None => {}
+        Some(MadeBy::Bubblewrap) => findings.push(no_door()),
+        Some(MadeBy::OwnCalls) => {
+            let tested = door_test().await?;
+            findings.push(door(&tested));
+            attempts.extend(tested.attempts);
+        }
     }
     let diagnosis = Diagnosis {
         version: 1,
         findings,
         host,
         self_test: attempts,
-        confinement,
+        confinement: confinement.map(|confinement| confinement.to_string()),
     };
     let written = if args.json {
         serde_json::to_writer_pretty(&mut *out, &diagnosis)
@@ -74,6 +78,17 @@ pub(crate) async fn doctor(
     };
     written.map_err(|error| Failure::because(format!("cannot print the diagnosis: {error}")))?;
     Ok(if diagnosis.is_well() { 0 } else { NOT_WELL })
+}
+
+/// Where somebody else makes the namespaces, nothing can be bound in them before the walls stand.
+fn no_door() -> Finding {
+    Finding {
+        of: "door",
+        standing: Standing::Reduced,
+        says: "none where /usr/bin/bwrap makes the namespaces: a network with rules is refused"
+            .to_owned(),
+        cure: None,
+    }
 }
 
 /// What the door's test says of it.
