@@ -39,7 +39,11 @@ pub(super) fn build(
     };
     trees.take()?;
     trees.own_the_tree();
-    trees.pin();
+    // The command's own trees come from outside these namespaces, and may lie where only their owner can enter: pinned when
+    // they are in their place.
+    if !trees.as_another {
+        trees.pin(Path::new("/"));
+    }
     trees.steps.add(
         "wait for the user map of",
         Path::new("the command"),
@@ -51,6 +55,11 @@ pub(super) fn build(
     trees.stage(command);
     for (place, operation) in operations.iter().enumerate() {
         trees.put(place, operation);
+        if let Operation::Attach { at, .. } = operation
+            && trees.as_another
+        {
+            trees.pin(at);
+        }
     }
     trees.close();
     let program = command.program.path();
@@ -131,9 +140,12 @@ impl Trees<'_> {
         }
     }
 
-    fn pin(&mut self) {
+    /// Pins what is to be pinned beneath `top`.
+    fn pin(&mut self, top: &Path) {
         for operation in self.operations {
-            if let Operation::Pin { path } = operation {
+            if let Operation::Pin { path } = operation
+                && path.starts_with(top)
+            {
                 let slot = self.steps.take("pin", path, 0);
                 self.steps.place("pin", slot, path);
             }
