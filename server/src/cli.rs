@@ -58,7 +58,7 @@ Settings (auto-review-server.toml):
   [reviewer]  deadline_secs, built_in_allow, [[reviewer.model]]
   [policy]    section_file, mode
   [tenants.NAME.reviewer], [tenants.NAME.policy]   the same for one tenant
-  [limits]    in_flight_mib
+  [limits]    in_flight_mib, models_at_once, reviews_per_minute_per_token, reviews_per_minute_per_tenant
 
 Environment: AUTO_REVIEW_LOG (for example `info`), and the variables that `api_key_env` names.
 Exit codes: 0 done, 1 it did not work, 2 the call or the settings are wrong.";

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -69,6 +70,9 @@ struct TenantTable {
 #[serde(deny_unknown_fields)]
 struct LimitsTable {
     in_flight_mib: Option<u16>,
+    models_at_once: Option<NonZeroU32>,
+    reviews_per_minute_per_token: Option<NonZeroU32>,
+    reviews_per_minute_per_tenant: Option<NonZeroU32>,
 }
 
 /// The variable `name`, where it is set and UTF-8.
@@ -269,6 +273,9 @@ impl<'a> Reading<'a> {
         }
         Limits {
             in_flight_mib,
+            models_at_once: table.models_at_once.unwrap_or(defaults.models_at_once),
+            per_minute_of_caller: table.reviews_per_minute_per_token,
+            per_minute_of_tenant: table.reviews_per_minute_per_tenant,
             ..defaults
         }
     }

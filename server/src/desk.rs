@@ -11,11 +11,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use protocol::{Answer, Nonce, ReviewId, ReviewStatus, SubmitReview, TenantId};
 use reviewer::Reviewer;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::error::ApiError;
 use crate::flight::{Flight, Progress, Reply};
 use crate::intake::{Accepted, accept};
@@ -33,9 +34,11 @@ mod at_once;
 mod judging;
 mod people;
 mod recovery;
+mod together;
 
 pub(crate) use judging::Case;
 pub(crate) use recovery::RecoveryError;
+pub(crate) use together::Together;
 
 /// How often a review that another process holds is looked up while somebody waits for it.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -105,8 +108,10 @@ pub(crate) struct Desk {
     /// The proof that it lives, until it is closed.
     pub(crate) lock: Mutex<Option<OwnerLock>>,
     pub(crate) locks: OwnerLocks,
-    /// Room for bodies under review, in KiB.
-    pub(crate) room: Arc<Semaphore>,
+    /// What is taken on.
+    pub(crate) admission: Arc<Admission>,
+    /// Identical questions that are being judged.
+    pub(crate) together: Together,
     /// Reviews that this process is judging.
     pub(crate) flights: Mutex<HashMap<ReviewId, Arc<Flight>>>,
     pub(crate) tasks: TaskTracker,
@@ -128,9 +133,10 @@ impl Desk {
         }
         let until = Instant::now() + wait;
         let accepted = accept(self, caller, nonce, body)?;
-        let room = Arc::clone(&self.room)
-            .try_acquire_many_owned(accepted.kibibytes)
-            .map_err(|_| ApiError::Overloaded)?;
+        let time = accepted.case.deadline.duration_since(Instant::now());
+        let room = self
+            .admission
+            .admit(&caller.scope, accepted.kibibytes, time)?;
         if !wait.is_zero()
             && let Some(judged) = self.judge_at_once(&caller.scope.tenant, &accepted.case)
         {

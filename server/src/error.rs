@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use protocol::{InvalidEscalation, Printable, Problem};
 
+use crate::admission::Refused;
 use crate::store::{RedeemRefusal, StoreError};
 
 /// Why a call is not answered as wanted.
@@ -52,8 +53,8 @@ pub(crate) enum ApiError {
     NotSpent,
     /// The server is going down.
     Draining,
-    /// Too much is being reviewed.
-    Overloaded,
+    /// It is not taken on.
+    NotTakenOn(Refused),
     /// The record could not be written or read.
     Store(StoreError),
 }
@@ -61,6 +62,12 @@ pub(crate) enum ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        Self::NotTakenOn(refused)
     }
 }
 
@@ -92,7 +99,13 @@ impl ApiError {
             Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
             Self::NotSpent => (StatusCode::CONFLICT, "not_redeemed"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::NotTakenOn(Refused::TooOften(_)) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+            }
+            Self::NotTakenOn(Refused::NoRoom) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::NotTakenOn(Refused::TooLate(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no_time_left")
+            }
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
         }
     }
@@ -130,14 +143,30 @@ impl ApiError {
             Self::ReportedBefore => "How this run ended is on record already, and otherwise.",
             Self::NotSpent => "Only the run of an approval that was spent can be reported.",
             Self::Draining => "The server is going down. Nothing was reviewed; ask again later.",
-            Self::Overloaded => {
+            Self::NotTakenOn(Refused::TooOften(_)) => {
+                "This token or its tenant asks too often. Nothing was reviewed; ask again later."
+            }
+            Self::NotTakenOn(Refused::NoRoom) => {
                 "Too much is being reviewed. Nothing was reviewed; ask again later."
+            }
+            Self::NotTakenOn(Refused::TooLate(_)) => {
+                "Its turn would come after its deadline. Nothing was reviewed; ask again later, or allow more time."
             }
             Self::Store(_) => {
                 "The record could not be written or read, so nothing counts as approved. The server's log says why."
             }
         };
         fixed.to_owned()
+    }
+}
+
+impl ApiError {
+    /// After how many seconds it makes sense to ask again: from 1 to 300.
+    fn retry_after(&self) -> Option<u64> {
+        if let Self::NotTakenOn(Refused::TooOften(wait) | Refused::TooLate(wait)) = self {
+            return Some(wait.as_secs().saturating_add(1).min(300));
+        }
+        (self.class().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
     }
 }
 
@@ -192,8 +221,8 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

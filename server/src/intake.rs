@@ -86,6 +86,7 @@ pub(crate) fn accept(
         escalation,
         deadline: started + limit,
         people: caller.people,
+        request_digest: opening.request_digest,
     };
     Ok(Accepted {
         opening,

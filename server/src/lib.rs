@@ -5,6 +5,7 @@
 //! is durable (P4); five ends stay five facts (P5); whatever fails, the action does not run (P2).
 #![forbid(unsafe_code)]
 
+mod admission;
 mod api;
 mod auth;
 mod cli;

@@ -4,6 +4,7 @@
 //! serves it on one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,13 +13,13 @@ use axum::Router;
 use protocol::{CallerId, ServerKey, TenantId};
 use reviewer::Reviewer;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::api::Readiness;
 use crate::auth::{Auth, AuthError, make_token};
-use crate::desk::{Caller, Desk, People, RecoveryError};
+use crate::desk::{Caller, Desk, People, RecoveryError, Together};
 use crate::key::SigningKey;
 use crate::owner::{LockError, OwnerLocks};
 use crate::role::Roles;
@@ -47,8 +48,16 @@ pub struct ServiceSettings {
 /// How much is taken on.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Room for submissions under review, in MiB: 1 to 65,536. What does not fit is refused with 503.
+    /// Room for submissions under review, in MiB: 1 to 65,535. What does not fit is refused with 503. A tenant gets at
+    /// most four times what is left.
     pub in_flight_mib: u16,
+    /// About how many reviews models are asked at once. The others wait, one of each tenant in turn; who would wait
+    /// past its deadline is refused with 503 at once.
+    pub models_at_once: NonZeroU32,
+    /// How many reviews one token may ask for in a minute; a minute's worth may come at once. More is refused with 429.
+    pub per_minute_of_caller: Option<NonZeroU32>,
+    /// The same for all tokens of a tenant together.
+    pub per_minute_of_tenant: Option<NonZeroU32>,
     /// How long an approval can be spent: 60 s, or less.
     pub approval_lifetime: Duration,
 }
@@ -57,6 +66,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             in_flight_mib: 256,
+            models_at_once: Self::MODELS_AT_ONCE,
+            per_minute_of_caller: None,
+            per_minute_of_tenant: None,
             approval_lifetime: Self::LONGEST_LIFETIME,
         }
     }
@@ -66,6 +78,11 @@ impl Default for Limits {
 const INDEX_PAUSE: Duration = Duration::from_millis(500);
 
 impl Limits {
+    /// More than there is room for, where nothing else is said: a review holds 16 KiB at least.
+    const MODELS_AT_ONCE: NonZeroU32 = match NonZeroU32::new(16_384) {
+        Some(many) => many,
+        None => NonZeroU32::MIN,
+    };
     /// The longest life of an approval (D19).
     const LONGEST_LIFETIME: Duration = Duration::from_secs(60);
 }
@@ -87,6 +104,9 @@ pub enum OpenError {
 /// Why no token was made.
 #[derive(Debug, Error)]
 pub enum TokenError {
+    /// Roles that nobody knows.
+    #[error("{0}")]
+    Roles(String),
     /// Nothing to make it of.
     #[error(transparent)]
     Random(#[from] AuthError),
@@ -131,7 +151,8 @@ impl Service {
             owner: lock.id().clone(),
             lock: Mutex::new(Some(lock)),
             locks,
-            room: Arc::new(Semaphore::new(usize::from(limits.in_flight_mib) * 1024)),
+            admission: Arc::new(Admission::new(&limits)),
+            together: Together::default(),
             flights: Mutex::new(HashMap::new()),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -221,9 +242,18 @@ impl Service {
     /// # Errors
     /// No random bytes, or the store cannot be written.
     pub async fn create_token(&self, name: &str) -> Result<String, TokenError> {
+        self.create_token_for(name, &["runner"]).await
+    }
+
+    /// The same with the roles that `token create --role` knows.
+    ///
+    /// # Errors
+    /// A name is no role; no random bytes, or the store cannot be written.
+    pub async fn create_token_for(&self, name: &str, roles: &[&str]) -> Result<String, TokenError> {
         let grants = Grants {
             tenant: TenantId::default(),
-            roles: Roles::runner(),
+            roles: Roles::parse(roles.iter().copied())
+                .map_err(|error| TokenError::Roles(error.to_string()))?,
             person: None,
             expires_at: None,
         };

@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use protocol::{
-    Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure, TenantId,
-};
+use protocol::{Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure};
 use reviewer::Reviewed;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -24,6 +22,8 @@ pub(crate) struct Case {
     pub(crate) escalation: Escalation,
     pub(crate) deadline: Instant,
     pub(crate) people: People,
+    /// SHA-256 over everything that was sent.
+    pub(crate) request_digest: [u8; 32],
 }
 
 /// How it was judged.
@@ -46,7 +46,7 @@ impl Desk {
 
     async fn decide(&self, case: &Case, flight: &Flight) -> Judged {
         if !case.escalation.must_be_human {
-            return self.ask_reviewer(&flight.scope().tenant, case).await;
+            return self.judge_together(case, flight).await;
         }
         match case.people {
             People::AtThisTerminal | People::Approvers => {
@@ -56,9 +56,9 @@ impl Desk {
         }
     }
 
-    async fn ask_reviewer(&self, tenant: &TenantId, case: &Case) -> Judged {
+    pub(super) async fn ask_reviewer(&self, flight: &Flight, case: &Case) -> Judged {
         let review = self
-            .reviewer_of(tenant)
+            .reviewer_of(&flight.scope().tenant)
             .review(&case.escalation, case.deadline);
         match timeout_at(case.deadline + OVERRUN, review).await {
             Ok(reviewed) => reviewed.into(),
