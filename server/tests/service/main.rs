@@ -1,6 +1,8 @@
 //! The service from outside: through its router in this process, over real sockets, and as real processes that die.
 
 #[cfg(test)]
+mod admission;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod crash;
