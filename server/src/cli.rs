@@ -27,6 +27,7 @@ use crate::store::StoreError;
 use crate::store::sqlite::OpenStoreError;
 
 mod audit;
+mod keeping;
 mod tenant;
 mod token;
 
@@ -59,6 +60,7 @@ Settings (auto-review-server.toml):
   [policy]    section_file, mode
   [tenants.NAME.reviewer], [tenants.NAME.policy]   the same for one tenant
   [limits]    in_flight_mib, models_at_once, reviews_per_minute_per_token, reviews_per_minute_per_tenant
+  [retention] payload_days
 
 Environment: AUTO_REVIEW_LOG (for example `info`), and the variables that `api_key_env` names.
 Exit codes: 0 done, 1 it did not work, 2 the call or the settings are wrong.";
@@ -119,11 +121,29 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Holds the record against itself: every hash, every end, every payload that is still there.
+    /// Holds the record against itself and its signed heads: every hash, every end, every payload that is still there.
     Verify {
         /// As JSON, a line for each tenant.
         #[arg(long)]
         json: bool,
+        /// Signed heads that were kept elsewhere, as `head` prints them: they must still be in the record.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+    },
+    /// Signs where every tenant's chain stands, and prints the last signed head of each: a JSON object a line, to be kept
+    /// elsewhere.
+    Head,
+    /// Erases transcripts, evidence and what reviewers were shown. What was decided, about what and why, stays.
+    Erase {
+        /// Of reviews that were opened before this time, for example `2026-01-31T00:00:00Z`.
+        #[arg(long, value_name = "TIME")]
+        before: jiff::Timestamp,
+        /// Whose.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Who wants it so: it is kept on record.
+        #[arg(long, value_name = "NAME")]
+        by: String,
     },
     /// Copies the database to a new file while it is used, and verifies the copy.
     Backup {
@@ -177,6 +197,14 @@ pub(crate) enum CommandError {
         seq: i64,
         what: String,
     },
+    #[error("`{}`, line {line}: {problem}", path.display())]
+    Heads {
+        path: PathBuf,
+        line: usize,
+        problem: String,
+    },
+    #[error("`--before` must lie in the past")]
+    NotPast,
     #[error("the store failed: {0}")]
     Store(String),
     #[error("cannot start the runtime")]
@@ -210,6 +238,8 @@ impl CommandError {
             | Self::KnownTenant(_)
             | Self::Tenant(_)
             | Self::OnlyTimes
+            | Self::NotPast
+            | Self::Heads { .. }
             | Self::Name(_) => ExitCode::from(2),
             Self::Key(_)
             | Self::Open(_)
@@ -265,11 +295,13 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         | Command::Export { .. }
         | Command::Stats { .. }
         | Command::Verify { .. }
+        | Command::Head
+        | Command::Erase { .. }
         | Command::Backup { .. } => None,
     };
     let config = Config::read(arguments.config.as_deref(), listen)?;
     match arguments.command {
-        Command::Serve { .. } => Ok(serve(service_settings(&config)?, config.listen).await?),
+        Command::Serve { .. } => serve(service_settings(&config)?, &config).await,
         Command::Token(command) => token(&config, command).await,
         Command::Tenant(command) => tenant(&config, command).await,
         Command::Key(KeyCommand::Show) => {
@@ -296,8 +328,12 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Show { id, tenant } => audit::show(&config, &tenant, id).await,
         Command::Export { which, format } => audit::export(&config, which, format).await,
         Command::Stats { which, json } => audit::stats(&config, which, Shown::of(json)).await,
-        Command::Verify { json } => audit::verify(&config, Shown::of(json)).await,
-        Command::Backup { file } => audit::backup(&config, file).await,
+        Command::Verify { json, against } => {
+            keeping::verify(&config, Shown::of(json), against.as_deref()).await
+        }
+        Command::Head => keeping::head(&config).await,
+        Command::Erase { before, tenant, by } => keeping::erase(&config, &tenant, before, by).await,
+        Command::Backup { file } => keeping::backup(&config, file).await,
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) tenants: BTreeMap<TenantId, ReviewerSettings>,
     pub(crate) speaks_for_user: BTreeSet<String>,
     pub(crate) limits: Limits,
+    /// How many days payloads are kept; `None`: for ever.
+    pub(crate) payload_days: Option<NonZeroU32>,
 }
 
 /// Everything that is wrong with the settings.
@@ -73,6 +75,12 @@ struct LimitsTable {
     models_at_once: Option<NonZeroU32>,
     reviews_per_minute_per_token: Option<NonZeroU32>,
     reviews_per_minute_per_tenant: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetentionTable {
+    payload_days: Option<NonZeroU32>,
 }
 
 /// The variable `name`, where it is set and UTF-8.
@@ -160,6 +168,9 @@ impl<'a> Reading<'a> {
             reviewer,
             speaks_for_user: channels.unwrap_or_default(),
             limits: reading.limits(),
+            payload_days: reading
+                .take::<RetentionTable>("retention")
+                .and_then(|table| table.payload_days),
         };
         reading.refuse_the_rest();
         if reading.faults.is_empty() {
@@ -283,7 +294,7 @@ impl<'a> Reading<'a> {
     fn refuse_the_rest(&mut self) {
         let keys: Vec<String> = self.table.keys().cloned().collect();
         for key in keys {
-            let named = key == "otel" || key == "retention" || key.starts_with("tls_");
+            let named = key == "otel" || key.starts_with("tls_");
             let problem = if named {
                 "is not supported by this version"
             } else {
@@ -323,16 +334,16 @@ mod tests {
     #[test]
     fn every_fault_is_told_with_file_and_key() {
         let told = read(
-            "listen = \"nowhere\"\ntls_cert = \"x\"\nassert_users = []\n[otel]\n[retention]\n[limits]\nin_flight_mib = 1\n[reviewer]\nmodle = 1\n",
+            "listen = \"nowhere\"\ntls_cert = \"x\"\nassert_users = []\n[otel]\n[retention]\nyears = 1\n[limits]\nin_flight_mib = 1\n[reviewer]\nmodle = 1\n",
         )
         .expect_err("faults");
         insta::assert_snapshot!(told, @r"
         s.toml: `listen`: must be an address and a port, for example `127.0.0.1:8790`
         s.toml: `reviewer`: unknown field `modle`, expected one of `deadline_secs`, `built_in_allow`, `model`, `budget`
         s.toml: `limits.in_flight_mib`: must be from 4 to 65535
+        s.toml: `retention`: unknown field `years`, expected `payload_days`
         s.toml: `assert_users`: is not a setting
         s.toml: `otel`: is not supported by this version
-        s.toml: `retention`: is not supported by this version
         s.toml: `tls_cert`: is not supported by this version
         ");
     }

@@ -5,7 +5,7 @@
 //! opened here ends, or is left to recovery by losing its owner's lock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,6 +32,7 @@ use crate::verdict::Verdict;
 
 mod at_once;
 mod judging;
+mod keeping;
 mod people;
 mod recovery;
 mod together;
@@ -110,6 +111,8 @@ pub(crate) struct Desk {
     pub(crate) locks: OwnerLocks,
     /// What is taken on.
     pub(crate) admission: Arc<Admission>,
+    /// Set where this process keeps the record: signs its heads and erases what is old.
+    pub(crate) keeps: OnceLock<()>,
     /// Identical questions that are being judged.
     pub(crate) together: Together,
     /// Reviews that this process is judging.

@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{CommandError, print_line};
+use crate::config::Config;
 use crate::desk::now;
 use crate::service::{OpenError, Service, ServiceSettings};
 
@@ -46,22 +47,20 @@ pub(crate) enum ServeError {
 }
 
 /// Serves until SIGTERM or SIGINT, then ends what is open and stops.
-pub(crate) async fn serve(
-    settings: ServiceSettings,
-    address: SocketAddr,
-) -> Result<(), CommandError> {
+pub(crate) async fn serve(settings: ServiceSettings, config: &Config) -> Result<(), CommandError> {
     let mut signals = Signals::catch().map_err(ServeError::Signals)?;
     let service = Service::open(settings).await?;
-    let served = serve_on(&service, address, &mut signals).await;
+    let served = serve_on(&service, config, &mut signals).await;
     service.close().await;
     served
 }
 
 async fn serve_on(
     service: &Service,
-    address: SocketAddr,
+    config: &Config,
     signals: &mut Signals,
 ) -> Result<(), CommandError> {
+    let address = config.listen;
     let tokens = service.desk().store.tokens().await?;
     if !tokens.iter().any(|token| token.counts_at(now())) {
         return Err(CommandError::NoToken);
@@ -74,6 +73,7 @@ async fn serve_on(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     service.keep_indexing();
+    service.keep_the_record(config.payload_days);
     let stop = CancellationToken::new();
     let serving = connections::serve(listener, service.router(), Bounds::default(), stop.clone());
     print_line(&format!("listening on http://{bound}"))?;

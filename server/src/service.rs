@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -76,6 +76,9 @@ impl Default for Limits {
 
 /// How often the index is brought up to the record. Who looks something up brings it up first.
 const INDEX_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often heads are signed and old payloads looked for.
+const KEEPING_PAUSE: Duration = Duration::from_secs(60);
 
 impl Limits {
     /// More than there is room for, where nothing else is said: a review holds 16 KiB at least.
@@ -153,6 +156,7 @@ impl Service {
             locks,
             admission: Arc::new(Admission::new(&limits)),
             together: Together::default(),
+            keeps: OnceLock::new(),
             flights: Mutex::new(HashMap::new()),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -221,6 +225,22 @@ impl Service {
         }));
     }
 
+    /// Signs where the chains stand, and erases what is older than the settings keep it, until the service goes down and
+    /// once more then. Not for a service whose key lives no longer than its process.
+    pub(crate) fn keep_the_record(&self, payload_days: Option<NonZeroU32>) {
+        let desk = Arc::clone(&self.desk);
+        desk.keeps.get_or_init(|| ());
+        drop(self.desk.tasks.spawn(async move {
+            loop {
+                desk.keep_the_record(payload_days).await;
+                tokio::select! {
+                    () = desk.stopping.cancelled() => return,
+                    () = tokio::time::sleep(KEEPING_PAUSE) => {}
+                }
+            }
+        }));
+    }
+
     /// Takes nothing on any more and ends what is open as `failed` (step `drain`). [`Service::close`] waits for it.
     pub fn drain(&self) {
         self.desk.stopping.cancel();
@@ -232,6 +252,9 @@ impl Service {
         self.drain();
         self.desk.tasks.close();
         self.desk.tasks.wait().await;
+        if self.desk.keeps.get().is_some() {
+            self.desk.sign_heads().await;
+        }
         self.desk.store.close().await;
         self.desk.release_lock();
     }

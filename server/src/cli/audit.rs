@@ -1,10 +1,9 @@
-//! `history`, `show`, `export`, `stats`, `verify`, `backup`: the record, read from its file by whoever may read it.
+//! `history`, `show`, `export`, `stats`: the record, read from its file by whoever may read it.
 //!
 //! Apart from the API, whose roles do not apply here: access to the file is the right. Invariant: everything that came
 //! from outside is shown through `Printable`.
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -14,7 +13,7 @@ use serde::Serialize;
 use super::{CommandError, print_line};
 use crate::config::{Config, key_file};
 use crate::history::export::{Format, PAGE};
-use crate::history::{Counting, detail, page, stats as sums, verified};
+use crate::history::{Counting, detail, page, stats as sums};
 use crate::key::SigningKey;
 use crate::store::search::{Facet, Search};
 use crate::store::sqlite::SqliteStore;
@@ -240,59 +239,7 @@ fn print_stats(stats: &Stats) -> Result<(), CommandError> {
     Ok(())
 }
 
-pub(super) async fn verify(config: &Config, shown: Shown) -> Result<(), CommandError> {
-    let lines = verify_all(&config.database, shown).await?;
-    if shown == Shown::Table {
-        print_line(&format!("the record holds: {lines} lines"))?;
-    }
-    Ok(())
-}
-
-/// Verifies every tenant's record; how many lines hold in all.
-async fn verify_all(database: &Path, shown: Shown) -> Result<i64, CommandError> {
-    let store = SqliteStore::open(database).await?;
-    let verified = verify_each(&store, shown).await;
-    store.close().await;
-    verified
-}
-
-async fn verify_each(store: &SqliteStore, shown: Shown) -> Result<i64, CommandError> {
-    let mut lines = 0;
-    for tenant in store.tenants().await? {
-        let found = verified(store.verify(&tenant.id).await?);
-        lines += found.lines;
-        if shown == Shown::Json {
-            print_json(&serde_json::json!({"tenant": tenant.id, "record": found}))?;
-        }
-        if let Some((seq, what)) = found.broken {
-            return Err(CommandError::Broken {
-                tenant: tenant.id,
-                seq,
-                what,
-            });
-        }
-    }
-    Ok(lines)
-}
-
-/// Copies the database while it is used, and verifies the copy.
-pub(super) async fn backup(config: &Config, to: PathBuf) -> Result<(), CommandError> {
-    let store = SqliteStore::open(&config.database).await?;
-    let copied = store.copy_to(&to).await;
-    store.close().await;
-    copied?;
-    let lines = verify_all(&to, Shown::Table).await?;
-    // What opening it for the check left beside it.
-    let lock = crate::store::sqlite::beside(&to, ".start");
-    std::fs::remove_file(lock).unwrap_or_default();
-    print_line(&format!(
-        "copied to `{}` and verified: {lines} lines\nhint: keep the signing key `{}` with it",
-        to.display(),
-        key_file(&config.database).display()
-    ))
-}
-
-fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     let text = serde_json::to_string(value)
         .map_err(|_| StoreError::Corrupt("a result cannot be spelled"))?;
     print_line(&text)

@@ -33,6 +33,8 @@ mod aside;
 mod batch;
 mod checkpoint;
 mod command;
+pub(crate) mod erase;
+pub(crate) mod heads;
 pub(crate) mod history;
 mod read;
 mod rows;

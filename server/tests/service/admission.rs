@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use serde_json::{Value, json};
 use server::{Limits, Service};
+use tokio::task::JoinSet;
 
 use crate::api::caller;
 use crate::harness::{
@@ -23,11 +24,11 @@ async fn full(router: &Router, id: &str) -> Value {
 async fn asked_twice(service: &Service, model: &AlikeModel) -> [Answered; 2] {
     let router = service.embedded_router(caller());
     let body = submission(&unclear());
-    let ask = || {
+    let mut asked = JoinSet::new();
+    for _ in 0..2 {
         let (router, body) = (router.clone(), body.clone());
-        tokio::spawn(async move { submit(&router, &body).await })
-    };
-    let asked = [ask(), ask()];
+        asked.spawn(async move { submit(&router, &body).await });
+    }
     let open = "/v1/reviews?status=reviewing";
     while get(&router, open).await.body["reviews"]
         .as_array()
@@ -37,8 +38,8 @@ async fn asked_twice(service: &Service, model: &AlikeModel) -> [Answered; 2] {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     model.let_go();
-    let [first, second] = asked;
-    [first.await.expect("told"), second.await.expect("told")]
+    let mut told = asked.join_all().await.into_iter();
+    [told.next().expect("one"), told.next().expect("another")]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -77,7 +77,8 @@ pub(crate) struct AlikeModel {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
     let_go: tokio::sync::watch::Sender<bool>,
-    serving: tokio::task::JoinHandle<()>,
+    /// Ends with it.
+    _serving: tokio::task::JoinSet<()>,
 }
 
 impl AlikeModel {
@@ -102,14 +103,13 @@ impl AlikeModel {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let serving = tokio::spawn(async move {
-            axum::serve(listener, router).await.expect("served");
-        });
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, router).await.expect("served") });
         Self {
             address,
             asked,
             let_go,
-            serving,
+            _serving: serving,
         }
     }
 
@@ -128,12 +128,6 @@ impl AlikeModel {
     /// From now on it answers.
     pub(crate) fn let_go(&self) {
         self.let_go.send_replace(true);
-    }
-}
-
-impl Drop for AlikeModel {
-    fn drop(&mut self) {
-        self.serving.abort();
     }
 }
 

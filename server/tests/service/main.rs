@@ -11,6 +11,8 @@ mod harness;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod keeping;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod people;

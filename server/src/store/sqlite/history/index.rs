@@ -135,7 +135,8 @@ async fn step(connection: &mut SqliteConnection, tenant: TenantId) -> Result<i64
     write(connection, &tenant, &documents).await?;
     let times = Times { latest, disorder }.after(&documents);
     sqlx::query(
-        "INSERT OR REPLACE INTO history_state (tenant_id, seq, latest, disorder) VALUES (?, ?, ?, ?)",
+        "INSERT INTO history_state (tenant_id, seq, latest, disorder) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET \
+         seq = excluded.seq, latest = excluded.latest, disorder = excluded.disorder",
     )
         .bind(tenant.as_str())
         .bind(to)
