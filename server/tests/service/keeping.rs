@@ -50,6 +50,11 @@ async fn cut(database: &Path) {
         "CREATE TEMP TABLE last AS SELECT review_id, review_no FROM reviews ORDER BY review_no DESC LIMIT 1",
         "DELETE FROM review_events WHERE review_id IN (SELECT review_id FROM last)",
         "DELETE FROM reviews WHERE review_no IN (SELECT review_no FROM last)",
+        "DELETE FROM review_requests WHERE review_no IN (SELECT review_no FROM last)",
+        "DELETE FROM review_exhibits WHERE review_no IN (SELECT review_no FROM last)",
+        "DELETE FROM history WHERE review_no IN (SELECT review_no FROM last)",
+        "DELETE FROM history_index WHERE rowid IN (SELECT review_no FROM last)",
+        "DELETE FROM history_state",
     ] {
         connection.execute(sql).await.expect("forced");
     }
