@@ -65,6 +65,12 @@ pub struct ApproverAnswer {
 pub struct WaitingReviews {
     /// Each with all that is on record about it.
     pub reviews: Vec<ReviewDetail>,
+    /// How many approvers must agree before an action is allowed; one who denies is enough.
+    #[serde(default)]
+    pub approvals_wanted: u32,
+    /// Who has agreed already, by review.
+    #[serde(default)]
+    pub agreed: BTreeMap<String, Vec<String>>,
 }
 
 /// One line of the hash chain.

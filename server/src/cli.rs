@@ -28,10 +28,13 @@ use crate::store::sqlite::OpenStoreError;
 
 mod audit;
 mod keeping;
+mod people;
 mod tenant;
 mod token;
 
 use audit::{Shape, Shown, Which};
+use keeping::{KeepingCommand, keeping};
+use people::{PeopleCommand, people};
 use tenant::{TenantCommand, tenant};
 use token::{TokenCommand, token};
 
@@ -61,6 +64,7 @@ Settings (auto-review-server.toml):
   [tenants.NAME.reviewer], [tenants.NAME.policy]   the same for one tenant
   [limits]    in_flight_mib, models_at_once, reviews_per_minute_per_token, reviews_per_minute_per_tenant
   [retention] payload_days
+  [people]    approvals, deadline_secs
 
 Environment: AUTO_REVIEW_LOG (for example `info`), and the variables that `api_key_env` names.
 Exit codes: 0 done, 1 it did not work, 2 the call or the settings are wrong.";
@@ -121,35 +125,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Holds the record against itself and its signed heads: every hash, every end, every payload that is still there.
-    Verify {
-        /// As JSON, a line for each tenant.
-        #[arg(long)]
-        json: bool,
-        /// Signed heads that were kept elsewhere, as `head` prints them: they must still be in the record.
-        #[arg(long, value_name = "FILE")]
-        against: Option<PathBuf>,
-    },
-    /// Signs where every tenant's chain stands, and prints the last signed head of each: a JSON object a line, to be kept
-    /// elsewhere.
-    Head,
-    /// Erases transcripts, evidence and what reviewers were shown. What was decided, about what and why, stays.
-    Erase {
-        /// Of reviews that were opened before this time, for example `2026-01-31T00:00:00Z`.
-        #[arg(long, value_name = "TIME")]
-        before: jiff::Timestamp,
-        /// Whose.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-        /// Who wants it so: it is kept on record.
-        #[arg(long, value_name = "NAME")]
-        by: String,
-    },
-    /// Copies the database to a new file while it is used, and verifies the copy.
-    Backup {
-        /// The file; it must not exist, and its folder must be private.
-        file: PathBuf,
-    },
+    #[command(flatten)]
+    Keeping(KeepingCommand),
+    #[command(flatten)]
+    People(PeopleCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -203,6 +182,20 @@ pub(crate) enum CommandError {
         line: usize,
         problem: String,
     },
+    #[error("`{0}` does not wait for a person\nhint: `auto-review-server queue`")]
+    NotWaiting(ReviewId),
+    #[error(
+        "`--digest` is not what waits: it is `{0}`\nhint: look at the action again before you answer"
+    )]
+    OtherDigest(String),
+    #[error("cannot read the token")]
+    TokenFile(#[source] crate::private_files::NotPrivate),
+    #[error("the token file holds no token")]
+    NoTokenInFile,
+    #[error("the server at `{0}` could not be asked")]
+    Unreachable(String, #[source] reqwest::Error),
+    #[error("the server refused: {detail} (`{code}`)")]
+    RefusedByServer { code: String, detail: String },
     #[error("`--before` must lie in the past")]
     NotPast,
     #[error("the store failed: {0}")]
@@ -239,6 +232,8 @@ impl CommandError {
             | Self::Tenant(_)
             | Self::OnlyTimes
             | Self::NotPast
+            | Self::NoTokenInFile
+            | Self::OtherDigest(_)
             | Self::Heads { .. }
             | Self::Name(_) => ExitCode::from(2),
             Self::Key(_)
@@ -247,6 +242,10 @@ impl CommandError {
             | Self::Token(_)
             | Self::Serve(_)
             | Self::UnknownReview(_)
+            | Self::NotWaiting(_)
+            | Self::TokenFile(_)
+            | Self::Unreachable(..)
+            | Self::RefusedByServer { .. }
             | Self::Broken { .. }
             | Self::Store(_)
             | Self::Runtime(_)
@@ -294,10 +293,8 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         | Command::Show { .. }
         | Command::Export { .. }
         | Command::Stats { .. }
-        | Command::Verify { .. }
-        | Command::Head
-        | Command::Erase { .. }
-        | Command::Backup { .. } => None,
+        | Command::Keeping(_)
+        | Command::People(_) => None,
     };
     let config = Config::read(arguments.config.as_deref(), listen)?;
     match arguments.command {
@@ -328,12 +325,8 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Show { id, tenant } => audit::show(&config, &tenant, id).await,
         Command::Export { which, format } => audit::export(&config, which, format).await,
         Command::Stats { which, json } => audit::stats(&config, which, Shown::of(json)).await,
-        Command::Verify { json, against } => {
-            keeping::verify(&config, Shown::of(json), against.as_deref()).await
-        }
-        Command::Head => keeping::head(&config).await,
-        Command::Erase { before, tenant, by } => keeping::erase(&config, &tenant, before, by).await,
-        Command::Backup { file } => keeping::backup(&config, file).await,
+        Command::Keeping(command) => keeping(&config, command).await,
+        Command::People(command) => people(&config, command).await,
     }
 }
 

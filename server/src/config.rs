@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::{Printable, TenantId};
 use reviewer::{PolicyTable, ReviewerSettings, ReviewerTable};
@@ -75,6 +76,13 @@ struct LimitsTable {
     models_at_once: Option<NonZeroU32>,
     reviews_per_minute_per_token: Option<NonZeroU32>,
     reviews_per_minute_per_tenant: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeopleTable {
+    approvals: Option<NonZeroU8>,
+    deadline_secs: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -276,13 +284,26 @@ impl<'a> Reading<'a> {
 
     fn limits(&mut self) -> Limits {
         let table: LimitsTable = self.take("limits").unwrap_or_default();
+        let people: PeopleTable = self.take("people").unwrap_or_default();
         let defaults = Limits::default();
         let in_flight_mib = table.in_flight_mib.unwrap_or(defaults.in_flight_mib);
         // The largest body needs a little over 2 MiB.
         if in_flight_mib < 4 {
             self.fault(Some("limits.in_flight_mib"), "must be from 4 to 65535");
         }
+        let approvals_wanted = people.approvals.unwrap_or(defaults.approvals_wanted);
+        if approvals_wanted.get() > 9 {
+            self.fault(Some("people.approvals"), "must be from 1 to 9");
+        }
+        let persons_time = people
+            .deadline_secs
+            .map_or(defaults.persons_time, Duration::from_secs);
+        if !(10..=86_400).contains(&persons_time.as_secs()) {
+            self.fault(Some("people.deadline_secs"), "must be from 10 to 86400");
+        }
         Limits {
+            approvals_wanted,
+            persons_time,
             in_flight_mib,
             models_at_once: table.models_at_once.unwrap_or(defaults.models_at_once),
             per_minute_of_caller: table.reviews_per_minute_per_token,

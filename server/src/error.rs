@@ -43,6 +43,8 @@ pub(crate) enum ApiError {
     NotRedeemable(RedeemRefusal),
     /// The review does not wait for a person here.
     NotWaiting,
+    /// The same person agreed before, and another one is wanted.
+    AgreedBefore,
     /// Who asked cannot answer.
     OwnQuestion,
     /// The review has ended otherwise.
@@ -94,6 +96,7 @@ impl ApiError {
             Self::SessionTaken => (StatusCode::FORBIDDEN, "session_taken"),
             Self::NotRedeemable(refusal) => (StatusCode::CONFLICT, redeem_refusal(*refusal).0),
             Self::NotWaiting => (StatusCode::CONFLICT, "not_waiting"),
+            Self::AgreedBefore => (StatusCode::CONFLICT, "agreed_before"),
             Self::OwnQuestion => (StatusCode::FORBIDDEN, "own_question"),
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
             Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
@@ -138,6 +141,7 @@ impl ApiError {
             }
             Self::NotRedeemable(refusal) => redeem_refusal(*refusal).1,
             Self::NotWaiting => "This review does not wait for a person at this server.",
+            Self::AgreedBefore => "This person agreed before; somebody else must agree as well.",
             Self::OwnQuestion => "Nobody answers for a person what they asked themselves.",
             Self::AlreadyEnded => "This review has ended already; what it ended in stands.",
             Self::ReportedBefore => "How this run ended is on record already, and otherwise.",

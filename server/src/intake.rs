@@ -61,7 +61,12 @@ pub(crate) fn accept(
     check_names(&body.session)?;
     let (question, context) = spell(&body)?;
     let reviewer = desk.reviewer_of(&caller.scope.tenant);
-    let limit = time_limit(&body, reviewer.time_limit());
+    let limit = if body.must_be_human {
+        desk.limits.persons_time
+    } else {
+        reviewer.time_limit()
+    };
+    let limit = time_limit(&body, limit);
     let (created_at, started) = (now(), Instant::now());
     let escalation = Escalation::from_submission(nonce.clone(), body, |channel| {
         desk.speaks_for_user.contains(channel)

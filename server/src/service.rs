@@ -4,7 +4,7 @@
 //! serves it on one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -58,6 +58,10 @@ pub struct Limits {
     pub per_minute_of_caller: Option<NonZeroU32>,
     /// The same for all tokens of a tenant together.
     pub per_minute_of_tenant: Option<NonZeroU32>,
+    /// How many different approvers must agree before an action is allowed: 1 to 9. One who denies is enough.
+    pub approvals_wanted: NonZeroU8,
+    /// How long a question that only a person may decide waits at most: 10 s to a day.
+    pub persons_time: Duration,
     /// How long an approval can be spent: 60 s, or less.
     pub approval_lifetime: Duration,
 }
@@ -69,6 +73,8 @@ impl Default for Limits {
             models_at_once: Self::MODELS_AT_ONCE,
             per_minute_of_caller: None,
             per_minute_of_tenant: None,
+            approvals_wanted: NonZeroU8::MIN,
+            persons_time: Duration::from_secs(600),
             approval_lifetime: Self::LONGEST_LIFETIME,
         }
     }

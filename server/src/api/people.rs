@@ -1,5 +1,6 @@
 //! What approvers do: see what waits for a person, and answer it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -23,12 +24,21 @@ pub(crate) async fn waiting(
 ) -> Result<Response, ApiError> {
     let sight = Sight::Tenant(caller.scope.tenant.clone());
     let mut reviews = Vec::new();
+    let mut agreed = BTreeMap::new();
     for id in desk.waiting(&caller) {
         if let Some(detail) = desk.store.detail(&sight, id).await? {
             reviews.push(history::detail(detail, &desk.key));
+            agreed.insert(id.to_string(), desk.agreed(id));
         }
     }
-    answer_json(StatusCode::OK, &WaitingReviews { reviews })
+    answer_json(
+        StatusCode::OK,
+        &WaitingReviews {
+            reviews,
+            approvals_wanted: u32::from(desk.limits.approvals_wanted.get()),
+            agreed,
+        },
+    )
 }
 
 /// `POST /v1/reviews/{id}/answer`: an approver's yes or no.

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Subcommand;
 use jiff::Timestamp;
 use protocol::{Printable, TenantId};
 
@@ -18,16 +19,57 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::erase::Erasure;
 use crate::store::sqlite::heads::SignedHead;
 
+/// What is done for the record.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeepingCommand {
+    /// Holds the record against itself and its signed heads: every hash, every end, every payload that is still there.
+    Verify {
+        /// As JSON, a line for each tenant.
+        #[arg(long)]
+        json: bool,
+        /// Signed heads that were kept elsewhere, as `head` prints them: they must still be in the record.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+    },
+    /// Signs where every tenant's chain stands, and prints the last signed head of each: a JSON object a line, to be kept
+    /// elsewhere.
+    Head,
+    /// Erases transcripts, evidence and what reviewers were shown. What was decided, about what and why, stays.
+    Erase {
+        /// Of reviews that were opened before this time, for example `2026-01-31T00:00:00Z`.
+        #[arg(long, value_name = "TIME")]
+        before: Timestamp,
+        /// Whose.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Who wants it so: it is kept on record.
+        #[arg(long, value_name = "NAME")]
+        by: String,
+    },
+    /// Copies the database to a new file while it is used, and verifies the copy.
+    Backup {
+        /// The file; it must not exist, and its folder must be private.
+        file: PathBuf,
+    },
+}
+
+pub(super) async fn keeping(config: &Config, command: KeepingCommand) -> Result<(), CommandError> {
+    match command {
+        KeepingCommand::Verify { json, against } => {
+            verify(config, Shown::of(json), against.as_deref()).await
+        }
+        KeepingCommand::Head => head(config).await,
+        KeepingCommand::Erase { before, tenant, by } => erase(config, &tenant, before, by).await,
+        KeepingCommand::Backup { file } => backup(config, file).await,
+    }
+}
+
 /// The largest file of signed heads that is read, in bytes.
 const MAX_HEADS: u64 = 64 << 20;
 /// The longest name of who erases, in characters.
 const MAX_NAME: usize = 64;
 
-pub(super) async fn verify(
-    config: &Config,
-    shown: Shown,
-    against: Option<&Path>,
-) -> Result<(), CommandError> {
+async fn verify(config: &Config, shown: Shown, against: Option<&Path>) -> Result<(), CommandError> {
     let key = SigningKey::load_or_make(&key_file(&config.database))?;
     let heads = match against {
         Some(path) => read_heads(path)?,
@@ -134,7 +176,7 @@ fn broken(tenant: TenantId, seq: i64, what: &str) -> CommandError {
 }
 
 /// Signs every head that has moved, and prints the last one of each tenant.
-pub(super) async fn head(config: &Config) -> Result<(), CommandError> {
+async fn head(config: &Config) -> Result<(), CommandError> {
     let key = SigningKey::load_or_make(&key_file(&config.database))?;
     let store = SqliteStore::open(&config.database).await?;
     let heads = last_heads(&store, &key).await;
@@ -154,7 +196,7 @@ async fn last_heads(
     Ok(last)
 }
 
-pub(super) async fn erase(
+async fn erase(
     config: &Config,
     tenant: &str,
     before: Timestamp,
@@ -182,7 +224,7 @@ pub(super) async fn erase(
 }
 
 /// Copies the database while it is used, and verifies the copy.
-pub(super) async fn backup(config: &Config, to: PathBuf) -> Result<(), CommandError> {
+async fn backup(config: &Config, to: PathBuf) -> Result<(), CommandError> {
     let store = SqliteStore::open(&config.database).await?;
     let copied = store.copy_to(&to).await;
     store.close().await;
