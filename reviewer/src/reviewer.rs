@@ -134,6 +134,12 @@ impl Reviewer {
         self.policy.revision()
     }
 
+    /// The policy that it judges by.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// How long one review may take, 90 s where not set. A caller adds it to the moment it accepted the escalation.
     #[must_use]
     pub fn time_limit(&self) -> Duration {

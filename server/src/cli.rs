@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use protocol::{InvalidTenantId, ReviewId, TenantId};
+use protocol::{InvalidTenantId, Printable, ReviewId, TenantId};
 use reviewer::{InvalidSettings, Reviewer};
 use thiserror::Error;
 
@@ -29,12 +29,14 @@ use crate::store::sqlite::OpenStoreError;
 mod audit;
 mod keeping;
 mod people;
+mod policy;
 mod tenant;
 mod token;
 
 use audit::{Shape, Shown, Which};
 use keeping::{KeepingCommand, keeping};
 use people::{PeopleCommand, people};
+use policy::{PolicyCommand, policy};
 use tenant::{TenantCommand, tenant};
 use token::{TokenCommand, token};
 
@@ -125,6 +127,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Shows, compares and tries policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     #[command(flatten)]
     Keeping(KeepingCommand),
     #[command(flatten)]
@@ -182,6 +187,10 @@ pub(crate) enum CommandError {
         line: usize,
         problem: String,
     },
+    #[error("`{}`: {problem}", path.display())]
+    Candidate { path: PathBuf, problem: String },
+    #[error("no policy, or more than one, has a revision that begins with `{}`\nhint: `auto-review-server policy list`", Printable(.0))]
+    UnknownPolicy(String),
     #[error("`{0}` does not wait for a person\nhint: `auto-review-server queue`")]
     NotWaiting(ReviewId),
     #[error(
@@ -232,6 +241,8 @@ impl CommandError {
             | Self::Tenant(_)
             | Self::OnlyTimes
             | Self::NotPast
+            | Self::Candidate { .. }
+            | Self::UnknownPolicy(_)
             | Self::NoTokenInFile
             | Self::OtherDigest(_)
             | Self::Heads { .. }
@@ -293,6 +304,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         | Command::Show { .. }
         | Command::Export { .. }
         | Command::Stats { .. }
+        | Command::Policy(_)
         | Command::Keeping(_)
         | Command::People(_) => None,
     };
@@ -325,6 +337,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Show { id, tenant } => audit::show(&config, &tenant, id).await,
         Command::Export { which, format } => audit::export(&config, which, format).await,
         Command::Stats { which, json } => audit::stats(&config, which, Shown::of(json)).await,
+        Command::Policy(command) => policy(&config, command).await,
         Command::Keeping(command) => keeping(&config, command).await,
         Command::People(command) => people(&config, command).await,
     }

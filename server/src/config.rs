@@ -327,7 +327,7 @@ impl<'a> Reading<'a> {
 }
 
 /// Reads a settings file. Who can change it can choose the reviewer, so it must be root's or this user's alone.
-fn read_file(path: &Path) -> Result<String, String> {
+pub(crate) fn read_file(path: &Path) -> Result<String, String> {
     let metadata = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
         return Err("is not a regular file of at most 256 KiB".to_owned());

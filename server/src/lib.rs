@@ -8,6 +8,7 @@
 mod admission;
 mod api;
 mod auth;
+mod backtest;
 mod cli;
 mod config;
 mod desk;

@@ -237,6 +237,9 @@ impl Service {
         let desk = Arc::clone(&self.desk);
         desk.keeps.get_or_init(|| ());
         drop(self.desk.tasks.spawn(async move {
+            if let Err(error) = desk.keep_policies().await {
+                tracing::warn!(%error, "the texts of the policies could not be kept");
+            }
             loop {
                 desk.keep_the_record(payload_days).await;
                 tokio::select! {

@@ -61,11 +61,11 @@ fn facet(text: &str) -> Result<(Facet, String), String> {
 }
 
 impl Which {
-    fn sight(&self) -> Result<Sight, CommandError> {
+    pub(super) fn sight(&self) -> Result<Sight, CommandError> {
         Ok(Sight::Tenant(TenantId::parse(&self.tenant)?))
     }
 
-    fn search(self, limit: u32) -> Search {
+    pub(super) fn search(self, limit: u32) -> Search {
         Search {
             facets: self.facets,
             text: self.text.filter(|text| !text.trim().is_empty()),

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{Desk, now};
 use crate::store::StoreError;
 use crate::store::sqlite::erase::Erasure;
+use crate::store::sqlite::policies::KnownPolicy;
 
 /// A day.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -24,6 +25,22 @@ impl Desk {
         {
             tracing::warn!(%error, "old payloads could not be erased");
         }
+    }
+
+    /// Keeps the text of the policies that this server judges by. Who wrote them the settings do not say.
+    pub(crate) async fn keep_policies(&self) -> Result<(), StoreError> {
+        for tenant in self.store.tenants().await? {
+            let policy = self.reviewer_of(&tenant.id).policy();
+            let known = KnownPolicy {
+                revision: policy.revision().to_string(),
+                text: policy.text(),
+                author: "settings".to_owned(),
+                since: now(),
+                tenant: tenant.id,
+            };
+            self.store.add_policy(known).await?;
+        }
+        Ok(())
     }
 
     /// Signs where every chain stands.

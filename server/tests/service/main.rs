@@ -17,6 +17,8 @@ mod lifecycle;
 #[cfg(test)]
 mod people;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod roles;
 #[cfg(test)]
 mod store_failures;

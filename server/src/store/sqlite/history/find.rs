@@ -9,6 +9,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 use super::super::super::search::{Facet, Search};
 use super::super::super::{HistoryLine, Sight, StoreError};
 use super::super::{SqliteStore, read, sql};
+use crate::backtest::Stored;
 
 /// How far a count goes; more are told as this many.
 const MOST: i64 = 10_001;
@@ -42,7 +43,7 @@ impl SqliteStore {
     /// What `search` finds of what `sight` covers, newest first.
     pub(crate) async fn find(&self, sight: &Sight, search: &Search) -> Result<Found, StoreError> {
         let one_more = search.limit.saturating_add(1);
-        let mut query = self.whole("", sight, search, one_more).await?;
+        let mut query = self.whole(&lines(), sight, search, one_more).await?;
         let rows = query.build().fetch_all(&self.readers).await?;
         let limit = usize::try_from(search.limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
@@ -70,7 +71,7 @@ impl SqliteStore {
         sight: &Sight,
         search: &Search,
     ) -> Result<Vec<Exported>, StoreError> {
-        let mut query = self.whole("", sight, search, search.limit).await?;
+        let mut query = self.whole(&lines(), sight, search, search.limit).await?;
         let rows = query.build().fetch_all(&self.readers).await?;
         let lines = rows.iter().map(|row| {
             Ok(Exported {
@@ -81,17 +82,35 @@ impl SqliteStore {
         lines.collect()
     }
 
-    /// The question for at most `limit` whole reviews, newest first; `before` is spelled in front of it.
+    /// What `search` finds, with all that was sent as it was stored.
+    pub(crate) async fn stored_page(
+        &self,
+        sight: &Sight,
+        search: &Search,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let select = lines() + ", q.context";
+        let mut query = self.whole(&select, sight, search, search.limit).await?;
+        let rows = query.build().fetch_all(&self.readers).await?;
+        let stored = rows.iter().map(|row| {
+            Ok(Stored {
+                recorded: read::recorded(row, sight.tenant())?,
+                question: row.try_get(13)?,
+                context: row.try_get(14)?,
+            })
+        });
+        stored.collect()
+    }
+
+    /// The question for at most `limit` reviews, newest first; `select` says what is wanted of each.
     pub(super) async fn whole(
         &self,
-        before: &str,
+        select: &str,
         sight: &Sight,
         search: &Search,
         limit: u32,
     ) -> Result<QueryBuilder<Sqlite>, StoreError> {
         let numbers = self.numbers(sight, search).await?;
-        let mut query = QueryBuilder::<Sqlite>::new(before);
-        query.push(read::COLUMNS).push(", q.question");
+        let mut query = QueryBuilder::<Sqlite>::new(select);
         let way = Way::of(sight, search);
         query
             .push(way.from())
@@ -241,6 +260,11 @@ fn push_where(
             .push(" AND r.created_at < ")
             .push_bind(until.as_millisecond());
     }
+}
+
+/// What a line of the history is made of.
+pub(super) fn lines() -> String {
+    format!("{}, q.question", read::COLUMNS)
 }
 
 fn status_of(line: &HistoryLine) -> &'static str {

@@ -5,7 +5,7 @@ use protocol::{CallerId, TenantId};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::index;
-use super::{BOUNDS, Search};
+use super::{BOUNDS, Search, lines};
 use crate::store::search::Facet;
 use crate::store::{Scope, Sight, SqliteStore};
 use crate::test_folder::TestFolder;
@@ -71,7 +71,8 @@ async fn every_filter_is_answered_by_an_index_and_nothing_is_sorted() {
     for sight in sights() {
         for (name, search) in searches() {
             let before = "EXPLAIN QUERY PLAN ";
-            let page = store.whole(before, &sight, &search, 50).await;
+            let select = before.to_owned() + &lines();
+            let page = store.whole(&select, &sight, &search, 50).await;
             let count = store.counting(before, &sight, &search).await;
             for query in [page, count] {
                 let plan = told(&store, query.expect("a query")).await;
