@@ -41,17 +41,19 @@ pub(crate) struct AskedSession {
 }
 
 impl Asked {
-    /// Whether the settings put a question that ended so to the person. A rule's no and a signal's end are final.
-    fn goes_to_person(&self, fallback: Fallback) -> bool {
-        let on_end = match &self.decision {
+    /// What the settings say follows such an end. A rule's no and a signal's end are final.
+    fn followed_by(&self, fallback: Fallback) -> OnEnd {
+        if self.interrupted.is_some() {
+            return OnEnd::Block;
+        }
+        match &self.decision {
             Decision::Denied(Denial::Judged(_)) => fallback.on_deny,
             Decision::TimedOut => fallback.on_timeout,
             Decision::Failed(_) => fallback.on_failure,
             Decision::Approved(_)
             | Decision::Denied(Denial::ByRule(_) | Denial::ByPerson(_))
-            | Decision::Aborted => return false,
-        };
-        on_end == OnEnd::User && self.interrupted.is_none()
+            | Decision::Aborted => OnEnd::Block,
+        }
     }
 
     /// Lets whoever was asked finish; the answer is not used.
@@ -101,12 +103,25 @@ pub(crate) async fn ask(
 ) -> Asked {
     match reviewer {
         ApprovalsReviewer::AutoReview => {
-            let asked = ask_service(prepared, environment, body.clone(), signals).await;
-            if !asked.goes_to_person(prepared.settings.runner.fallback) {
-                return asked;
+            let patience = reviewers::TIME_LIMIT;
+            let asked = ask_service(prepared, environment, (body.clone(), patience), signals).await;
+            match asked.followed_by(prepared.settings.runner.fallback) {
+                OnEnd::Block => asked,
+                OnEnd::User => {
+                    asked.close().await;
+                    ask_person(prepared, environment, body, signals).await
+                }
+                OnEnd::Queue => {
+                    asked.close().await;
+                    // The same server again, which now asks nobody but an approver.
+                    let body = SubmitReview {
+                        must_be_human: true,
+                        ..body
+                    };
+                    let patience = reviewers::QUEUE_LIMIT;
+                    ask_service(prepared, environment, (body, patience), signals).await
+                }
             }
-            asked.close().await;
-            ask_person(prepared, environment, body, signals).await
         }
         ApprovalsReviewer::User => ask_person(prepared, environment, body, signals).await,
     }
@@ -115,7 +130,7 @@ pub(crate) async fn ask(
 async fn ask_service(
     prepared: &Prepared,
     environment: &Environment,
-    body: SubmitReview,
+    (body, patience): (SubmitReview, Duration),
     signals: &mut Signals,
 ) -> Asked {
     let client = match reviewers::configured(&prepared.settings, environment, &prepared.state).await
@@ -123,7 +138,7 @@ async fn ask_service(
         Ok(client) => client,
         Err(failure) => return Asked::failed(set_up(&failure)),
     };
-    let question = client.question(body, reviewers::TIME_LIMIT);
+    let question = client.question(body, patience);
     let line = PendingLine::show();
     // The review is opened without waiting for its end, so that a signal can name what it takes back.
     let opened = tokio::select! {

@@ -55,7 +55,7 @@ pub(crate) enum OnEnd {
     Block,
     /// The person at the terminal is asked.
     User,
-    /// It waits for a person elsewhere; not yet.
+    /// It waits for an approver at the server.
     Queue,
 }
 
@@ -121,8 +121,8 @@ impl RunnerSettings {
             raw.fallback.on_timeout,
             raw.fallback.on_failure,
         ];
-        if ends.contains(&OnEnd::Queue) {
-            let reason = "`queue` is not supported yet: nothing waits for a person elsewhere; use `user` or `block`";
+        if ends.contains(&OnEnd::Queue) && server.is_none() {
+            let reason = "`queue` waits for an approver at a server: set `server_url`, or use `user` or `block`";
             return Err(invalid("fallback", reason.to_owned()));
         }
         let evidence =
