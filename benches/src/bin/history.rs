@@ -78,19 +78,33 @@ async fn main() -> Outcome<()> {
         "index brought up to them in {took:.1} s, {}, {steps} calls",
         a_second(count, took)
     );
+    look_up(&asking).await?;
+    export_all(&asking).await?;
+    drop(asking);
+    service.close().await;
+    let bytes = std::fs::metadata(folder.0.join("reviews.sqlite"))?.len();
+    println!("the database has {} MiB", bytes >> 20);
+    Ok(())
+}
+
+async fn look_up(asking: &Asking) -> Outcome<()> {
     for (name, query) in LOOKED_UP {
-        println!("{name:<36} {}", told(&asking, query).await?);
+        println!("{name:<36} {}", told(asking, query).await?);
     }
     let counted = "status=approved&count=true";
     println!(
         "{:<36} {}",
         "the same, counted",
-        told(&asking, counted).await?
+        told(asking, counted).await?
     );
+    Ok(())
+}
+
+async fn export_all(asking: &Asking) -> Outcome<()> {
     for format in ["jsonl", "csv", "ocsf", "opa"] {
         let before = resident_kib()?;
         let started = Instant::now();
-        let (lines, bytes) = export(&asking, format).await?;
+        let (lines, bytes) = export(asking, format).await?;
         let took = started.elapsed().as_secs_f64();
         println!(
             "export as {format:<5} {lines} lines, {} MiB in {took:.1} s, {}, memory {before} to {} KiB",
@@ -99,10 +113,6 @@ async fn main() -> Outcome<()> {
             resident_kib()?
         );
     }
-    drop(asking);
-    service.close().await;
-    let bytes = std::fs::metadata(folder.0.join("reviews.sqlite"))?.len();
-    println!("the database has {} MiB", bytes >> 20);
     Ok(())
 }
 
@@ -227,7 +237,7 @@ async fn export(asking: &Asking, format: &str) -> Outcome<(usize, usize)> {
     Ok((lines, bytes))
 }
 
-/// What this process holds in memory (proc_pid_status(5), `VmRSS`).
+/// What this process holds in memory (`VmRSS` of `proc_pid_status(5)`).
 fn resident_kib() -> Outcome<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

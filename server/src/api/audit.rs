@@ -16,7 +16,7 @@ use super::search_query::Listing;
 use super::who::Auditing;
 use crate::desk::Desk;
 use crate::error::ApiError;
-use crate::history::export::{Format, PAGE};
+use crate::history::export::{Format, PAGE, turn};
 use crate::history::{stats as sums, verified};
 use crate::store::search::Search;
 use crate::store::{Sight, StoreError};
@@ -96,27 +96,31 @@ async fn send(
         ..search
     };
     let mut text = format.heading().to_owned();
+    let mut page = desk.store.export_page(&sight, &search).await;
     loop {
         if desk.stopping.is_cancelled() {
             return sender.abort(Broken::Draining);
         }
-        let page = match desk.store.export_page(&sight, &search).await {
-            Ok(page) => page,
+        let read = match page {
+            Ok(read) => read,
             Err(error) => {
                 tracing::error!(%error, "an export could not go on");
                 return sender.abort(Broken::Store(error));
             }
         };
-        for review in &page {
-            format.push(review, &mut text);
-        }
+        page = turn(
+            &desk.store,
+            (&sight, &mut search),
+            (format, &read),
+            &mut text,
+        )
+        .await;
         let sent = sender
             .send_data(Bytes::from(std::mem::take(&mut text)))
             .await;
-        match page.last() {
-            Some(last) if sent.is_ok() => search.before = Some(last.recorded.review_id),
-            // All is sent, or nobody reads on.
-            Some(_) | None => return,
+        // All is sent, or nobody reads on.
+        if read.is_empty() || sent.is_err() {
+            return;
         }
     }
 }

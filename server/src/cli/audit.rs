@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{CommandError, print_line};
 use crate::config::{Config, key_file};
-use crate::history::export::{Format, PAGE};
+use crate::history::export::{Format, PAGE, turn};
 use crate::history::{Counting, detail, page, stats as sums};
 use crate::key::SigningKey;
 use crate::store::search::{Facet, Search};
@@ -174,20 +174,18 @@ async fn export_all(
 ) -> Result<(), CommandError> {
     while store.catch_up().await? > 0 {}
     let mut text = format.heading().to_owned();
+    let mut page = store.export_page(sight, &search).await?;
     loop {
-        let page = store.export_page(sight, &search).await?;
-        for review in &page {
-            format.push(review, &mut text);
-        }
+        let next = turn(store, (sight, &mut search), (format, &page), &mut text).await?;
         io::stdout()
             .lock()
             .write_all(text.as_bytes())
             .map_err(CommandError::Output)?;
         text.clear();
-        match page.last() {
-            Some(last) => search.before = Some(last.recorded.review_id),
-            None => return Ok(()),
+        if page.is_empty() {
+            return Ok(());
         }
+        page = next;
     }
 }
 

@@ -345,7 +345,9 @@ async fn a_database_of_an_older_step_is_brought_up_to_date_and_loses_nothing() {
         assert!(tested.starts_with("erased"), "{tested}");
         // It goes on from there.
         let service = embedded(&folder, "").await;
-        let told = submit(&service.embedded_router(caller()), &submission(&harmless())).await;
+        let session = json!({"session": {"session_id": "s-2"}});
+        let body = with(submission(&harmless()), &session);
+        let told = submit(&service.embedded_router(caller()), &body).await;
         assert_eq!(told.end(), "approved");
         service.close().await;
         assert!(run(&["verify"]).contains("the record holds: 12 lines"));
