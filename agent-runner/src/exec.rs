@@ -259,7 +259,9 @@ impl Walk<'_> {
             None => Stdin::Null,
         };
         let sealed = files.sealed;
-        let teller = RunTeller::of(&self.prepared.settings, self.report.review.as_ref());
+        let (environment, prepared) = (self.environment, &self.prepared);
+        let review = self.report.review.as_ref();
+        let teller = RunTeller::of(&prepared.settings, &prepared.state, review);
         let started = Instant::now();
         let ended = self
             .run_sealed(program, stdin, sealed, |inside, command| {
@@ -267,7 +269,7 @@ impl Walk<'_> {
             })
             .await;
         if let (Some(teller), Ok(code)) = (teller, &ended) {
-            teller.tell(*code, started.elapsed()).await;
+            teller.tell(environment, *code, started.elapsed()).await;
         }
         ended
     }
