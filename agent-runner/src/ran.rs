@@ -14,6 +14,8 @@ use crate::state::State;
 
 /// How long the end of a command waits for its server to hear of it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for the server in this process: many runners may be at its file at once.
+const PATIENCE_AT_HOME: Duration = Duration::from_secs(10);
 
 /// Who is told, and about what.
 #[derive(Debug)]
@@ -65,6 +67,10 @@ impl RunTeller {
             duration_ms: u64::try_from(took.as_millis()).ok(),
             confinement: None,
         };
+        let patience = match self.server {
+            Told::Remote(_) => PATIENCE,
+            Told::Embedded(..) => PATIENCE_AT_HOME,
+        };
         let telling = async {
             let client = match self.server {
                 Told::Remote(client) => *client,
@@ -77,7 +83,7 @@ impl RunTeller {
             told
         };
         // Who does not hear it has an approval that was spent and no end of its run: that is what happened.
-        match tokio::time::timeout(PATIENCE, telling).await {
+        match tokio::time::timeout(patience, telling).await {
             Ok(Some(()) | None) | Err(_) => {}
         }
     }
