@@ -39,6 +39,11 @@ async fn main() -> Outcome<()> {
             maximum: limit.maximum,
         },
     )?;
+    // Both ends of each connection are here.
+    let wanted = u64::try_from(2 * count + 100)?;
+    if limit.maximum.is_some_and(|most| most < wanted) {
+        return Err(format!("{wanted} open files are wanted, and the hard limit is lower").into());
+    }
     let (model, asked) = silent_model()?;
     let folder = Folder::new()?;
     let service = service(&folder.0, model).await?;
