@@ -16,10 +16,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::conversations::Conversations;
 use crate::error::ApiError;
 use crate::flight::{Flight, Progress, Reply};
 use crate::intake::{Accepted, accept};
 use crate::key::SigningKey;
+use crate::model_health::ModelHealth;
 use crate::owner::{OwnerId, OwnerLock, OwnerLocks};
 use crate::role::{Right, Roles};
 use crate::service::Limits;
@@ -31,6 +33,7 @@ use crate::verdict::Verdict;
 
 mod at_once;
 mod judging;
+pub(crate) mod leave;
 mod people;
 mod recovery;
 
@@ -109,6 +112,10 @@ pub(crate) struct Desk {
     pub(crate) room: Arc<Semaphore>,
     /// Reviews that this process is judging.
     pub(crate) flights: Mutex<HashMap<ReviewId, Arc<Flight>>>,
+    /// What models were shown, by session.
+    pub(crate) conversations: Conversations,
+    /// Whether models can be had.
+    pub(crate) models: ModelHealth,
     pub(crate) tasks: TaskTracker,
     /// Set when the service goes down.
     pub(crate) stopping: CancellationToken,
@@ -132,7 +139,7 @@ impl Desk {
             .try_acquire_many_owned(accepted.kibibytes)
             .map_err(|_| ApiError::Overloaded)?;
         if !wait.is_zero()
-            && let Some(judged) = self.judge_at_once(&caller.scope.tenant, &accepted.case)
+            && let Some(judged) = self.judge_at_once(&caller.scope, &accepted.case).await
         {
             return self.record_at_once(accepted, judged, until).await;
         }
@@ -152,7 +159,7 @@ impl Desk {
         let told = tokio::time::timeout_at(deadline, told).await;
         let told = told.map_err(|_elapsed| StoreError::Locked)?;
         match told.map_err(|_gone| StoreError::Closed)?? {
-            Opened::New => flight.wait(until).await.map_err(ApiError::Store),
+            Opened::New | Opened::Stopped(_) => flight.wait(until).await.map_err(ApiError::Store),
             Opened::Same(before) => {
                 self.wait(&Sight::Own(caller.scope.clone()), before, until)
                     .await
@@ -272,6 +279,9 @@ impl Desk {
         let Accepted { opening, case, .. } = accepted;
         let outcome = self.store.open(opening).await;
         let is_open = matches!(outcome, Ok(Opened::New));
+        if let Ok(Opened::Stopped(end)) = &outcome {
+            flight.land(Progress::Ended(end.clone()));
+        }
         if opened.send(outcome).is_err() {
             tracing::debug!("the caller went away while its review was opened");
         }
@@ -299,6 +309,11 @@ impl Desk {
         match self.store.end(ending.clone()).await {
             Ok(Ended::Recorded) => flight.land(Progress::ended(RecordedEnd {
                 verdict: ending.verdict,
+                completed_at: ending.completed_at,
+                expires_at: ending.expires_at,
+            })),
+            Ok(Ended::Stale(verdict)) => flight.land(Progress::ended(RecordedEnd {
+                verdict: *verdict,
                 completed_at: ending.completed_at,
                 expires_at: ending.expires_at,
             })),

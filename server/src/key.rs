@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use protocol::{ServerKey, Statement};
+use protocol::{Canonical, ServerKey, Statement};
 use thiserror::Error;
 
 use crate::private_files::{NotPrivate, create_private_file, open_private_file, private_folder};
@@ -94,6 +94,18 @@ impl SigningKey {
 
     pub(crate) fn sign(&self, statement: &Statement) -> String {
         statement.sign(&self.0)
+    }
+
+    /// Signs what only this server reads again.
+    pub(crate) fn sign_canonical(&self, value: &Canonical) -> String {
+        use ed25519_dalek::Signer as _;
+        use fmt::Write as _;
+        let mut text = "ed25519:".to_owned();
+        for byte in self.0.sign(value.as_bytes()).to_bytes() {
+            // Writing to a String cannot fail.
+            write!(text, "{byte:02x}").unwrap_or_default();
+        }
+        text
     }
 
     fn spell(&self) -> String {

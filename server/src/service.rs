@@ -18,8 +18,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::Readiness;
 use crate::auth::{Auth, AuthError, make_token};
+use crate::conversations::Conversations;
 use crate::desk::{Caller, Desk, People, RecoveryError};
 use crate::key::SigningKey;
+use crate::model_health::ModelHealth;
 use crate::owner::{LockError, OwnerLocks};
 use crate::role::Roles;
 use crate::router;
@@ -133,6 +135,8 @@ impl Service {
             locks,
             room: Arc::new(Semaphore::new(usize::from(limits.in_flight_mib) * 1024)),
             flights: Mutex::new(HashMap::new()),
+            conversations: Conversations::default(),
+            models: ModelHealth::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
@@ -198,6 +202,16 @@ impl Service {
                 }
             }
         }));
+    }
+
+    /// Asks the configured models whether they are there, beside everything else, until they are.
+    pub(crate) fn keep_probing(&self) {
+        let desk = Arc::clone(&self.desk);
+        drop(
+            self.desk
+                .tasks
+                .spawn(async move { desk.keep_probing().await }),
+        );
     }
 
     /// Takes nothing on any more and ends what is open as `failed` (step `drain`). [`Service::close`] waits for it.

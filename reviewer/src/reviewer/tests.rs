@@ -208,8 +208,8 @@ fn every_kind_of_failure_is_a_failure_with_its_own_name() {
         errors.push((reply(cause), FailedStep::Reply));
     }
     for cause in [
-        PromptError::ActionTooLarge(1),
-        PromptError::EvidenceTooLarge(1),
+        PromptError::ActionTooLarge { takes: 2, most: 1 },
+        PromptError::EvidenceTooLarge { takes: 2, most: 1 },
         PromptError::SurroundingsTooLarge(1),
         PromptError::NotJson,
     ] {

@@ -34,6 +34,7 @@ mod batch;
 mod checkpoint;
 mod command;
 pub(crate) mod history;
+mod leaves;
 mod read;
 mod rows;
 mod sql;
