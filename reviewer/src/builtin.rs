@@ -8,12 +8,14 @@
 mod allow;
 mod asked;
 mod deny;
+mod facts;
 mod fetch;
 mod floor;
 mod harms;
 mod machine;
 mod open;
 mod places;
+mod quiet_git;
 mod rule;
 mod scene;
 mod services;

@@ -6,6 +6,7 @@
 
 mod command;
 mod other;
+mod push;
 
 use protocol::{Author, Transcript, Trust};
 
@@ -341,6 +342,7 @@ fn can_be_asked_for(rule: Rule) -> bool {
             | Rule::RemovesTemporary
             | Rule::RemovesWorkspaceTree
             | Rule::GitPush
+            | Rule::PushesElsewhere
             | Rule::ForcePush
             | Rule::GitOther
             | Rule::DestroysGitWork
