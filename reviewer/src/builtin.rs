@@ -117,6 +117,7 @@ fn findings(escalation: &Escalation, scene: &Scene) -> Vec<Finding> {
     match &escalation.action {
         Action::Command(command) => {
             deny::command(scene, &mut found);
+            deny::carried_code(command, scene, &mut found);
             floor::command(command, scene, &mut found);
         }
         Action::FileChange(change) => deny::patch(change, scene, &mut found),

@@ -4,14 +4,10 @@
 
 use std::time::Duration;
 
-use protocol::{
-    Assessment, Bounds, Decision, Denial, Escalation, FailedStep, Judge, Outcome, ReviewFailure,
-    RuleId,
-};
+use protocol::{Assessment, Bounds, Decision, Denial, Escalation, Judge, Outcome, RuleId};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempts::{Hedges, Models};
-use crate::authorization::AuthorizationVersion;
 use crate::breaker::BreakerLimits;
 use crate::builtin::{BuiltIn, Verdict};
 use crate::cassette::Cassette;
@@ -34,6 +30,7 @@ pub struct Reviewer {
     models: Models<HttpModel>,
     prompt_budget: PromptBudget,
     breaker_limits: BreakerLimits,
+    probes: bool,
     time_limit: Duration,
     built_in_allows: bool,
 }
@@ -56,33 +53,8 @@ pub struct Reviewed {
     pub decision: Decision,
     /// What it was made from, for the record.
     pub exhibit: Exhibit,
-    /// What the user had said when it was made.
-    pub authorization: AuthorizationVersion,
     /// What a model has now been shown in the session, where one was asked and answered.
     pub conversation: Option<Conversation>,
-}
-
-impl Reviewed {
-    /// Held against what the user has said by now: an approval that was given under other words is stale and becomes a
-    /// failure, so that it is reviewed again and never used. Everything else stays.
-    #[must_use]
-    pub fn held_against(self, now: AuthorizationVersion) -> Self {
-        let stale = self.authorization != now && matches!(self.decision, Decision::Approved(_));
-        if !stale {
-            return self;
-        }
-        let failure = ReviewFailure {
-            step: FailedStep::Prompt,
-            code: "stale_authorization".to_owned(),
-            retryable: true,
-            message: "the user said something more while the action was judged\nhint: ask again"
-                .to_owned(),
-        };
-        Self {
-            decision: Decision::Failed(failure),
-            ..self
-        }
-    }
 }
 
 impl Reviewer {
@@ -130,6 +102,7 @@ impl Reviewer {
             models: Models::new(models, valid.ceilings, Hedges::new(valid.hedge_after)),
             prompt_budget: valid.prompt,
             breaker_limits: valid.breaker,
+            probes: valid.probes,
             time_limit: valid.time_limit,
             built_in_allows: valid.built_in_allows,
         })
@@ -190,7 +163,6 @@ impl Reviewer {
         Reviewed {
             decision,
             exhibit,
-            authorization: AuthorizationVersion::of(&escalation.transcript),
             conversation,
         }
     }
@@ -230,7 +202,6 @@ impl Reviewer {
         Some(Reviewed {
             decision,
             exhibit: self.exhibit(verdict),
-            authorization: AuthorizationVersion::of(&escalation.transcript),
             conversation: None,
         })
     }
@@ -268,6 +239,12 @@ impl Reviewer {
                 ask.body(provider.unwrap_or(Provider::OpenAiResponses))
             }
         })
+    }
+
+    /// Whether its models are to be probed when a server starts.
+    #[must_use]
+    pub fn wants_probe(&self) -> bool {
+        self.probes
     }
 
     /// Asks each model one small question, so that a wrong name, address or key is found before anybody waits for a

@@ -71,6 +71,9 @@ pub struct ReviewerTable {
     /// How much a prompt holds.
     #[serde(default)]
     pub prompt: PromptTable,
+    /// Whether each model is asked one small question when the server starts. Yes where not set.
+    #[serde(default)]
+    pub probe: Option<bool>,
     /// After how many milliseconds without an answer the same question is also put to the same model a second time, 100
     /// to 60,000; the first answer counts. Off where not set, and never more than one call in twenty.
     #[serde(default)]
@@ -291,6 +294,7 @@ pub(crate) struct Valid {
     pub(crate) time_limit: Duration,
     pub(crate) ceilings: Ceilings,
     pub(crate) breaker: BreakerLimits,
+    pub(crate) probes: bool,
     pub(crate) prompt: PromptBudget,
     pub(crate) hedge_after: Option<Duration>,
     pub(crate) models: Vec<ModelSettings>,
@@ -394,6 +398,7 @@ impl Valid {
                         .map(|cents| cents.saturating_mul(10_000)),
                 },
                 breaker,
+                probes: table.probe.unwrap_or(true),
                 prompt,
                 hedge_after,
                 models,

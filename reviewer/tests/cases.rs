@@ -37,9 +37,12 @@ enum Expected {
 fn with_digest<'de, D: serde::Deserializer<'de>>(input: D) -> Result<SubmitReview, D::Error> {
     use serde::de::Error as _;
     let mut request = serde_json::Value::deserialize(input)?;
-    let action: protocol::Action =
-        serde_json::from_value(request["action"].clone()).map_err(D::Error::custom)?;
-    request["action_digest"] = action.digest().to_string().into();
+    let action = request.get("action").cloned().unwrap_or_default();
+    let action: protocol::Action = serde_json::from_value(action).map_err(D::Error::custom)?;
+    if let Some(fields) = request.as_object_mut() {
+        let digest = action.digest().to_string();
+        fields.insert("action_digest".to_owned(), digest.into());
+    }
     serde_json::from_value(request).map_err(D::Error::custom)
 }
 

@@ -68,6 +68,9 @@ impl Desk {
 
 /// Whether one of a reviewer's models answers, where it has any. What is wrong with the others is told all the same.
 async fn one_answers(reviewer: &Reviewer, deadline: Instant) -> bool {
+    if !reviewer.wants_probe() {
+        return true;
+    }
     let probes = reviewer.probe(deadline).await;
     for probe in &probes {
         tell(probe);

@@ -297,10 +297,8 @@ fn git(command: &Command, found: &mut Found) {
     let rule = match call.subcommand {
         _ if call.overrides => Rule::GitSettings,
         "config" if super::allow::reads_setting(&call) => return,
-        "push" if force(&call.arguments) => Rule::ForcePush,
         _ if bypasses(call.subcommand, &call.arguments) => Rule::BypassesHooks,
-        "push" if elsewhere(&call.arguments) => Rule::PushesElsewhere,
-        "push" => Rule::GitPush,
+        "push" => push(&call.arguments),
         "clean" | "filter-branch" | "filter-repo" | "reflog" | "gc" | "prune" | "update-ref"
         | "replace" => Rule::DestroysGitWork,
         "reset" if has(&["--hard", "--merge", "--keep"]) => Rule::DestroysGitWork,
@@ -335,6 +333,16 @@ fn bypasses(subcommand: &str, arguments: &[&str]) -> bool {
         "commit" => says("--no-verify") || says("-n") || says("-nm") || says("-anm"),
         "push" | "merge" | "am" => says("--no-verify"),
         _ => false,
+    }
+}
+
+fn push(arguments: &[&str]) -> Rule {
+    if force(arguments) {
+        Rule::ForcePush
+    } else if elsewhere(arguments) {
+        Rule::PushesElsewhere
+    } else {
+        Rule::GitPush
     }
 }
 

@@ -59,6 +59,7 @@ rules! {
     // data exfiltration
     SecretToNetwork "secret-to-network" Denies Critical "Sends a secret to another machine. Use the tool that the secret belongs to, with its own login."
     ForcePushProtected "force-push-protected" Denies Critical "Rewrites or deletes a protected branch for everybody. Push to a branch of its own."
+    SendsToCollector "sends-to-collector" Denies High "Reaches a place that is made to receive what strangers put there. Name the place, if that is where it should go."
     // credential probing
     ReadsCredentials "reads-credentials" Denies High "Reads a store of credentials. Let the tool that owns them use them."
     MetadataService "metadata-service" Denies Critical "Asks a cloud's metadata service, which hands out credentials."
@@ -67,6 +68,7 @@ rules! {
     Persistence "persistence" Denies Critical "Leaves something that runs or lets somebody in after the task is over. Ask the user to make this change."
     WeakensProtection "weakens-protection" Denies Critical "Takes a protection of the machine away. Ask the user to make this change."
     DestroysDatabase "destroys-database" Denies Critical "Removes a whole database or all rows of a table. Name the rows or the table, and ask the user to do it."
+    DestroysStore "destroys-store" Denies High "Destroys a whole store: a database, a bucket, a namespace, a volume, a snapshot or a cloud's resources. Ask the user to order exactly that."
     TampersReviewer "tampers-reviewer" Denies Critical "Touches what reviews and confines the agent. No agent may."
     // allowed
     InsideWalls "inside-walls" Allows Low "only looks, and stays inside the sandbox"
@@ -99,7 +101,6 @@ rules! {
     GitOther "git-other" Leaves Low "Changes the repository."
     SendsFile "sends-file" Leaves High "Sends a file's content to another machine."
     ReachesNetwork "reaches-network" Leaves Medium "Reaches another machine."
-    Collector "collector" Leaves High "Reaches a place that is made to receive what strangers put there."
     Publishes "publishes" Leaves High "Publishes or releases something for others, which cannot be taken back."
     DestroysService "destroys-service" Leaves High "Removes, replaces or stops something that a service holds."
     ToolDestroys "tool-destroys" Leaves High "A tool that by its name removes something or moves money."

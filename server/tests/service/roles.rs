@@ -40,9 +40,14 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// With the `[reviewer]` and `[policy]` tables `settings`.
+    pub(crate) async fn with(settings: &str) -> Self {
         let folder = Folder::new();
         let program = Program::new(&folder, "");
-        let service = embedded(&folder, "").await;
+        let service = embedded(&folder, settings).await;
         Self {
             router: service.router(),
             folder,
