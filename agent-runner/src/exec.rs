@@ -87,7 +87,7 @@ pub(crate) async fn exec(
     };
     match route {
         Route::Inside => walk.inside().await,
-        Route::FullAccess(name) => walk.full_access(name).await,
+        Route::FullAccess(name) => Box::pin(walk.full_access(name)).await,
         Route::ByRule => {
             let mut walk = walk;
             let stdin = walk.given_stdin(args).await?;

@@ -31,7 +31,8 @@ impl Desk {
                 session_id: case.escalation.session.session_id.clone(),
                 action_digest: case.escalation.action_digest,
             };
-            if self.has_leave(&key).await {
+            // On the heap: rare, and every submission carries this future.
+            if Box::pin(self.has_leave(&key)).await {
                 return None;
             }
         }
