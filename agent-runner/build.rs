@@ -1,24 +1,78 @@
-//! Packs the relative relocations of the runner (`-z pack-relative-relocs`), where the C library that will load it can
-//! read them (glibc 2.36): a command line starts once for every command, and applying fifteen thousand relocations one by
-//! one is a tenth of its time.
+//! What the runner is built with beside its own code: the reader of rules files, as a program of its own that the runner
+//! carries (`RULES_READER`), and packed relocations.
+//!
+//! Both are about the start: a command line starts once for every command, and everything that is linked costs it time,
+//! used or not. The language of rules files would be a third of the program.
 
 use std::env;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
 use std::process::Command;
 
 #[expect(
     clippy::disallowed_methods,
     reason = "a build script is told everything in its environment"
 )]
-fn main() {
+fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
-    let setting = |name: &str| env::var(name).unwrap_or_default();
-    let is_gnu =
-        setting("CARGO_CFG_TARGET_OS") == "linux" && setting("CARGO_CFG_TARGET_ENV") == "gnu";
+    let setting = |name: &str| env::var(name).map_err(|error| format!("{name}: {error}"));
+    pack_relocations(setting)?;
+    carry_the_rules_reader(setting)
+}
+
+/// Builds the reader of rules files, in a target folder of its own, since cargo holds the other one.
+fn carry_the_rules_reader(setting: impl Fn(&str) -> Result<String, String>) -> Result<(), String> {
+    let root = PathBuf::from(setting("CARGO_MANIFEST_DIR")?).join("..");
+    for made_of in [
+        "rules-reader",
+        "exec-policy/src",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
+        println!("cargo::rerun-if-changed={}", root.join(made_of).display());
+    }
+    let (target, folder) = (setting("TARGET")?, setting("OUT_DIR")?);
+    let folder = PathBuf::from(folder).join("rules-reader");
+    let mut cargo = Command::new(setting("CARGO")?);
+    cargo
+        .args(["build", "--quiet", "--locked", "--bin", "rules-reader"])
+        .args(["--profile", "rules-reader", "--target", &target])
+        .arg("--target-dir")
+        .arg(&folder)
+        .arg("--manifest-path")
+        .arg(root.join("rules-reader/Cargo.toml"))
+        // Who checks this crate's own code with another compiler does not mean that one's.
+        .env_remove("RUSTC_WORKSPACE_WRAPPER");
+    let built = cargo
+        .status()
+        .map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !built.success() {
+        return Err("the reader of rules files does not compile".to_owned());
+    }
+    let reader = folder.join(target).join("rules-reader/rules-reader");
+    let program = std::fs::read(&reader)
+        .map_err(|error| format!("cannot read {}: {error}", reader.display()))?;
+    let mut identity = DefaultHasher::new();
+    program.hash(&mut identity);
+    println!("cargo::rustc-env=RULES_READER={}", reader.display());
+    println!(
+        "cargo::rustc-env=RULES_READER_ID={:016x}",
+        identity.finish()
+    );
+    Ok(())
+}
+
+/// Packs the relative relocations (`-z pack-relative-relocs`), where the C library that will load the program can read them
+/// (glibc 2.36): applying fifteen thousand one by one is a tenth of the start.
+fn pack_relocations(setting: impl Fn(&str) -> Result<String, String>) -> Result<(), String> {
+    let is_gnu = setting("CARGO_CFG_TARGET_OS")? == "linux"
+        && setting("CARGO_CFG_TARGET_ENV").is_ok_and(|environment| environment == "gnu");
     // For another machine nobody here knows its library.
-    let is_native = setting("TARGET") == setting("HOST");
+    let is_native = setting("TARGET")? == setting("HOST")?;
     if is_gnu && is_native && glibc().is_some_and(|version| version >= (2, 36)) {
         println!("cargo::rustc-link-arg-bin=agent-runner=-Wl,-z,pack-relative-relocs");
     }
+    Ok(())
 }
 
 /// The version of the C library of this machine.

@@ -9,9 +9,11 @@ use protocol::SandboxPermissions;
 use crate::config::{ApprovalPolicy, ApprovalsReviewer, Overrides, SandboxMode, WebSearch};
 use crate::walls::Effort;
 
+mod parse;
 mod spelling;
 mod walls;
 
+pub(crate) use parse::{parse, starts_inside};
 pub(crate) use spelling::{Platform, spelled};
 pub(crate) use walls::{Doctor, Sandbox, TryFromInside};
 

@@ -55,17 +55,17 @@ impl Inside<'_> {
     }
 }
 
-/// Runs `args`; the answer is the exit status.
+/// Runs `args`, in what was begun `ahead` where it stays inside; the answer is the exit status.
 ///
 /// # Errors
 /// No command ran, or none could be waited for.
 pub(crate) async fn exec(
     args: &cli::Exec,
     environment: &Environment,
+    ahead: Option<Ahead>,
     report: &mut Report,
 ) -> Result<u8, Failure> {
-    let inside = args.wish.permissions() == SandboxPermissions::UseDefault;
-    let ahead = if inside { begin_ahead() } else { None };
+    let ahead = ahead.filter(|_| args.wish.permissions() == SandboxPermissions::UseDefault);
     let signals = Signals::listen()?;
     let request = run_request(args, environment)?;
     let prepared = Prepared::new(
@@ -87,7 +87,7 @@ pub(crate) async fn exec(
     };
     match route {
         Route::Inside => walk.inside().await,
-        Route::FullAccess(name) => walk.full_access(name).await,
+        Route::FullAccess(name) => Box::pin(walk.full_access(name)).await,
         Route::ByRule => {
             let mut walk = walk;
             let stdin = walk.given_stdin(args).await?;

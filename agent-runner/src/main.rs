@@ -37,6 +37,7 @@ mod route;
 mod ruled;
 mod rules_allow;
 mod rules_check;
+mod rules_file;
 mod shown;
 mod signals;
 mod state;
@@ -48,16 +49,22 @@ mod walls;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use cli::{Cli, Command};
 use config::Environment;
 use failure::{Failure, RUNNER_FAILED};
 use protocol::Printable;
 use report::{Report, ReportFile};
+use sandbox::Ahead;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(cli::spelled(std::env::args_os())) {
+    let words = cli::spelled(std::env::args_os());
+    // What most commands need is made on another processor while this one finds out what is wanted.
+    let ahead = if cli::starts_inside(&words) {
+        exec::begin_ahead()
+    } else {
+        None
+    };
+    let cli = match cli::parse(words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -69,7 +76,7 @@ fn main() -> ExitCode {
         Err(error) => return tell(&Failure::runner(&error)),
     };
     let ended = match Environment::read() {
-        Ok(environment) => runtime.block_on(run(cli, &environment)),
+        Ok(environment) => runtime.block_on(run(cli, &environment, ahead)),
         Err(error) => Err(Failure::runner(&error)),
     };
     // A question that nobody answers any more may still be waiting on a thread of its own.
@@ -81,7 +88,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
+async fn run(cli: Cli, environment: &Environment, ahead: Option<Ahead>) -> Result<u8, Failure> {
     match cli.command {
         Command::Exec(args) => {
             let target = args.report.as_deref().map(ReportFile::open).transpose()?;
@@ -89,10 +96,10 @@ async fn run(cli: Cli, environment: &Environment) -> Result<u8, Failure> {
                 version: 1,
                 ..Report::default()
             };
-            let ended = Box::pin(exec::exec(&args, environment, &mut report)).await;
+            let ended = Box::pin(exec::exec(&args, environment, ahead, &mut report)).await;
             reported(ended, report, target)
         }
-        Command::Sandbox(args) => Box::pin(try_walls::sandbox(&args, environment)).await,
+        Command::Sandbox(args) => Box::pin(try_walls::sandbox(&args, environment, ahead)).await,
         Command::Doctor(args) => doctor::doctor(&args, environment, &mut std::io::stdout()),
         Command::TryFromInside(args) => Ok(doctor::from_inside(&args)),
         Command::Explain(args) => {

@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use exec_policy::{Proposal, Reading, RuleSet, load_rules};
+use exec_policy::{Proposal, Reading, RuleSet};
 use protocol::Printable;
 use serde_json::json;
 
@@ -14,6 +14,7 @@ use crate::config::{Environment, Settings};
 use crate::failure::Failure;
 use crate::replace_file::replace_file;
 use crate::request;
+use crate::rules_file::load_rules;
 
 /// Shows the choices.
 ///

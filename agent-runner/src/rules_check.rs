@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use exec_policy::{Reading, RuleSet, load_rules};
+use exec_policy::{Reading, RuleSet};
 use protocol::{Printable, SandboxPermissions};
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use crate::request;
 use crate::route::Route;
 use crate::ruled::{Ruled, shown_words};
 use crate::rules_allow::{allow, propose};
+use crate::rules_file::load_rules;
 
 /// Does what `args` says.
 ///

@@ -6,7 +6,7 @@
 use std::io::Write as _;
 
 use protocol::{SandboxPermissions, SessionReference, Transcript};
-use sandbox::Observing;
+use sandbox::{Ahead, Observing};
 
 use crate::cli::{self, Platform};
 use crate::config::{Environment, SandboxMode};
@@ -17,13 +17,16 @@ use crate::prepare::Prepared;
 use crate::report::Report;
 use crate::request::{RunRequest, TerminalWish, working_directory};
 
-/// Runs `args`; the answer is the exit status.
+/// Runs `args` in what was begun `ahead`; the answer is the exit status.
 ///
 /// # Errors
 /// Nothing ran.
-pub(crate) async fn sandbox(args: &cli::Sandbox, environment: &Environment) -> Result<u8, Failure> {
+pub(crate) async fn sandbox(
+    args: &cli::Sandbox,
+    environment: &Environment,
+    ahead: Option<Ahead>,
+) -> Result<u8, Failure> {
     right_platform(args.platform)?;
-    let ahead = exec::begin_ahead();
     let request = RunRequest {
         argv: args.command.clone(),
         cwd: working_directory(args.settings.cd.as_deref())?,

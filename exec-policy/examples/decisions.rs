@@ -7,7 +7,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use exec_policy::{Reading, RuleSet, load_rules};
+use exec_policy::{Reading, RuleSet};
+use rules_reader::load_rules;
 
 const COMMANDS: &[&str] = &[
     "git status",

@@ -14,10 +14,10 @@ mod rule;
 mod ruleset;
 mod safe;
 mod shell;
-mod starlark;
 mod steering;
 mod word;
 mod wrapper;
+mod written;
 
 pub use command::{Class, Command, Role};
 pub use effect::{Effect, Extent};
@@ -34,6 +34,8 @@ pub use shell::{
     MAX_COMMANDS, MAX_DEPTH, MAX_SCRIPT_BYTES, Redirect, Script, Shape, SimpleCommand, Unread,
     read_script,
 };
-pub use starlark::{MAX_RULES_BYTES, RulesError, load_rules};
 pub use steering::steers;
 pub use word::{Piece, Word};
+pub use written::{
+    MAX_RULES_BYTES, Place, RulesError, WrittenExecutable, WrittenHost, WrittenPrefix, WrittenRules,
+};

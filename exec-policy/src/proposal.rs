@@ -273,7 +273,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use crate::reading::Reading;
     use crate::ruleset::RuleSet;
-    use crate::starlark::load_rules;
+    use crate::written::load_rules;
 
     fn read(words: &[&str]) -> Reading {
         Reading::of_argv(

@@ -5,7 +5,8 @@
 
 #![expect(clippy::expect_used, reason = "a test")]
 
-use exec_policy::{Reading, RuleSet, Verdict, load_rules};
+use exec_policy::{Reading, RuleSet, Verdict};
+use rules_reader::load_rules;
 
 fn rules(text: &str) -> RuleSet {
     let mut rules = RuleSet::default();

@@ -170,6 +170,40 @@ pub struct ReviewPage {
     pub next_before: Option<ReviewId>,
 }
 
+/// `GET /v1/sessions/{id}`: for its owner and the tenant's auditors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionResource {
+    /// Its name.
+    pub session_id: String,
+    /// Whose it is.
+    pub caller: String,
+    /// When its first review was opened.
+    pub opened_at: Timestamp,
+    /// Its turns, newest first; the newest thousand.
+    pub turns: Vec<TurnResource>,
+}
+
+/// One turn of a [`SessionResource`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TurnResource {
+    /// Its name; `None` for what was asked without one, of which the last hour counts.
+    pub turn_id: Option<String>,
+    /// When its first review was opened.
+    pub opened_at: Timestamp,
+    /// When it last changed.
+    pub last_at: Timestamp,
+    /// How many reviews were taken on.
+    pub reviews: u32,
+    /// Denials since the last approval.
+    pub denied_in_a_row: u32,
+    /// Denials among the last 50 that were decided.
+    pub denied_among_last_50: u32,
+    /// Why no more are taken on, where none are.
+    pub stopped: Option<ReviewFailure>,
+}
+
 /// `POST /v1/reviews/{id}/redeem`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::action::ActionDigest;
 use crate::api::{PersonsAnswer, ReviewResource};
+use crate::review::ReviewId;
 
 /// `POST /v1/reviews/{id}/ran`: how the run of a spent approval ended. Told once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,37 @@ pub struct ApproverAnswer {
     pub reason: String,
     /// The action that the approver saw.
     pub action_digest: ActionDigest,
+}
+
+/// `POST /v1/reviews/{id}/leave`: an approver's leave for an action that was denied, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GiveLeave {
+    /// Why: 1 to 1,000 characters.
+    pub reason: String,
+    /// The action that the approver saw.
+    pub action_digest: ActionDigest,
+    /// How long it may be used, in seconds: 1 to 86,400. 900 where not set.
+    #[serde(default)]
+    pub valid_secs: Option<u64>,
+}
+
+/// The answer to a [`GiveLeave`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaveResource {
+    /// The review that was denied.
+    pub review_id: ReviewId,
+    /// For what.
+    pub action_digest: ActionDigest,
+    /// In which session.
+    pub session_id: Option<String>,
+    /// Who gave it.
+    pub given_by: String,
+    /// Until when it can be used.
+    pub expires_at: Timestamp,
+    /// The server's signature over it.
+    pub signature: String,
 }
 
 /// `GET /v1/waiting`: what waits for a person at this server, oldest first; at most 200.

@@ -30,12 +30,12 @@ pub use action::{
 pub use api::{
     Answer, ClientDescription, CreateToken, CreatedToken, EnvironmentDescription, HistoryEntry,
     PersonsAnswer, Problem, RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource,
-    SessionReference, SubmitReview, TokenList, TokenResource,
+    SessionReference, SessionResource, SubmitReview, TokenList, TokenResource, TurnResource,
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
 pub use audit::{
-    ApproverAnswer, ModelCost, ReviewDetail, RunReport, Stats, TimelineEntry, VerifyAnswer,
-    WaitingReviews, WithCount,
+    ApproverAnswer, GiveLeave, LeaveResource, ModelCost, ReviewDetail, RunReport, Stats,
+    TimelineEntry, VerifyAnswer, WaitingReviews, WithCount,
 };
 pub use canonical::Canonical;
 pub use decision::{

@@ -69,8 +69,13 @@ impl CallerId {
     /// The holder of a bearer token: the first 16 bytes of the token's SHA-256, in hex.
     #[must_use]
     pub fn of_token(token: &str) -> Self {
-        let digest = Sha256::digest(token.as_bytes());
-        Self(format!("token:{}", hex(digest.iter().take(16))))
+        Self::of_token_hash(&Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// The same by the token's SHA-256, which is all that a server keeps.
+    #[must_use]
+    pub fn of_token_hash(hash: &[u8; 32]) -> Self {
+        Self(format!("token:{}", hex(hash.iter().take(16))))
     }
 
     /// The local user `uid`, of an embedded server or a Unix socket with checked peer credentials.

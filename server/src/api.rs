@@ -7,6 +7,7 @@ mod parameters;
 pub(crate) mod people;
 pub(crate) mod reviews;
 mod search_query;
+pub(crate) mod sessions;
 pub(crate) mod tokens;
 mod who;
 

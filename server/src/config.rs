@@ -360,7 +360,7 @@ mod tests {
         .expect_err("faults");
         insta::assert_snapshot!(told, @r"
         s.toml: `listen`: must be an address and a port, for example `127.0.0.1:8790`
-        s.toml: `reviewer`: unknown field `modle`, expected one of `deadline_secs`, `built_in_allow`, `model`, `budget`
+        s.toml: `reviewer`: unknown field `modle`, expected one of `deadline_secs`, `built_in_allow`, `model`, `budget`, `breaker`, `prompt`, `probe`, `hedge_after_ms`
         s.toml: `limits.in_flight_mib`: must be from 4 to 65535
         s.toml: `retention`: unknown field `years`, expected `payload_days`
         s.toml: `assert_users`: is not a setting

@@ -17,10 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::conversations::Conversations;
 use crate::error::ApiError;
 use crate::flight::{Flight, Progress, Reply};
 use crate::intake::{Accepted, accept};
 use crate::key::SigningKey;
+use crate::model_health::ModelHealth;
 use crate::owner::{OwnerId, OwnerLock, OwnerLocks};
 use crate::role::{Right, Roles};
 use crate::service::Limits;
@@ -33,6 +35,7 @@ use crate::verdict::Verdict;
 mod at_once;
 mod judging;
 mod keeping;
+pub(crate) mod leave;
 mod people;
 mod recovery;
 mod together;
@@ -117,6 +120,10 @@ pub(crate) struct Desk {
     pub(crate) together: Together,
     /// Reviews that this process is judging.
     pub(crate) flights: Mutex<HashMap<ReviewId, Arc<Flight>>>,
+    /// What models were shown, by session.
+    pub(crate) conversations: Conversations,
+    /// Whether models can be had.
+    pub(crate) models: ModelHealth,
     pub(crate) tasks: TaskTracker,
     /// Set when the service goes down.
     pub(crate) stopping: CancellationToken,
@@ -141,7 +148,7 @@ impl Desk {
             .admission
             .admit(&caller.scope, accepted.kibibytes, time)?;
         if !wait.is_zero()
-            && let Some(judged) = self.judge_at_once(&caller.scope.tenant, &accepted.case)
+            && let Some(judged) = self.judge_at_once(&caller.scope, &accepted.case).await
         {
             return self.record_at_once(accepted, judged, until).await;
         }
@@ -161,7 +168,7 @@ impl Desk {
         let told = tokio::time::timeout_at(deadline, told).await;
         let told = told.map_err(|_elapsed| StoreError::Locked)?;
         match told.map_err(|_gone| StoreError::Closed)?? {
-            Opened::New => flight.wait(until).await.map_err(ApiError::Store),
+            Opened::New | Opened::Stopped(_) => flight.wait(until).await.map_err(ApiError::Store),
             Opened::Same(before) => {
                 self.wait(&Sight::Own(caller.scope.clone()), before, until)
                     .await
@@ -281,6 +288,9 @@ impl Desk {
         let Accepted { opening, case, .. } = accepted;
         let outcome = self.store.open(opening).await;
         let is_open = matches!(outcome, Ok(Opened::New));
+        if let Ok(Opened::Stopped(end)) = &outcome {
+            flight.land(Progress::Ended(end.clone()));
+        }
         if opened.send(outcome).is_err() {
             tracing::debug!("the caller went away while its review was opened");
         }
@@ -308,6 +318,11 @@ impl Desk {
         match self.store.end(ending.clone()).await {
             Ok(Ended::Recorded) => flight.land(Progress::ended(RecordedEnd {
                 verdict: ending.verdict,
+                completed_at: ending.completed_at,
+                expires_at: ending.expires_at,
+            })),
+            Ok(Ended::Stale(verdict)) => flight.land(Progress::ended(RecordedEnd {
+                verdict: *verdict,
                 completed_at: ending.completed_at,
                 expires_at: ending.expires_at,
             })),

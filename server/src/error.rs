@@ -47,6 +47,12 @@ pub(crate) enum ApiError {
     AgreedBefore,
     /// Who asked cannot answer.
     OwnQuestion,
+    /// What was denied is nothing that leave lifts.
+    NotLiftable,
+    /// Leave was given before.
+    AlreadyLifted,
+    /// No model can be had.
+    ModelUnavailable,
     /// The review has ended otherwise.
     AlreadyEnded,
     /// Another report of the run is on record.
@@ -98,6 +104,9 @@ impl ApiError {
             Self::NotWaiting => (StatusCode::CONFLICT, "not_waiting"),
             Self::AgreedBefore => (StatusCode::CONFLICT, "agreed_before"),
             Self::OwnQuestion => (StatusCode::FORBIDDEN, "own_question"),
+            Self::NotLiftable => (StatusCode::CONFLICT, "not_liftable"),
+            Self::AlreadyLifted => (StatusCode::CONFLICT, "already_lifted"),
+            Self::ModelUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "model_unavailable"),
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
             Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
             Self::NotSpent => (StatusCode::CONFLICT, "not_redeemed"),
@@ -143,6 +152,13 @@ impl ApiError {
             Self::NotWaiting => "This review does not wait for a person at this server.",
             Self::AgreedBefore => "This person agreed before; somebody else must agree as well.",
             Self::OwnQuestion => "Nobody answers for a person what they asked themselves.",
+            Self::NotLiftable => {
+                "Leave lifts a denial that a reviewer judged to be less than critical, and nothing else."
+            }
+            Self::AlreadyLifted => "Leave was given for this review before.",
+            Self::ModelUnavailable => {
+                "No configured model answers, so what the built-in rules cannot decide fails. The server's log says why."
+            }
             Self::AlreadyEnded => "This review has ended already; what it ended in stands.",
             Self::ReportedBefore => "How this run ended is on record already, and otherwise.",
             Self::NotSpent => "Only the run of an approval that was spent can be reported.",

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::desk::{Caller, Case, Desk, after, now};
 use crate::error::ApiError;
-use crate::store::{Opening, Recorded, StoreError};
+use crate::store::{Opening, Recorded, StoreError, TurnReference, turns};
 
 /// The longest name of a session or turn, in bytes.
 const MAX_NAME: usize = 256;
@@ -79,6 +79,13 @@ pub(crate) fn accept(
         nonce,
         request_digest: digest(&question, &context),
         session_id: escalation.session.session_id.clone(),
+        turn: TurnReference::of(
+            &caller.scope,
+            &escalation.session,
+            &escalation.environment,
+            reviewer.breaker_limits(),
+        ),
+        words: turns::words(&escalation),
         action_digest: escalation.action_digest,
         policy_revision: reviewer.policy_revision().to_string(),
         owner: desk.owner.clone(),

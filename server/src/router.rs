@@ -6,7 +6,7 @@ use axum::middleware;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 
-use crate::api::{Readiness, audit, health, people, reviews, tokens};
+use crate::api::{Readiness, audit, health, people, reviews, sessions, tokens};
 use crate::auth::{Auth, authenticated};
 use crate::desk::{Caller, Desk};
 use crate::error::ApiError;
@@ -37,6 +37,7 @@ fn reviews(desk: &Arc<Desk>) -> Router {
         .route("/v1/reviews/{id}/abort", post(reviews::abort))
         .route("/v1/reviews/{id}/redeem", post(reviews::redeem))
         .route("/v1/reviews/{id}/ran", post(reviews::ran))
+        .route("/v1/sessions/{id}", get(sessions::show))
         .route("/v1/stats", get(audit::stats))
         .route("/v1/export", get(audit::export))
         .route("/v1/verify", get(audit::verify))
@@ -50,6 +51,7 @@ fn approvers(desk: &Arc<Desk>) -> Router {
     Router::new()
         .route("/v1/waiting", get(people::waiting))
         .route("/v1/reviews/{id}/answer", post(people::answer))
+        .route("/v1/reviews/{id}/leave", post(people::leave))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(desk))
 }

@@ -74,6 +74,7 @@ async fn serve_on(
     let bound = listener.local_addr().map_err(failed)?;
     service.keep_indexing();
     service.keep_the_record(config.payload_days);
+    service.keep_probing();
     let stop = CancellationToken::new();
     let serving = connections::serve(listener, service.router(), Bounds::default(), stop.clone());
     print_line(&format!("listening on http://{bound}"))?;

@@ -19,8 +19,10 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::api::Readiness;
 use crate::auth::{Auth, AuthError, make_token};
+use crate::conversations::Conversations;
 use crate::desk::{Caller, Desk, People, RecoveryError, Together};
 use crate::key::SigningKey;
+use crate::model_health::ModelHealth;
 use crate::owner::{LockError, OwnerLocks};
 use crate::role::Roles;
 use crate::router;
@@ -164,6 +166,8 @@ impl Service {
             together: Together::default(),
             keeps: OnceLock::new(),
             flights: Mutex::new(HashMap::new()),
+            conversations: Conversations::default(),
+            models: ModelHealth::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         });
@@ -248,6 +252,16 @@ impl Service {
                 }
             }
         }));
+    }
+
+    /// Asks the configured models whether they are there, beside everything else, until they are.
+    pub(crate) fn keep_probing(&self) {
+        let desk = Arc::clone(&self.desk);
+        drop(
+            self.desk
+                .tasks
+                .spawn(async move { desk.keep_probing().await }),
+        );
     }
 
     /// Takes nothing on any more and ends what is open as `failed` (step `drain`). [`Service::close`] waits for it.

@@ -58,7 +58,7 @@ pub(crate) enum ConfigError {
     },
     /// A rules file does not load.
     #[error(transparent)]
-    Rules(#[from] exec_policy::RulesError),
+    Rules(#[from] crate::rules_file::RulesFileError),
     /// A permission profile is not as it must be.
     #[error(transparent)]
     Permissions(#[from] super::permissions::PermissionsError),

@@ -289,7 +289,8 @@ impl Settings {
         environment: &Environment,
         project: Option<&Path>,
     ) -> Result<(), ConfigError> {
-        let mut all = rules::read_rules(environment, project, &mut self.notes)?;
+        let state = &self.runner.state_dir;
+        let mut all = rules::read_rules(environment, state, project, &mut self.notes)?;
         all.add(self.managed_rules.rules().iter().cloned());
         let own = environment.codex_home.join("agent-runner.toml");
         self.runner

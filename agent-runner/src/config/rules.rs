@@ -5,11 +5,12 @@
 
 use std::path::{Path, PathBuf};
 
-use exec_policy::{LetterCase, Origin, RawPrefixRule, RuleSet, Verdict, load_rules};
+use exec_policy::{LetterCase, Origin, RawPrefixRule, RuleSet, Verdict};
 use serde::Deserialize;
 
 use super::Environment;
 use super::error::{ConfigError, read_project_text, read_text};
+use crate::rules_file::Memory;
 
 /// Where administrators put rules.
 const SYSTEM: &str = "/etc/codex/rules";
@@ -54,19 +55,24 @@ enum Reach {
 /// A folder or file cannot be read, or a file does not load.
 pub(super) fn read_rules(
     environment: &Environment,
+    state_dir: &Path,
     project: Option<&Path>,
     notes: &mut Vec<String>,
 ) -> Result<RuleSet, ConfigError> {
+    let source = Source {
+        home: environment.home.to_string_lossy().into_owned(),
+        memory: Memory::in_state(state_dir),
+    };
     let mut rules = RuleSet::default();
     let own = environment.codex_home.join("rules");
     for folder in [Path::new(SYSTEM), &own] {
         for file in rules_files(folder)? {
-            read_file(&mut rules, &file, environment, Reach::Whole)?;
+            source.read_file(&mut rules, &file, Reach::Whole)?;
         }
     }
     if let Some(root) = project {
         for file in rules_files(&root.join(".codex/rules"))? {
-            let dropped = read_file(&mut rules, &file, environment, Reach::Restricting)?;
+            let dropped = source.read_file(&mut rules, &file, Reach::Restricting)?;
             if dropped > 0 {
                 notes.push(format!(
                     "`{}` may only restrict; {dropped} of its rules allow and are not used",
@@ -103,38 +109,45 @@ fn rules_files(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-/// Adds the rules of `file`; answers how many were not used.
-fn read_file(
-    rules: &mut RuleSet,
-    file: &Path,
-    environment: &Environment,
-    reach: Reach,
-) -> Result<usize, ConfigError> {
-    let text = match reach {
-        Reach::Whole => read_text(file)?,
-        Reach::Restricting => read_project_text(file)?,
-    };
-    let text = text.ok_or_else(|| ConfigError::Read {
-        path: file.to_owned(),
-        source: std::io::Error::from(std::io::ErrorKind::NotFound),
-    })?;
-    let home = environment.home.to_string_lossy();
-    let name = file.display().to_string();
-    match reach {
-        Reach::Whole => {
-            load_rules(rules, &name, &text, &home)?;
-            Ok(0)
-        }
-        Reach::Restricting => {
-            let mut all = RuleSet::default();
-            load_rules(&mut all, &name, &text, &home)?;
-            let restricts = |verdict: Verdict| verdict > Verdict::Allow;
-            let (prefix, network) = (all.rules().iter(), all.network().iter());
-            let dropped = prefix.clone().filter(|r| !restricts(r.verdict())).count()
-                + network.clone().filter(|r| !restricts(r.verdict)).count();
-            rules.add(prefix.filter(|rule| restricts(rule.verdict())).cloned());
-            rules.add_network(network.filter(|rule| restricts(rule.verdict)).cloned());
-            Ok(dropped)
+/// What the reading of every file takes.
+struct Source {
+    home: String,
+    memory: Memory,
+}
+
+impl Source {
+    /// Adds the rules of `file`; answers how many were not used.
+    fn read_file(
+        &self,
+        rules: &mut RuleSet,
+        file: &Path,
+        reach: Reach,
+    ) -> Result<usize, ConfigError> {
+        let text = match reach {
+            Reach::Whole => read_text(file)?,
+            Reach::Restricting => read_project_text(file)?,
+        };
+        let text = text.ok_or_else(|| ConfigError::Read {
+            path: file.to_owned(),
+            source: std::io::Error::from(std::io::ErrorKind::NotFound),
+        })?;
+        let name = file.display().to_string();
+        match reach {
+            Reach::Whole => {
+                self.memory.load_rules(rules, &name, &text, &self.home)?;
+                Ok(0)
+            }
+            Reach::Restricting => {
+                let mut all = RuleSet::default();
+                self.memory.load_rules(&mut all, &name, &text, &self.home)?;
+                let restricts = |verdict: Verdict| verdict > Verdict::Allow;
+                let (prefix, network) = (all.rules().iter(), all.network().iter());
+                let dropped = prefix.clone().filter(|r| !restricts(r.verdict())).count()
+                    + network.clone().filter(|r| !restricts(r.verdict)).count();
+                rules.add(prefix.filter(|rule| restricts(rule.verdict())).cloned());
+                rules.add_network(network.filter(|rule| restricts(rule.verdict)).cloned());
+                Ok(dropped)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use exec_policy::{Reading, RuleSet, load_rules};
+use exec_policy::{Reading, RuleSet};
 use protocol::{Printable, SandboxPermissions};
 use serde::Deserialize;
 
@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::request;
 use crate::route::Route;
 use crate::ruled::Ruled;
+use crate::rules_file::load_rules;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -2,7 +2,7 @@ use super::{Coverage, RuleSet};
 use crate::command::Class;
 use crate::reading::Reading;
 use crate::rule::Verdict;
-use crate::starlark::load_rules;
+use crate::written::load_rules;
 
 fn rules(text: &str) -> RuleSet {
     let mut rules = RuleSet::default();

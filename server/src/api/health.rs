@@ -39,6 +39,9 @@ impl Readiness {
         if self.desk.stopping.is_cancelled() {
             return Err(ApiError::Draining);
         }
+        if self.desk.models.is_failing() {
+            return Err(ApiError::ModelUnavailable);
+        }
         let mut last = self.last.lock().await;
         let fresh = last
             .as_ref()
@@ -66,7 +69,7 @@ pub(crate) async fn alive() -> Result<Response, ApiError> {
     answer(StatusCode::OK, &Health { status: "alive" })
 }
 
-/// `GET /readyz`: the store can be written.
+/// `GET /readyz`: the store can be written, and where models are configured one has answered or is still being asked.
 pub(crate) async fn ready(State(readiness): State<Arc<Readiness>>) -> Result<Response, ApiError> {
     readiness.check().await?;
     answer(StatusCode::OK, &Health { status: "ready" })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use protocol::{ApproverAnswer, WaitingReviews};
+use protocol::{ApproverAnswer, GiveLeave, LeaveResource, WaitingReviews};
 
 use super::body::{StrictJson, answer as answer_json};
 use super::parameters::ReviewPath;
@@ -39,6 +39,25 @@ pub(crate) async fn waiting(
             agreed,
         },
     )
+}
+
+/// `POST /v1/reviews/{id}/leave`: an approver's leave for what a review denied.
+pub(crate) async fn leave(
+    State(desk): State<Arc<Desk>>,
+    Answering(caller): Answering,
+    ReviewPath(review_id): ReviewPath,
+    StrictJson(body): StrictJson<GiveLeave>,
+) -> Result<Response, ApiError> {
+    let leave = desk.leave_by_person(&caller, review_id, body).await?;
+    let told = LeaveResource {
+        review_id: leave.review_id,
+        action_digest: leave.action_digest,
+        session_id: leave.session_id,
+        given_by: leave.given_by,
+        expires_at: leave.expires_at,
+        signature: leave.signature,
+    };
+    answer_json(StatusCode::CREATED, &told)
 }
 
 /// `POST /v1/reviews/{id}/answer`: an approver's yes or no.

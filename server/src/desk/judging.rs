@@ -57,13 +57,21 @@ impl Desk {
     }
 
     pub(super) async fn ask_reviewer(&self, flight: &Flight, case: &Case) -> Judged {
-        let review = self
-            .reviewer_of(&flight.scope().tenant)
-            .review(&case.escalation, case.deadline);
-        match timeout_at(case.deadline + OVERRUN, review).await {
-            Ok(reviewed) => reviewed.into(),
-            Err(_elapsed) => Decision::TimedOut.into(),
+        let scope = flight.scope();
+        let session = case.escalation.session.session_id.as_deref();
+        let before = session.and_then(|session| self.conversations.of(scope, session));
+        let review = self.reviewer_of(&scope.tenant).review_following(
+            &case.escalation,
+            case.deadline,
+            before.as_deref(),
+        );
+        let Ok(mut reviewed) = timeout_at(case.deadline + OVERRUN, review).await else {
+            return Decision::TimedOut.into();
+        };
+        if let (Some(session), Some(shown)) = (session, reviewed.conversation.take()) {
+            self.conversations.keep(scope, session, shown);
         }
+        self.lift(case, flight, reviewed).await
     }
 }
 

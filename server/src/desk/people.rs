@@ -45,12 +45,7 @@ impl Desk {
         review_id: ReviewId,
         wanted: ApproverAnswer,
     ) -> Result<Recorded, ApiError> {
-        let reason = wanted.reason.trim();
-        if reason.is_empty() || reason.chars().count() > MAX_REASON {
-            return Err(ApiError::InvalidBody(format!(
-                "`reason` must have 1 to {MAX_REASON} characters"
-            )));
-        }
+        let reason = reason_of(&wanted.reason)?;
         let sight = Sight::Tenant(caller.scope.tenant.clone());
         let Some(flight) = self.flight(&sight, review_id) else {
             self.recorded(&sight, review_id).await?;
@@ -76,4 +71,15 @@ impl Desk {
         }
         Ok(flight.wait(Instant::now() + ABORT_PATIENCE).await?)
     }
+}
+
+/// A reason that says something.
+pub(super) fn reason_of(text: &str) -> Result<&str, ApiError> {
+    let reason = text.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON {
+        return Err(ApiError::InvalidBody(format!(
+            "`reason` must have 1 to {MAX_REASON} characters"
+        )));
+    }
+    Ok(reason)
 }

@@ -36,6 +36,7 @@ mod command;
 pub(crate) mod erase;
 pub(crate) mod heads;
 pub(crate) mod history;
+mod leaves;
 pub(crate) mod policies;
 mod read;
 mod rows;

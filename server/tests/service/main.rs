@@ -24,3 +24,5 @@ mod roles;
 mod store_failures;
 #[cfg(test)]
 mod tcp;
+#[cfg(test)]
+mod turns;

@@ -261,7 +261,7 @@ async fn write_on(
 ) -> Result<Written, sqlx::Error> {
     let mut fold = Fold::new(known);
     let outcomes = batch.iter().map(|command| fold.add(command)).collect();
-    let (rows, known) = fold.finish();
+    let (rows, known) = fold.finish().map_err(|error| spelling(&error))?;
     let mut write = rows::write(before, &rows);
     let written = write
         .build()
@@ -275,6 +275,10 @@ async fn write_on(
 /// Statements come in few shapes and are kept prepared; only what recovery closes may be of any size.
 fn is_kept(batch: &[Command]) -> bool {
     batch.iter().all(|command| command.closes().is_none())
+}
+
+fn spelling(error: &StoreError) -> sqlx::Error {
+    sqlx::Error::Encode(error.to_string().into())
 }
 
 fn is_constraint(error: &sqlx::Error) -> bool {

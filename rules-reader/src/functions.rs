@@ -11,10 +11,9 @@ use starlark::values::Value;
 use starlark::values::list::UnpackList;
 use starlark::values::none::{NoneOr, NoneType};
 
-use super::COLLECTED;
-use crate::rule::{
-    HostExecutable, InvalidRule, LetterCase, NetworkRule, Origin, RawPrefixRule, Verdict,
-};
+use exec_policy::{InvalidRule, Place, WrittenExecutable, WrittenHost, WrittenPrefix};
+
+use super::{COLLECTED, Collected};
 
 /// The three functions, for files to call by name.
 #[starlark_module]
@@ -28,38 +27,45 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(default = false)] canonical_matching: bool,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneType> {
-        let raw = RawPrefixRule {
+        let rule = WrittenPrefix {
+            at: place(eval),
             pattern: places(&pattern)?,
-            verdict: Verdict::parse(decision).map_err(invalid)?,
+            decision: decision.to_owned(),
             justification: justification.into_option(),
             matches: examples(&r#match)?,
             not_matches: examples(&not_match)?,
-            letters: if canonical_matching {
-                LetterCase::Ignored
-            } else {
-                LetterCase::Exact
-            },
-            origin: origin(eval),
+            canonical_matching,
         };
-        let rules = raw.checked().map_err(invalid)?;
-        COLLECTED.with_borrow_mut(|collected| collected.prefixes.extend(rules));
+        collect(|collected| {
+            rule.checked(&collected.file)?;
+            collected.written.prefixes.push(rule);
+            Ok(())
+        })?;
         Ok(NoneType)
     }
 
-    fn host_executable(name: &str, paths: UnpackList<String>) -> starlark::Result<NoneType> {
-        COLLECTED.with_borrow_mut(|collected| {
+    fn host_executable<'v>(
+        name: &str,
+        paths: UnpackList<String>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> starlark::Result<NoneType> {
+        let at = place(eval);
+        collect(|collected| {
             let home = &collected.home;
-            let paths = paths
-                .items
-                .into_iter()
-                .map(|path| match path.strip_prefix("~/") {
-                    Some(rest) => format!("{home}/{rest}"),
-                    None => path,
-                });
-            let executable = HostExecutable::new(name, paths.collect()).map_err(invalid)?;
-            collected.executables.push(executable);
-            Ok(NoneType)
-        })
+            let absolute = |path: String| match path.strip_prefix("~/") {
+                Some(rest) => format!("{home}/{rest}"),
+                None => path,
+            };
+            let rule = WrittenExecutable {
+                at,
+                name: name.to_owned(),
+                paths: paths.items.into_iter().map(absolute).collect(),
+            };
+            rule.checked()?;
+            collected.written.executables.push(rule);
+            Ok(())
+        })?;
+        Ok(NoneType)
     }
 
     fn network_rule<'v>(
@@ -69,22 +75,38 @@ pub(super) fn functions(builder: &mut GlobalsBuilder) {
         #[starlark(default = NoneOr::None)] justification: NoneOr<String>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneType> {
-        let justification = justification.into_option();
-        let rule = NetworkRule::new(host, protocol, decision, justification, origin(eval))
-            .map_err(invalid)?;
-        COLLECTED.with_borrow_mut(|collected| collected.network.push(rule));
+        let rule = WrittenHost {
+            at: place(eval),
+            host: host.to_owned(),
+            protocol: protocol.to_owned(),
+            decision: decision.to_owned(),
+            justification: justification.into_option(),
+        };
+        collect(|collected| {
+            rule.checked(&collected.file)?;
+            collected.written.hosts.push(rule);
+            Ok(())
+        })?;
         Ok(NoneType)
     }
 }
 
-fn origin(eval: &Evaluator<'_, '_, '_>) -> Origin {
-    let line = eval
+/// Adds to what the file being read has written, or says why it may not be.
+fn collect(
+    add: impl FnOnce(&mut Collected) -> Result<(), InvalidRule>,
+) -> Result<(), starlark::Error> {
+    COLLECTED.with_borrow_mut(add).map_err(invalid)
+}
+
+/// Where the call that is being taken stands.
+fn place(eval: &Evaluator<'_, '_, '_>) -> Place {
+    let begin = eval
         .call_stack_top_location()
-        .map_or(0, |span| span.resolve_span().begin.line + 1);
-    Origin {
-        file: COLLECTED.with_borrow(|collected| collected.file.clone()),
-        line,
-    }
+        .map(|span| span.resolve_span().begin);
+    begin.map_or_else(Place::default, |begin| Place {
+        line: begin.line + 1,
+        column: begin.column + 1,
+    })
 }
 
 /// Each place is a word or a list of words.

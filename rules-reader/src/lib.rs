@@ -1,7 +1,10 @@
 //! Reads `*.rules` files: Starlark in which `prefix_rule`, `host_executable` and `network_rule` are called.
 //!
-//! Apart, because here text becomes rules. Invariant: a file gives all of its rules or an error that names file, line and
-//! column; work, memory and depth are bounded, so that no file keeps a runner busy. Text in, rules out: no I/O.
+//! Apart, because here text becomes rules, and a crate of its own, because the language is larger than everything that
+//! starts with every command: the runner carries it as a program (`main.rs`) that it starts where a rules file has changed.
+//! Invariant: a file gives all of its rules or an error that names file, line and column; work, memory and depth are
+//! bounded, so that no file keeps a runner busy. Text in, data out: no I/O.
+#![forbid(unsafe_code)]
 
 mod depth;
 mod functions;
@@ -9,17 +12,12 @@ mod functions;
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, OnceLock};
 
+use exec_policy::{MAX_RULES_BYTES, RuleSet, RulesError, WrittenRules};
+use serde::{Deserialize, Serialize};
 use starlark::codemap::FileSpanRef;
 use starlark::environment::{Globals, GlobalsBuilder, Module};
 use starlark::eval::{BeforeStmtFunc, BeforeStmtFuncDyn, Evaluator};
 use starlark::syntax::{AstModule, Dialect};
-use thiserror::Error;
-
-use crate::rule::{HostExecutable, NetworkRule, PrefixRule};
-use crate::ruleset::RuleSet;
-
-/// The longest rules file, in bytes: room for about 15,000 rules.
-pub const MAX_RULES_BYTES: usize = 1024 * 1024;
 
 /// Calls and turns of loops that a file may take.
 const MAX_STEPS: u64 = 50_000;
@@ -30,57 +28,31 @@ const MAX_CALLS: usize = 64;
 /// The stack of the thread that reads it, in bytes.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
-/// Why a rules file cannot be used. Nothing runs then.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RulesError {
-    /// Past [`MAX_RULES_BYTES`].
-    #[error("`{file}` is longer than {MAX_RULES_BYTES} bytes")]
-    TooLong {
-        /// The file.
-        file: String,
-    },
-    /// Something in it is not as it must be.
-    #[error("`{file}:{line}:{column}`: {reason}")]
-    At {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: usize,
-        /// The column, from 1, in characters.
-        column: usize,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Something about all of it.
-    #[error("`{file}`: {reason}")]
-    Whole {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        reason: String,
-    },
+/// One file to read, as the program takes it on standard input.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RulesFile {
+    /// Its name, for messages and as the origin of its rules.
+    pub file: String,
+    /// What it holds.
+    pub text: String,
+    /// What `~` stands for in the paths of `host_executable`.
+    pub home: String,
 }
 
-/// Adds the rules of the file named `file`, which holds `text`, to `rules`.
-///
-/// `home` is what `~` stands for in the paths of `host_executable`.
+/// What stands in the file named `file`, which holds `text`. `home` is what `~` stands for in the paths of
+/// `host_executable`. Every rule has been checked.
 ///
 /// ```
-/// let mut rules = exec_policy::RuleSet::default();
 /// let text = r#"prefix_rule(pattern = ["git", ["push", "fetch"]], decision = "prompt")"#;
-/// exec_policy::load_rules(&mut rules, "default.rules", text, "/home/u")?;
-/// assert_eq!(rules.rules().len(), 1);
+/// let written = rules_reader::read("default.rules", text, "/home/u")?;
+/// assert_eq!(written.prefixes.len(), 1);
 /// # Ok::<(), exec_policy::RulesError>(())
 /// ```
 ///
 /// # Errors
-/// See [`RulesError`]; `rules` is unchanged then.
-pub fn load_rules(
-    rules: &mut RuleSet,
-    file: &str,
-    text: &str,
-    home: &str,
-) -> Result<(), RulesError> {
+/// See [`RulesError`].
+pub fn read(file: &str, text: &str, home: &str) -> Result<WrittenRules, RulesError> {
     let whole = |reason: &str| RulesError::Whole {
         file: file.to_owned(),
         reason: reason.to_owned(),
@@ -92,28 +64,33 @@ pub fn load_rules(
     }
     depth::check(file, text)?;
     // The grammar's and the evaluator's depth follow the text's; a stack of its own keeps them off the caller's.
-    let collected = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let reader = std::thread::Builder::new()
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || read(file, text, home))
+            .spawn_scoped(scope, || collect(file, text, home))
             .map_err(|error| whole(&format!("no thread to read it: {error}")))?;
         reader.join().map_err(|_| whole("reading it failed"))?
-    })?;
-    rules.add(collected.prefixes);
-    for executable in collected.executables {
-        rules.add_executable(executable);
-    }
-    rules.add_network(collected.network);
-    Ok(())
+    })
+}
+
+/// Adds what stands in a file to `rules`: [`read`], then [`RuleSet::add_written`].
+///
+/// # Errors
+/// As for [`read`]; `rules` is unchanged then.
+pub fn load_rules(
+    rules: &mut RuleSet,
+    file: &str,
+    text: &str,
+    home: &str,
+) -> Result<(), RulesError> {
+    rules.add_written(file, &read(file, text, home)?)
 }
 
 #[derive(Debug, Default)]
 struct Collected {
     file: Arc<str>,
     home: String,
-    prefixes: Vec<PrefixRule>,
-    executables: Vec<HostExecutable>,
-    network: Vec<NetworkRule>,
+    written: WrittenRules,
 }
 
 thread_local! {
@@ -123,14 +100,14 @@ thread_local! {
     static PLACE: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
-fn read(file: &str, text: &str, home: &str) -> Result<Collected, RulesError> {
+fn collect(file: &str, text: &str, home: &str) -> Result<WrittenRules, RulesError> {
     COLLECTED.set(Collected {
         file: Arc::from(file),
         home: home.to_owned(),
         ..Collected::default()
     });
     evaluate(file, text).map_err(|error| located(file, &error))?;
-    Ok(COLLECTED.take())
+    Ok(COLLECTED.take().written)
 }
 
 fn evaluate(file: &str, text: &str) -> starlark::Result<()> {

@@ -1,6 +1,6 @@
-use super::{MAX_RULES_BYTES, RulesError, load_rules};
-use crate::rule::Verdict;
-use crate::ruleset::RuleSet;
+use exec_policy::{MAX_RULES_BYTES, RuleSet, RulesError, Verdict};
+
+use super::load_rules;
 
 fn load(text: &str) -> Result<RuleSet, RulesError> {
     let mut rules = RuleSet::default();
