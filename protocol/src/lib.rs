@@ -20,6 +20,7 @@ mod signing;
 mod strict_json;
 mod tenant;
 mod transcript;
+mod webhook;
 
 pub use action::{
     AbsolutePath, Action, ActionDigest, AdditionalPermissions, CommandAction, ContentIdentity,
@@ -34,8 +35,8 @@ pub use api::{
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
 pub use audit::{
-    ApproverAnswer, ModelCost, ReviewDetail, RunReport, Stats, TimelineEntry, VerifyAnswer,
-    WaitingReviews, WithCount,
+    ApproverAnswer, ModelCost, ReviewDetail, RunReport, Stats, StreamedEvent, TimelineEntry,
+    VerifyAnswer, WaitingReviews, WithCount,
 };
 pub use canonical::Canonical;
 pub use decision::{
@@ -52,3 +53,7 @@ pub use signing::{
 pub use strict_json::{InvalidJson, parse_strict};
 pub use tenant::{CallerId, InvalidTenantId, TenantId};
 pub use transcript::{Author, Entry, Transcript, Trust};
+pub use webhook::{
+    CreateWebhook, CreatedWebhook, DeliveryList, DeliveryResource, WebhookEvent, WebhookList,
+    WebhookMessage, WebhookResource,
+};

@@ -59,6 +59,8 @@ Settings (auto-review-server.toml):
   [policy]    section_file, mode
   [tenants.NAME.reviewer], [tenants.NAME.policy]   the same for one tenant
   [limits]    in_flight_mib
+  [webhooks]  allowed_hosts, ca_file, attempts, first_pause_ms
+  [otel]      environment, exporter, trace_exporter, metrics_exporter, log_guardian_assessments
 
 Environment: AUTO_REVIEW_LOG (for example `info`), and the variables that `api_key_env` names.
 Exit codes: 0 done, 1 it did not work, 2 the call or the settings are wrong.";
@@ -82,6 +84,8 @@ enum Command {
     Key(KeyCommand),
     /// Judges labelled actions and prints how often it is right. Records nothing.
     Eval(EvalArguments),
+    /// Prints the OpenAPI document of the API.
+    Openapi,
     /// Prints the exact model request for one escalation. Sends nothing.
     Prompt(PromptArguments),
     /// Lists reviews, newest first.
@@ -165,6 +169,8 @@ pub(crate) enum CommandError {
     OpenStore(#[from] OpenStoreError),
     #[error(transparent)]
     Token(#[from] AuthError),
+    #[error("otel: {0}")]
+    Otel(#[from] telemetry::InvalidOtel),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("sums are kept by hours: only --since and --until narrow them")]
@@ -202,6 +208,7 @@ impl CommandError {
         match self {
             Self::Config(_)
             | Self::Reviewer(_)
+            | Self::Otel(_)
             | Self::NoToken
             | Self::UnknownToken(_)
             | Self::Eval(_)
@@ -258,6 +265,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Token(_)
         | Command::Eval(_)
         | Command::Prompt(_)
+        | Command::Openapi
         | Command::Tenant(_)
         | Command::Key(_)
         | Command::History { .. }
@@ -269,7 +277,10 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
     };
     let config = Config::read(arguments.config.as_deref(), listen)?;
     match arguments.command {
-        Command::Serve { .. } => Ok(serve(service_settings(&config)?, config.listen).await?),
+        Command::Serve { .. } => {
+            let settings = service_settings(&config)?;
+            serve(settings, &config).await
+        }
         Command::Token(command) => token(&config, command).await,
         Command::Tenant(command) => tenant(&config, command).await,
         Command::Key(KeyCommand::Show) => {
@@ -286,6 +297,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
             };
             print_line(&crate::eval::run(&arguments, reviewer).await?)
         }
+        Command::Openapi => print_line(&described()?),
         Command::Prompt(arguments) => {
             let reviewer = Reviewer::new(&config.reviewer, &environment)?;
             print_line(&crate::show_prompt::show(&arguments, &reviewer)?)
@@ -299,6 +311,11 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Verify { json } => audit::verify(&config, Shown::of(json)).await,
         Command::Backup { file } => audit::backup(&config, file).await,
     }
+}
+
+fn described() -> Result<String, CommandError> {
+    serde_json::to_string_pretty(&crate::router::described())
+        .map_err(|error| CommandError::Output(error.into()))
 }
 
 fn service_settings(config: &Config) -> Result<ServiceSettings, CommandError> {

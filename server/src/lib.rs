@@ -16,6 +16,7 @@ mod flight;
 mod history;
 mod intake;
 mod key;
+mod openapi;
 mod owner;
 mod private_files;
 mod resource;
@@ -25,9 +26,12 @@ mod serve;
 mod service;
 mod show_prompt;
 mod store;
+mod stream;
+mod telemetry;
 #[cfg(test)]
 mod test_folder;
 mod verdict;
+mod webhook;
 
 pub use auth::AuthError;
 pub use cli::run;

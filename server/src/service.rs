@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use protocol::{CallerId, ServerKey, TenantId};
 use reviewer::Reviewer;
+use telemetry::Telemetry;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ use crate::router;
 use crate::store::sqlite::OpenStoreError;
 use crate::store::sqlite::tokens::{Added, Grants};
 use crate::store::{Scope, SqliteStore};
+use crate::telemetry::{Measures, Observer};
+use crate::webhook::{WebhookSettings, keep_telling};
 
 /// What a service is made of.
 #[derive(Debug)]
@@ -134,6 +137,9 @@ impl Service {
             room: Arc::new(Semaphore::new(usize::from(limits.in_flight_mib) * 1024)),
             flights: Mutex::new(HashMap::new()),
             tasks: TaskTracker::new(),
+            streams: Arc::default(),
+            webhooks: OnceLock::new(),
+            observer: Observer::default(),
             stopping: CancellationToken::new(),
         });
         let recovered = desk.recover().await;
@@ -198,6 +204,28 @@ impl Service {
                 }
             }
         }));
+    }
+
+    /// Tells `telemetry` what reviews come to and what models took. Only once.
+    pub fn observe(&self, telemetry: Telemetry) {
+        if self.desk.observer.telemetry.set(telemetry).is_err() {
+            tracing::warn!("somebody is told already what reviews come to");
+        }
+    }
+
+    /// Counts what reviews come to, for `/metrics`.
+    pub(crate) fn keep_measures(&self) {
+        // Counting that has begun goes on.
+        drop(self.desk.observer.measures.set(Measures::default()));
+    }
+
+    /// Tells webhooks what happens, until the service goes down. Only once.
+    pub(crate) fn keep_webhooks(&self, settings: WebhookSettings) {
+        let settings = Arc::new(settings);
+        if self.desk.webhooks.set(Arc::clone(&settings)).is_ok() {
+            let desk = Arc::clone(&self.desk);
+            drop(self.desk.tasks.spawn(keep_telling(desk, settings)));
+        }
     }
 
     /// Takes nothing on any more and ends what is open as `failed` (step `drain`). [`Service::close`] waits for it.

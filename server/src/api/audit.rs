@@ -20,6 +20,7 @@ use crate::history::export::{Format, PAGE};
 use crate::history::{stats as sums, verified};
 use crate::store::search::Search;
 use crate::store::{Sight, StoreError};
+use crate::telemetry::Gauges;
 
 /// How many pages of an export wait to be read: the memory of one.
 const AHEAD: usize = 2;
@@ -73,6 +74,23 @@ pub(crate) async fn export(
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
     Ok((StatusCode::OK, headers, Body::new(channel)).into_response())
+}
+
+/// `GET /metrics`: of the caller's tenant alone.
+pub(crate) async fn metrics(
+    State(desk): State<Arc<Desk>>,
+    Auditing(tenant): Auditing,
+) -> Result<Response, ApiError> {
+    let measures = desk.observer.measures.get().ok_or(ApiError::NotFound)?;
+    let gauges = Gauges {
+        in_flight: desk.in_flight(&tenant),
+        streams: desk.streams.of(&tenant),
+    };
+    let headers = [
+        (CONTENT_TYPE, "text/plain; version=0.0.4"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, measures.page(&tenant, gauges)).into_response())
 }
 
 /// An export that cannot go on: the connection is cut, so that half of it never looks like the whole.

@@ -47,7 +47,10 @@ impl Readiness {
         let result = match fresh {
             Some(result) => result,
             None => {
-                let result = self.desk.store.probe().await;
+                let result = match self.desk.store.has_room() {
+                    Ok(()) => self.desk.store.probe().await,
+                    full => full,
+                };
                 *last = Some((Instant::now(), result.clone()));
                 result
             }
@@ -56,8 +59,10 @@ impl Readiness {
     }
 }
 
-#[derive(Serialize)]
-struct Health {
+/// That it can.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Health {
+    /// `alive` or `ready`.
     status: &'static str,
 }
 
@@ -66,7 +71,7 @@ pub(crate) async fn alive() -> Result<Response, ApiError> {
     answer(StatusCode::OK, &Health { status: "alive" })
 }
 
-/// `GET /readyz`: the store can be written.
+/// `GET /readyz`: the store can be written, and there is room for what comes.
 pub(crate) async fn ready(State(readiness): State<Arc<Readiness>>) -> Result<Response, ApiError> {
     readiness.check().await?;
     answer(StatusCode::OK, &Health { status: "ready" })

@@ -11,6 +11,7 @@ use super::{Desk, GRACE};
 use crate::error::ApiError;
 use crate::intake::Accepted;
 use crate::store::{Opened, Recorded, RecordedEnd, ReviewStore as _, Sight, StoreError};
+use crate::telemetry::Asked;
 
 impl Desk {
     /// How `case` ends, where the reviewer's built-in rules decide it, in no time and without anything outside this
@@ -34,7 +35,7 @@ impl Desk {
         &self,
         accepted: Accepted,
         judged: Judged,
-        until: Instant,
+        (until, asked): (Instant, Option<Asked>),
     ) -> Result<Recorded, ApiError> {
         let recorded = accepted.as_recorded();
         let ending = self.ending(recorded.review_id, &recorded.scope, judged);
@@ -43,13 +44,19 @@ impl Desk {
             completed_at: ending.completed_at,
             expires_at: ending.expires_at,
         };
+        let told_of = asked.map(|asked| (asked, ending.clone()));
         let recording = self.store.record(accepted.opening, ending);
         let told = tokio::time::timeout_at(accepted.case.deadline + GRACE, recording).await;
         match told.map_err(|_elapsed| StoreError::Locked)?? {
-            Opened::New => Ok(Recorded {
-                end: Some(end),
-                ..recorded
-            }),
+            Opened::New => {
+                if let Some((asked, ending)) = &told_of {
+                    self.observer.ended(Some(asked), ending);
+                }
+                Ok(Recorded {
+                    end: Some(end),
+                    ..recorded
+                })
+            }
             Opened::Same(before) => self.wait(&Sight::Own(recorded.scope), before, until).await,
             Opened::OtherBody => Err(ApiError::IdempotencyConflict),
             Opened::SessionTaken => Err(ApiError::SessionTaken),

@@ -5,16 +5,28 @@ mod api;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
+mod gzip;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]
+mod shapes;
+#[cfg(test)]
 mod store_failures;
 #[cfg(test)]
 mod tcp;
+#[cfg(test)]
+mod telemetry;
+#[cfg(test)]
+mod webhooks;

@@ -82,6 +82,6 @@ impl SqliteStore {
     }
 }
 
-fn json(text: &str) -> Result<Value, StoreError> {
+pub(super) fn json(text: &str) -> Result<Value, StoreError> {
     serde_json::from_str(text).map_err(|_| StoreError::Corrupt("a part of a review cannot be read"))
 }

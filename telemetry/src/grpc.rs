@@ -1,0 +1,161 @@
+//! The same messages by gRPC: one unary call over HTTP/2 each.
+//!
+//! Apart, because only who serves holds it: it brings HTTP/2, which the runner's size and start do not pay for. Our own few
+//! lines over `hyper`'s connection: a call of this kind is one request, five bytes of framing and a status in the trailers
+//! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+
+use std::sync::Arc;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http2;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
+use hyper::{Method, Request, Uri};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::buffer::Signal;
+use crate::export::{Export, HttpOnly, NotSent};
+use crate::message::Message;
+use crate::settings::{Protocol, Settings, Target, Tls};
+
+/// The largest answer that is read, in bytes.
+const MOST: usize = 64 * 1024;
+
+/// By HTTP and by gRPC: what the server holds.
+#[derive(Debug)]
+pub struct HttpOrGrpc(HttpOnly);
+
+impl Export for HttpOrGrpc {
+    fn of(settings: &Settings) -> Self {
+        Self(HttpOnly::of(settings))
+    }
+
+    async fn send(
+        &self,
+        target: &Target,
+        signal: Signal,
+        message: &Message,
+    ) -> Result<(), NotSent> {
+        match target.protocol {
+            Protocol::HttpBinary | Protocol::HttpJson => self.0.send(target, signal, message).await,
+            Protocol::Grpc => call(target, signal, message).await,
+        }
+    }
+}
+
+async fn call(target: &Target, signal: Signal, message: &Message) -> Result<(), NotSent> {
+    let host = target.endpoint.host_str().ok_or(NotSent::Client)?;
+    let port = target
+        .endpoint
+        .port_or_known_default()
+        .ok_or(NotSent::Client)?;
+    let bare = host.trim_matches(['[', ']']);
+    let socket = TcpStream::connect((bare, port)).await;
+    let socket = socket.map_err(|_| NotSent::NoAnswer)?;
+    let request = request(target, signal, message)?;
+    if target.endpoint.scheme() == "http" {
+        return exchange(socket, request).await;
+    }
+    let name = ServerName::try_from(bare.to_owned()).map_err(|_| NotSent::Client)?;
+    let connector = TlsConnector::from(Arc::new(tls(&target.tls).ok_or(NotSent::Client)?));
+    let socket = connector.connect(name, socket).await;
+    exchange(socket.map_err(|_| NotSent::NoAnswer)?, request).await
+}
+
+fn request(
+    target: &Target,
+    signal: Signal,
+    message: &Message,
+) -> Result<Request<Full<Bytes>>, NotSent> {
+    let path = match signal {
+        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    };
+    let bytes = message.to_protobuf();
+    let length = u32::try_from(bytes.len()).map_err(|_| NotSent::Client)?;
+    let mut framed = BytesMut::with_capacity(bytes.len() + 5);
+    framed.put_u8(0);
+    framed.put_u32(length);
+    framed.put_slice(&bytes);
+    let uri = Uri::builder()
+        .scheme(target.endpoint.scheme())
+        .authority(target.endpoint.authority())
+        .path_and_query(path)
+        .build()
+        .map_err(|_| NotSent::Client)?;
+    let mut request = Request::new(Full::new(framed.freeze()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.extend(target.headers.clone());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    Ok(request)
+}
+
+async fn exchange(
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<(), NotSent> {
+    let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await;
+    let (mut sender, connection) = connected.map_err(|_| NotSent::NoAnswer)?;
+    let answered = async {
+        let answer = sender.send_request(request).await;
+        let (head, body) = answer.map_err(|_| NotSent::NoAnswer)?.into_parts();
+        if !head.status.is_success() {
+            return Err(NotSent::Status(u32::from(head.status.as_u16())));
+        }
+        let whole = Limited::new(body, MOST).collect().await;
+        let whole = whole.map_err(|_| NotSent::NoAnswer)?;
+        // In the trailers, or in the head of an answer that has nothing else.
+        let status = whole
+            .trailers()
+            .and_then(status)
+            .or_else(|| status(&head.headers));
+        match status {
+            Some(0) => Ok(()),
+            Some(other) => Err(NotSent::Status(other)),
+            None => Err(NotSent::NoAnswer),
+        }
+    };
+    tokio::select! {
+        answered = answered => answered,
+        _ = connection => Err(NotSent::NoAnswer),
+    }
+}
+
+fn status(headers: &HeaderMap) -> Option<u32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+fn tls(tls: &Tls) -> Option<ClientConfig> {
+    let builder = ClientConfig::builder();
+    let builder = match &tls.ca {
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                roots.add(certificate.ok()?).ok()?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        None => builder.with_platform_verifier().ok()?,
+    };
+    let mut config = match &tls.identity {
+        Some(pem) => {
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+            let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()?;
+            builder.with_client_auth_cert(chain.ok()?, key).ok()?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Some(config)
+}
