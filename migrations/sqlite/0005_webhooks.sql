@@ -10,7 +10,7 @@ CREATE TABLE webhooks (
     reached    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- What is to be told, until it is told. Made from the events, in one transaction with `reached`, so that nothing is told
+-- What is to be told, until it is told, or given up and forgotten. Made from the events, in one transaction with `reached`, so that nothing is told
 -- that is not on record, and nothing on record is left out.
 CREATE TABLE webhook_deliveries (
     delivery_id INTEGER NOT NULL PRIMARY KEY,
@@ -20,7 +20,7 @@ CREATE TABLE webhook_deliveries (
     seq         INTEGER NOT NULL,
     event       TEXT    NOT NULL,
     created_at  INTEGER NOT NULL,
-    status      TEXT    NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'delivered', 'dead')),
+    status      TEXT    NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'dead')),
     attempts    INTEGER NOT NULL DEFAULT 0,
     -- When it is tried next; while it is being tried, when another server may try it.
     next_at     INTEGER NOT NULL,
@@ -29,4 +29,4 @@ CREATE TABLE webhook_deliveries (
 ) STRICT;
 
 CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_at) WHERE status = 'pending';
-CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (webhook_id, status, delivery_id) WHERE status <> 'pending';
+CREATE INDEX webhook_deliveries_of ON webhook_deliveries (webhook_id, status, delivery_id);

@@ -31,6 +31,16 @@ pub(crate) fn public(desk: &Arc<Desk>, readiness: &Arc<Readiness>, auth: Arc<Aut
         .layer(middleware::from_fn(in_trace))
 }
 
+/// The same without its document, streams, webhooks, measures and `gzip`: what a program that only shows the service
+/// has to hold.
+pub(crate) fn bare(desk: &Arc<Desk>, readiness: &Arc<Readiness>, auth: Arc<Auth>) -> Router {
+    let guarded = approvers::<()>(reviews())
+        .with_state(Arc::clone(desk))
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(auth, authenticated));
+    guarded.merge(health_routes::<()>().with_state(Arc::clone(readiness)))
+}
+
 /// The API for the caller whose process this is.
 pub(crate) fn embedded(desk: &Arc<Desk>, readiness: &Arc<Readiness>, caller: Caller) -> Router {
     let known = add!(reviews::<()>(), ANSWER_HERE => reviews::answer)
@@ -51,12 +61,9 @@ pub(crate) fn described() -> Value {
 /// What wants a token.
 fn guarded<N: Notes>() -> Routes<Arc<Desk>, N> {
     add!(
-        reviews(),
+        approvers(reviews()),
         EVENTS_OF_REVIEW => events::of_review,
         EVENTS_OF_ALL => events::of_tenant,
-        // For people who answer over TCP. The embedded service has its own answer, of the person at its terminal.
-        WAITING => people::waiting,
-        ANSWER => people::answer,
         // For admins. Not in the embedded service, which knows no tokens.
         LIST_TOKENS => tokens::list,
         CREATE_TOKEN => tokens::create,
@@ -84,6 +91,11 @@ fn reviews<N: Notes>() -> Routes<Arc<Desk>, N> {
         EXPORT => audit::export,
         VERIFY => audit::verify,
     )
+}
+
+/// For people who answer over TCP. The embedded service has its own answer, of the person at its terminal.
+fn approvers<N: Notes>(routes: Routes<Arc<Desk>, N>) -> Routes<Arc<Desk>, N> {
+    add!(routes, WAITING => people::waiting, ANSWER => people::answer)
 }
 
 fn health_routes<N: Notes>() -> Routes<Arc<Readiness>, N> {

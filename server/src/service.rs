@@ -183,6 +183,12 @@ impl Service {
         router::public(&self.desk, &self.readiness, Arc::clone(&self.auth))
     }
 
+    /// The same as [`Service::router`] for programs that only show the service: without streams, webhooks, measures, the
+    /// API's document and compression, so that they do not hold what these need.
+    pub fn bare_router(&self) -> Router {
+        router::bare(&self.desk, &self.readiness, Arc::clone(&self.auth))
+    }
+
     /// Keeps what admins look things up by close behind the record, until the service goes down. A service that nobody
     /// asks for more than its own caller's history need not.
     pub(crate) fn keep_indexing(&self) {

@@ -31,7 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts.
 const LONGEST: Duration = Duration::from_secs(3_600);
-/// How long what was delivered or given up is kept.
+/// How long what was given up is kept.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How often what is older is forgotten.
 const FORGET: Duration = Duration::from_secs(600);

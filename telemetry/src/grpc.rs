@@ -1,17 +1,14 @@
 //! The same messages by gRPC: one unary call over HTTP/2 each.
 //!
 //! Apart, because only who serves holds it: it brings HTTP/2, which the runner's size and start do not pay for. Our own few
-//! lines over `hyper`'s connection: a call of this kind is one request, five bytes of framing and a status in the trailers
+//! lines over `h2`: a call of this kind is one request, five bytes of framing and a status in the trailers
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http2;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
-use hyper::{Method, Request, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
+use http::{Method, Request, Uri};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -59,7 +56,7 @@ async fn call(target: &Target, signal: Signal, message: &Message) -> Result<(), 
     let bare = host.trim_matches(['[', ']']);
     let socket = TcpStream::connect((bare, port)).await;
     let socket = socket.map_err(|_| NotSent::NoAnswer)?;
-    let request = request(target, signal, message)?;
+    let request = (request(target, signal)?, framed(message)?);
     if target.endpoint.scheme() == "http" {
         return exchange(socket, request).await;
     }
@@ -69,29 +66,29 @@ async fn call(target: &Target, signal: Signal, message: &Message) -> Result<(), 
     exchange(socket.map_err(|_| NotSent::NoAnswer)?, request).await
 }
 
-fn request(
-    target: &Target,
-    signal: Signal,
-    message: &Message,
-) -> Result<Request<Full<Bytes>>, NotSent> {
-    let path = match signal {
-        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
-        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-    };
+fn framed(message: &Message) -> Result<Bytes, NotSent> {
     let bytes = message.to_protobuf();
     let length = u32::try_from(bytes.len()).map_err(|_| NotSent::Client)?;
     let mut framed = BytesMut::with_capacity(bytes.len() + 5);
     framed.put_u8(0);
     framed.put_u32(length);
     framed.put_slice(&bytes);
+    Ok(framed.freeze())
+}
+
+fn request(target: &Target, signal: Signal) -> Result<Request<()>, NotSent> {
+    let path = match signal {
+        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    };
     let uri = Uri::builder()
         .scheme(target.endpoint.scheme())
         .authority(target.endpoint.authority())
         .path_and_query(path)
         .build()
         .map_err(|_| NotSent::Client)?;
-    let mut request = Request::new(Full::new(framed.freeze()));
+    let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
@@ -103,33 +100,49 @@ fn request(
 
 async fn exchange(
     socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<Full<Bytes>>,
+    (request, body): (Request<()>, Bytes),
 ) -> Result<(), NotSent> {
-    let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await;
-    let (mut sender, connection) = connected.map_err(|_| NotSent::NoAnswer)?;
-    let answered = async {
-        let answer = sender.send_request(request).await;
-        let (head, body) = answer.map_err(|_| NotSent::NoAnswer)?.into_parts();
-        if !head.status.is_success() {
-            return Err(NotSent::Status(u32::from(head.status.as_u16())));
-        }
-        let whole = Limited::new(body, MOST).collect().await;
-        let whole = whole.map_err(|_| NotSent::NoAnswer)?;
-        // In the trailers, or in the head of an answer that has nothing else.
-        let status = whole
-            .trailers()
-            .and_then(status)
-            .or_else(|| status(&head.headers));
-        match status {
-            Some(0) => Ok(()),
-            Some(other) => Err(NotSent::Status(other)),
-            None => Err(NotSent::NoAnswer),
-        }
-    };
+    let connected = h2::client::handshake(socket).await;
+    let (sender, connection) = connected.map_err(|_| NotSent::NoAnswer)?;
     tokio::select! {
-        answered = answered => answered,
+        answered = ask(sender, request, body) => answered.unwrap_or(Err(NotSent::NoAnswer)),
         _ = connection => Err(NotSent::NoAnswer),
     }
+}
+
+/// The outer error is the connection's.
+async fn ask(
+    sender: h2::client::SendRequest<Bytes>,
+    request: Request<()>,
+    body: Bytes,
+) -> Result<Result<(), NotSent>, h2::Error> {
+    let mut sender = sender.ready().await?;
+    let (answer, mut stream) = sender.send_request(request, false)?;
+    stream.send_data(body, true)?;
+    let (head, mut body) = answer.await?.into_parts();
+    if !head.status.is_success() {
+        return Ok(Err(NotSent::Status(u32::from(head.status.as_u16()))));
+    }
+    let mut read = 0;
+    while let Some(chunk) = body.data().await {
+        let length = chunk?.len();
+        read += length;
+        if read > MOST {
+            return Ok(Err(NotSent::NoAnswer));
+        }
+        body.flow_control().release_capacity(length)?;
+    }
+    // In the trailers, or in the head of an answer that has nothing else.
+    let trailers = body.trailers().await?;
+    let told = trailers
+        .as_ref()
+        .and_then(status)
+        .or_else(|| status(&head.headers));
+    Ok(match told {
+        Some(0) => Ok(()),
+        Some(other) => Err(NotSent::Status(other)),
+        None => Err(NotSent::NoAnswer),
+    })
 }
 
 fn status(headers: &HeaderMap) -> Option<u32> {

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
 use http_body_util::channel::{Channel, Sender};
 use protocol::TenantId;
 
@@ -73,7 +74,8 @@ pub(crate) async fn export(
         ),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    Ok((StatusCode::OK, headers, Body::new(channel)).into_response())
+    // Whoever compresses it may ask once more after the end, which a channel does not take.
+    Ok((StatusCode::OK, headers, Body::new(channel.fuse())).into_response())
 }
 
 /// `GET /metrics`: of the caller's tenant alone.

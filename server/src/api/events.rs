@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
 use http_body_util::channel::Channel;
 
 use super::parameters::{ReviewPath, invalid};
@@ -87,7 +88,7 @@ fn stream(
         (CONTENT_TYPE, "text/event-stream"),
         (CACHE_CONTROL, "no-store"),
     ];
-    Ok((StatusCode::OK, headers, Body::new(channel)).into_response())
+    Ok((StatusCode::OK, headers, Body::new(channel.fuse())).into_response())
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {

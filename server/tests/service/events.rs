@@ -3,10 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
+use axum::http::request::Builder;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tower::ServiceExt as _;
 
 use crate::harness::{Folder, Program, Server, SilentModel, bearer, harmless, submission, unclear};
 
@@ -272,4 +277,49 @@ async fn a_revoked_token_ends_its_stream_and_so_does_going_down() {
     assert_eq!(revoked.next().await, None);
     assert_eq!(server.terminate(), Some(0));
     assert_eq!(going.next().await, None);
+}
+
+/// Takes as long as a reader is waited for: 10 seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_nothing_is_dropped_and_gets_no_end_that_looks_whole() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    let token = program.token();
+    let service = crate::harness::embedded(&folder, "").await;
+    let router = service.router();
+    let call = |head: Builder, body: Body| {
+        let head = head.header("authorization", format!("Bearer {token}"));
+        router.clone().oneshot(head.body(body).expect("a request"))
+    };
+    // More than the pages that wait to be written.
+    for _ in 0..400 {
+        let head = Request::post("/v1/reviews")
+            .header("content-type", "application/json")
+            .header("prefer", "wait=30");
+        let body = Body::from(submission(&harmless()).to_string());
+        let answered = call(head, body).await.expect("an answer");
+        assert_eq!(answered.status(), 200);
+    }
+    let from_the_beginning = || Request::get("/v1/events").header("last-event-id", "0");
+    let unread = call(from_the_beginning(), Body::empty()).await;
+    let read = call(from_the_beginning(), Body::empty()).await;
+    let mut read = read.expect("a stream").into_body();
+    let mut events = 0;
+    while events < 800 {
+        let frame = timeout(PATIENCE, read.frame()).await.expect("in time");
+        let frame = frame.expect("a frame").expect("no end");
+        let text = frame.into_data().expect("data");
+        events += text.windows(6).filter(|it| *it == b"\ndata:").count();
+    }
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let mut unread = unread.expect("a stream").into_body();
+    let cut = loop {
+        match timeout(PATIENCE, unread.frame()).await.expect("in time") {
+            Some(Ok(_)) => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(cut, Some(Err(_))), "{cut:?}");
+    drop(read);
+    service.close().await;
 }

@@ -1,7 +1,6 @@
 //! Telemetry against a collector of the test's own, over real sockets: HTTP with JSON, HTTP with protobuf, gRPC; what is
 //! told, what is not, and that nobody waits for it.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,10 +10,6 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::post;
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -85,11 +80,13 @@ impl Collector {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 let taken = Arc::clone(&taken);
-                let service = service_fn(move |request| Self::call(Arc::clone(&taken), request));
-                connections.spawn(
-                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(socket), service),
-                );
+                connections.spawn(async move {
+                    let mut calls = JoinSet::new();
+                    let mut connection = h2::server::handshake(socket).await.expect("HTTP/2");
+                    while let Some(Ok((request, answer))) = connection.accept().await {
+                        calls.spawn(Self::call(Arc::clone(&taken), request, answer));
+                    }
+                });
             }
         });
         Self {
@@ -101,28 +98,33 @@ impl Collector {
 
     async fn call(
         exports: Exports,
-        request: hyper::Request<Incoming>,
-    ) -> Result<hyper::Response<http_body_util::combinators::BoxBody<Bytes, Infallible>>, Infallible>
-    {
-        let (head, body) = request.into_parts();
-        let framed = body.collect().await.expect("a body").to_bytes();
+        request: http::Request<h2::RecvStream>,
+        mut answer: h2::server::SendResponse<Bytes>,
+    ) {
+        let (head, mut body) = request.into_parts();
+        let mut framed = Vec::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk.expect("a chunk");
+            let flow = body.flow_control();
+            flow.release_capacity(chunk.len()).expect("room");
+            framed.extend_from_slice(&chunk);
+        }
         let length = u32::from_be_bytes(framed[1..5].try_into().expect("a length"));
         assert_eq!((framed[0], length as usize), (0, framed.len() - 5));
         let export = Export {
             path: head.uri.path().to_owned(),
             headers: head.headers,
-            body: framed.slice(5..),
+            body: Bytes::from(framed.split_off(5)),
         };
         exports.lock().expect("whole").push(export);
+        let fine = http::Response::builder().header("content-type", "application/grpc");
+        let fine = fine.body(()).expect("an answer");
+        let mut stream = answer.send_response(fine, false).expect("sent");
+        let empty = Bytes::from_static(&[0, 0, 0, 0, 0]);
+        stream.send_data(empty, false).expect("sent");
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", "0".parse().expect("a value"));
-        let frames = [
-            Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 0, 0]))),
-            Ok(Frame::trailers(trailers)),
-        ];
-        let body = StreamBody::new(futures_util::stream::iter(frames));
-        let answer = hyper::Response::builder().header("content-type", "application/grpc");
-        Ok(answer.body(body.boxed()).expect("an answer"))
+        stream.send_trailers(trailers).expect("sent");
     }
 
     fn exports(&self, path: &str) -> Vec<Export> {

@@ -16,6 +16,8 @@ use super::{SqliteStore, sql};
 const STEP: i64 = 512;
 /// The most deliveries that wait for one webhook; what comes on top is dead at once.
 const MOST_PENDING: i64 = 10_000;
+/// The most deliveries that are kept for one webhook after they were given up.
+const MOST_DEAD: i64 = 10_000;
 /// The most webhooks of one tenant.
 const MOST_WEBHOOKS: i64 = 20;
 /// How many deliveries are told at once.
@@ -177,7 +179,7 @@ impl SqliteStore {
             return Ok(None);
         }
         let text = format!(
-            "{DELIVERY} WHERE d.webhook_id = ? AND d.tenant_id = ? AND d.status <> 'delivered' \
+            "{DELIVERY} WHERE d.webhook_id = ? AND d.tenant_id = ? \
              ORDER BY d.delivery_id DESC LIMIT ?"
         );
         let rows = sqlx::query(sqlx::AssertSqlSafe(text))
@@ -283,9 +285,15 @@ impl SqliteStore {
         self.aside(move |connection| {
             Box::pin(async move {
                 let (status, next_at, error) = match tried {
-                    Tried::Delivered => ("delivered", None, None),
-                    Tried::Again(at, error) => ("pending", Some(at.as_millisecond()), Some(error)),
-                    Tried::Dead(error) => ("dead", None, Some(error)),
+                    Tried::Delivered => {
+                        sqlx::query("DELETE FROM webhook_deliveries WHERE delivery_id = ?")
+                            .bind(id)
+                            .execute(connection)
+                            .await?;
+                        return Ok(());
+                    }
+                    Tried::Again(at, error) => ("pending", Some(at.as_millisecond()), error),
+                    Tried::Dead(error) => ("dead", None, error),
                 };
                 sqlx::query(
                     "UPDATE webhook_deliveries SET status = ?, next_at = ifnull(?, next_at), last_error = ? \
@@ -303,17 +311,26 @@ impl SqliteStore {
         .await
     }
 
-    /// Forgets what was delivered or given up before `before`.
+    /// Forgets what was given up before `before`, and of the rest what is more than a webhook may keep.
     pub(crate) async fn forget_deliveries(&self, before: Timestamp) -> Result<(), StoreError> {
         self.aside(move |connection| {
             Box::pin(async move {
-                sqlx::query(
-                    "DELETE FROM webhook_deliveries WHERE delivery_id IN (SELECT delivery_id FROM webhook_deliveries \
-                     WHERE status <> 'pending' AND created_at < ? LIMIT 1000)",
-                )
-                .bind(before.as_millisecond())
-                .execute(connection)
-                .await?;
+                let ids: Vec<String> =
+                    sqlx::query_scalar("SELECT DISTINCT webhook_id FROM webhook_deliveries")
+                        .fetch_all(&mut *connection)
+                        .await?;
+                for id in ids {
+                    sqlx::query(
+                        "DELETE FROM webhook_deliveries WHERE webhook_id = ?1 AND status = 'dead' AND (created_at < ?2 \
+                         OR delivery_id <= (SELECT delivery_id FROM webhook_deliveries WHERE webhook_id = ?1 \
+                         AND status = 'dead' ORDER BY delivery_id DESC LIMIT 1 OFFSET ?3))",
+                    )
+                    .bind(id)
+                    .bind(before.as_millisecond())
+                    .bind(MOST_DEAD)
+                    .execute(&mut *connection)
+                    .await?;
+                }
                 Ok(())
             })
         })
