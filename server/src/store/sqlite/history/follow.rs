@@ -77,7 +77,9 @@ impl SqliteStore {
         after: i64,
     ) -> Result<Followed, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT seq, kind, at, body, hash, review_id FROM review_events WHERE review_id = ",
+            // Without a word, SQLite would read the tenant's whole chain for the sake of the order.
+            "SELECT seq, kind, at, body, hash, review_id FROM review_events INDEXED BY review_events_once \
+             WHERE review_id = ",
         );
         query.push_bind(sql::bytes(review_id));
         query.push(" AND tenant_id = ").push_bind(tenant.as_str());
