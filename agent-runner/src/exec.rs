@@ -26,6 +26,7 @@ use crate::report::{Refusal, Report, shown_request};
 use crate::request::{RunRequest, read_stdin};
 use crate::route::{Question, Route};
 use crate::signals::{EndSignal, Signals};
+use crate::telemetry::Observation;
 use crate::walls::Standing;
 
 /// One run, from what was typed to how it ended.
@@ -77,6 +78,37 @@ pub(crate) async fn exec(
     let route = prepared.route(request.permissions);
     report.route = route.name();
     report.notes.clone_from(&prepared.settings.notes);
+    let session = request.session.session_id.as_deref();
+    let (settings, notes) = (&prepared.settings, &mut report.notes);
+    let observation = Observation::begin(settings, environment, session, notes);
+    let Some(observation) = observation else {
+        return Box::pin(walk(
+            args,
+            environment,
+            (request, prepared, route),
+            (signals, ahead, report),
+        ))
+        .await;
+    };
+    let typed = observation.typed(&request.argv, &prepared.state);
+    let ended = Box::pin(walk(
+        args,
+        environment,
+        (request, prepared, route),
+        (signals, ahead, &mut *report),
+    ))
+    .await;
+    Box::pin(observation.end(typed, report, &ended)).await;
+    ended
+}
+
+/// The way of `route`, step by step.
+async fn walk(
+    args: &cli::Exec,
+    environment: &Environment,
+    (request, prepared, route): (RunRequest, Prepared, Route),
+    (signals, ahead, report): (Signals, Option<Ahead>, &mut Report),
+) -> Result<u8, Failure> {
     let walk = Walk {
         environment,
         request,

@@ -14,6 +14,7 @@ use crate::review::ReviewId;
 
 /// `POST /v1/reviews/{id}/ran`: how the run of a spent approval ended. Told once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunReport {
     /// What was run.
@@ -34,6 +35,7 @@ pub struct RunReport {
 
 /// `GET /v1/reviews/{id}?view=full`: everything on record about one review.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReviewDetail {
     /// The review.
     pub review: ReviewResource,
@@ -51,6 +53,7 @@ pub struct ReviewDetail {
 
 /// `POST /v1/reviews/{id}/answer` over TCP: an approver's answer to a review that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ApproverAnswer {
     /// Yes or no.
@@ -63,6 +66,7 @@ pub struct ApproverAnswer {
 
 /// `POST /v1/reviews/{id}/leave`: an approver's leave for an action that was denied, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GiveLeave {
     /// Why: 1 to 1,000 characters.
@@ -76,6 +80,7 @@ pub struct GiveLeave {
 
 /// The answer to a [`GiveLeave`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LeaveResource {
     /// The review that was denied.
@@ -94,6 +99,7 @@ pub struct LeaveResource {
 
 /// `GET /v1/waiting`: what waits for a person at this server, oldest first; at most 200.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WaitingReviews {
     /// Each with all that is on record about it.
     pub reviews: Vec<ReviewDetail>,
@@ -107,6 +113,7 @@ pub struct WaitingReviews {
 
 /// One line of the hash chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TimelineEntry {
     /// Its number in the tenant's chain.
     pub seq: i64,
@@ -120,8 +127,23 @@ pub struct TimelineEntry {
     pub hash: String,
 }
 
+/// The data of one server-sent event: a line of the hash chain, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StreamedEvent {
+    /// The review that it happened to.
+    pub review_id: ReviewId,
+    /// What happened. `seq` is the event's id as well.
+    #[serde(flatten)]
+    pub entry: TimelineEntry,
+    /// The review as it ended, signed: where one review is streamed, with the event that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<ReviewResource>,
+}
+
 /// A page of the history, with how many reviews there are of the kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WithCount<T> {
     /// The page.
     #[serde(flatten)]
@@ -136,6 +158,7 @@ pub struct WithCount<T> {
 
 /// `GET /v1/stats`: sums over reviews that ended, by whole hours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stats {
     /// How many there were.
     pub reviews: i64,
@@ -163,6 +186,7 @@ pub struct Stats {
 
 /// What a model was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelCost {
     /// How often.
     pub calls: i64,
@@ -174,6 +198,7 @@ pub struct ModelCost {
 
 /// `GET /v1/verify`: whether the record of the tenant holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VerifyAnswer {
     /// Whether every line holds.
     pub holds: bool,

@@ -20,6 +20,7 @@ mod signing;
 mod strict_json;
 mod tenant;
 mod transcript;
+mod webhook;
 
 pub use action::{
     AbsolutePath, Action, ActionDigest, AdditionalPermissions, CommandAction, ContentIdentity,
@@ -35,7 +36,7 @@ pub use api::{
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
 pub use audit::{
     ApproverAnswer, GiveLeave, LeaveResource, ModelCost, ReviewDetail, RunReport, Stats,
-    TimelineEntry, VerifyAnswer, WaitingReviews, WithCount,
+    StreamedEvent, TimelineEntry, VerifyAnswer, WaitingReviews, WithCount,
 };
 pub use canonical::Canonical;
 pub use decision::{
@@ -52,3 +53,7 @@ pub use signing::{
 pub use strict_json::{InvalidJson, parse_strict};
 pub use tenant::{CallerId, InvalidTenantId, TenantId};
 pub use transcript::{Author, Entry, Transcript, Trust};
+pub use webhook::{
+    CreateWebhook, CreatedWebhook, DeliveryList, DeliveryResource, WebhookEvent, WebhookList,
+    WebhookMessage, WebhookResource,
+};

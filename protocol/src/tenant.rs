@@ -7,6 +7,8 @@ use thiserror::Error;
 /// Whose policy applies: 1 to 64 lower-case letters, digits and `-`, beginning with a letter or digit. Where nothing is
 /// said, `default`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9][a-z0-9-]{0,63}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct TenantId(String);
 

@@ -30,6 +30,7 @@ pub use breaker::{BreakerLimits, CircuitBreaker, Span, Tripped};
 pub use builtin::{BuiltIn, RULES, Rule, Verdict};
 pub use cassette::{Cassette, CassetteError};
 pub use exhibit::{Attempt, BuiltInExhibit, Exhibit, Tokens};
+pub use model::in_trace;
 pub use policy::{InvalidPolicy, Policy, PolicyRevision, SHIPPED_SECTION, SectionMode};
 pub use prompt::{Conversation, Prompt, PromptError};
 pub use reply::{InvalidReply, Reply};

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod body;
+pub(crate) mod events;
 pub(crate) mod health;
 mod parameters;
 pub(crate) mod people;
@@ -9,6 +10,7 @@ pub(crate) mod reviews;
 mod search_query;
 pub(crate) mod sessions;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 mod who;
 
 pub(crate) use health::Readiness;

@@ -67,6 +67,8 @@ Settings (auto-review-server.toml):
   [limits]    in_flight_mib, models_at_once, reviews_per_minute_per_token, reviews_per_minute_per_tenant
   [retention] payload_days
   [people]    approvals, deadline_secs
+  [webhooks]  allowed_hosts, ca_file, attempts, first_pause_ms
+  [otel]      environment, exporter, trace_exporter, metrics_exporter, log_guardian_assessments
 
 Environment: AUTO_REVIEW_LOG (for example `info`), and the variables that `api_key_env` names.
 Exit codes: 0 done, 1 it did not work, 2 the call or the settings are wrong.";
@@ -90,6 +92,8 @@ enum Command {
     Key(KeyCommand),
     /// Judges labelled actions and prints how often it is right. Records nothing.
     Eval(EvalArguments),
+    /// Prints the OpenAPI document of the API.
+    Openapi,
     /// Prints the exact model request for one escalation. Sends nothing.
     Prompt(PromptArguments),
     /// Lists reviews, newest first.
@@ -169,6 +173,8 @@ pub(crate) enum CommandError {
     OpenStore(#[from] OpenStoreError),
     #[error(transparent)]
     Token(#[from] AuthError),
+    #[error("otel: {0}")]
+    Otel(#[from] telemetry::InvalidOtel),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("sums are kept by hours: only --since and --until narrow them")]
@@ -232,6 +238,7 @@ impl CommandError {
         match self {
             Self::Config(_)
             | Self::Reviewer(_)
+            | Self::Otel(_)
             | Self::NoToken
             | Self::UnknownToken(_)
             | Self::Eval(_)
@@ -298,6 +305,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Token(_)
         | Command::Eval(_)
         | Command::Prompt(_)
+        | Command::Openapi
         | Command::Tenant(_)
         | Command::Key(_)
         | Command::History { .. }
@@ -327,6 +335,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
             };
             print_line(&crate::eval::run(&arguments, reviewer).await?)
         }
+        Command::Openapi => print_line(&described()?),
         Command::Prompt(arguments) => {
             let reviewer = Reviewer::new(&config.reviewer, &environment)?;
             print_line(&crate::show_prompt::show(&arguments, &reviewer)?)
@@ -341,6 +350,11 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Keeping(command) => keeping(&config, command).await,
         Command::People(command) => people(&config, command).await,
     }
+}
+
+fn described() -> Result<String, CommandError> {
+    serde_json::to_string_pretty(&crate::router::described())
+        .map_err(|error| CommandError::Output(error.into()))
 }
 
 fn service_settings(config: &Config) -> Result<ServiceSettings, CommandError> {

@@ -19,6 +19,9 @@ use thiserror::Error;
 
 use crate::service::Limits;
 use crate::store::sqlite::beside;
+use crate::webhook::WebhookSettings;
+
+mod told;
 
 /// Where the server listens where nothing else is said: this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8790);
@@ -37,6 +40,9 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     /// How many days payloads are kept; `None`: for ever.
     pub(crate) payload_days: Option<NonZeroU32>,
+    pub(crate) webhooks: WebhookSettings,
+    /// Read when it is served: its variables are nobody else's.
+    pub(crate) otel: telemetry::OtelTable,
 }
 
 /// Everything that is wrong with the settings.
@@ -169,16 +175,20 @@ impl<'a> Reading<'a> {
                 .unwrap_or_default(),
             policy: reading.take::<PolicyTable>("policy").unwrap_or_default(),
         };
+        let tenants = reading.tenants(&reviewer);
+        let (limits, webhooks) = (reading.limits(), reading.webhooks());
         let config = Config {
             listen,
             database: database.unwrap_or_default(),
-            tenants: reading.tenants(&reviewer),
+            tenants,
             reviewer,
             speaks_for_user: channels.unwrap_or_default(),
-            limits: reading.limits(),
+            limits: limits,
             payload_days: reading
                 .take::<RetentionTable>("retention")
                 .and_then(|table| table.payload_days),
+            webhooks,
+            otel: reading.otel(),
         };
         reading.refuse_the_rest();
         if reading.faults.is_empty() {
@@ -315,7 +325,7 @@ impl<'a> Reading<'a> {
     fn refuse_the_rest(&mut self) {
         let keys: Vec<String> = self.table.keys().cloned().collect();
         for key in keys {
-            let named = key == "otel" || key.starts_with("tls_");
+            let named = key.starts_with("tls_");
             let problem = if named {
                 "is not supported by this version"
             } else {
@@ -355,7 +365,7 @@ mod tests {
     #[test]
     fn every_fault_is_told_with_file_and_key() {
         let told = read(
-            "listen = \"nowhere\"\ntls_cert = \"x\"\nassert_users = []\n[otel]\n[retention]\nyears = 1\n[limits]\nin_flight_mib = 1\n[reviewer]\nmodle = 1\n",
+            "listen = \"nowhere\"\ntls_cert = \"x\"\nassert_users = []\n[otel]\nexporter = \"otlp\"\n[retention]\nyears = 1\n[limits]\nin_flight_mib = 1\n[reviewer]\nmodle = 1\n",
         )
         .expect_err("faults");
         insta::assert_snapshot!(told, @r"
@@ -363,8 +373,8 @@ mod tests {
         s.toml: `reviewer`: unknown field `modle`, expected one of `deadline_secs`, `built_in_allow`, `model`, `budget`, `breaker`, `prompt`, `probe`, `hedge_after_ms`
         s.toml: `limits.in_flight_mib`: must be from 4 to 65535
         s.toml: `retention`: unknown field `years`, expected `payload_days`
+        s.toml: `otel`: unknown variant `otlp`, expected one of `none`, `statsig`, `otlp-http`, `otlp-grpc`
         s.toml: `assert_users`: is not a setting
-        s.toml: `otel`: is not supported by this version
         s.toml: `tls_cert`: is not supported by this version
         ");
     }

@@ -30,7 +30,10 @@ use crate::store::{
     Ended, Ending, HistoryLine, Opened, Page, Recorded, RecordedEnd, Redeemed, Redemption,
     ReviewStore as _, Scope, Sight, SqliteStore, StoreError,
 };
+use crate::stream::Streams;
+use crate::telemetry::{Asked, Observer};
 use crate::verdict::Verdict;
+use crate::webhook::WebhookSettings;
 
 mod at_once;
 mod judging;
@@ -125,6 +128,12 @@ pub(crate) struct Desk {
     /// Whether models can be had.
     pub(crate) models: ModelHealth,
     pub(crate) tasks: TaskTracker,
+    /// Streams of events that are open.
+    pub(crate) streams: Arc<Streams>,
+    /// Who is told what reviews come to.
+    pub(crate) observer: Observer,
+    /// How webhooks are told; nothing where this process tells none.
+    pub(crate) webhooks: OnceLock<Arc<WebhookSettings>>,
     /// Set when the service goes down.
     pub(crate) stopping: CancellationToken,
 }
@@ -143,6 +152,7 @@ impl Desk {
         }
         let until = Instant::now() + wait;
         let accepted = accept(self, caller, nonce, body)?;
+        let asked = self.observer.asked(&accepted);
         let time = accepted.case.deadline.duration_since(Instant::now());
         let room = self
             .admission
@@ -150,7 +160,7 @@ impl Desk {
         if !wait.is_zero()
             && let Some(judged) = self.judge_at_once(&caller.scope, &accepted.case).await
         {
-            return self.record_at_once(accepted, judged, until).await;
+            return self.record_at_once(accepted, judged, (until, asked)).await;
         }
         let flight = Flight::new(accepted.as_recorded(), caller.person.clone());
         let flight = Arc::new(flight);
@@ -161,7 +171,7 @@ impl Desk {
         // A task of its own: a caller that goes away must not leave a review open and unjudged.
         let (desk, carried) = (Arc::clone(self), Arc::clone(&flight));
         drop(self.tasks.spawn(async move {
-            desk.carry(accepted, &carried, opened).await;
+            desk.carry((accepted, asked), &carried, opened).await;
             drop(room);
         }));
         // A store that hangs takes no caller past the deadline; what it opens after that times out at once.
@@ -277,7 +287,7 @@ impl Desk {
     /// From acceptance to the record.
     async fn carry(
         self: Arc<Self>,
-        accepted: Accepted,
+        (accepted, asked): (Accepted, Option<Asked>),
         flight: &Arc<Flight>,
         opened: oneshot::Sender<Result<Opened, StoreError>>,
     ) {
@@ -289,15 +299,18 @@ impl Desk {
         let outcome = self.store.open(opening).await;
         let is_open = matches!(outcome, Ok(Opened::New));
         if let Ok(Opened::Stopped(end)) = &outcome {
+            let ending = Ending::as_recorded(flight.review_id(), flight.scope(), end);
+            self.observer.ended(asked.as_ref(), &ending);
             flight.land(Progress::Ended(end.clone()));
         }
         if opened.send(outcome).is_err() {
             tracing::debug!("the caller went away while its review was opened");
         }
         if is_open {
-            let judged = self.judge(&case, flight).await;
+            let trace = asked.as_ref().and_then(Asked::traceparent);
+            let judged = reviewer::in_trace(trace, self.judge(&case, flight)).await;
             drop(case);
-            self.record(flight, judged).await;
+            self.record(flight, judged, asked.as_ref()).await;
         }
     }
 
@@ -313,19 +326,29 @@ impl Desk {
         }
     }
 
-    async fn record(&self, flight: &Flight, judged: judging::Judged) {
+    async fn record(&self, flight: &Flight, judged: judging::Judged, asked: Option<&Asked>) {
         let ending = self.ending(flight.review_id(), flight.scope(), judged);
         match self.store.end(ending.clone()).await {
-            Ok(Ended::Recorded) => flight.land(Progress::ended(RecordedEnd {
-                verdict: ending.verdict,
-                completed_at: ending.completed_at,
-                expires_at: ending.expires_at,
-            })),
-            Ok(Ended::Stale(verdict)) => flight.land(Progress::ended(RecordedEnd {
-                verdict: *verdict,
-                completed_at: ending.completed_at,
-                expires_at: ending.expires_at,
-            })),
+            Ok(Ended::Recorded) => {
+                self.observer.ended(asked, &ending);
+                flight.land(Progress::ended(RecordedEnd {
+                    verdict: ending.verdict,
+                    completed_at: ending.completed_at,
+                    expires_at: ending.expires_at,
+                }));
+            }
+            Ok(Ended::Stale(verdict)) => {
+                let ending = Ending {
+                    verdict: *verdict,
+                    ..ending
+                };
+                self.observer.ended(asked, &ending);
+                flight.land(Progress::ended(RecordedEnd {
+                    verdict: ending.verdict,
+                    completed_at: ending.completed_at,
+                    expires_at: ending.expires_at,
+                }));
+            }
             Ok(Ended::Before) => {
                 let sight = Sight::Own(flight.scope().clone());
                 let before = self.store.review(&sight, flight.review_id()).await;
@@ -395,6 +418,13 @@ impl Desk {
     async fn recorded(&self, sight: &Sight, review_id: ReviewId) -> Result<Recorded, ApiError> {
         let recorded = self.store.review(sight, review_id).await?;
         recorded.ok_or(ApiError::NotFound)
+    }
+
+    /// How many reviews of `tenant` are under way here.
+    pub(crate) fn in_flight(&self, tenant: &TenantId) -> usize {
+        let flights = self.flights();
+        let ours = flights.values().filter(|it| it.scope().tenant == *tenant);
+        ours.count()
     }
 
     fn flight(&self, sight: &Sight, review_id: ReviewId) -> Option<Arc<Flight>> {

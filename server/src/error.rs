@@ -59,6 +59,8 @@ pub(crate) enum ApiError {
     ReportedBefore,
     /// There was no approval that was spent, so there was no run.
     NotSpent,
+    /// The tenant has as many of them as it may have.
+    TooMany,
     /// The server is going down.
     Draining,
     /// It is not taken on.
@@ -110,6 +112,7 @@ impl ApiError {
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
             Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
             Self::NotSpent => (StatusCode::CONFLICT, "not_redeemed"),
+            Self::TooMany => (StatusCode::CONFLICT, "too_many"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::NotTakenOn(Refused::TooOften(_)) => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
@@ -138,7 +141,7 @@ impl ApiError {
             Self::NotFound => "There is nothing here for this caller.",
             Self::MethodNotAllowed => "This resource does not know that method.",
             Self::UnsupportedMediaType => {
-                "The body must be `application/json`, without a content encoding."
+                "The body must be `application/json`, plain or as `gzip`."
             }
             Self::TooLarge => "The body is larger than 1 MiB.",
             Self::BodyIncomplete => "The body did not arrive whole and in time.",
@@ -162,6 +165,7 @@ impl ApiError {
             Self::AlreadyEnded => "This review has ended already; what it ended in stands.",
             Self::ReportedBefore => "How this run ended is on record already, and otherwise.",
             Self::NotSpent => "Only the run of an approval that was spent can be reported.",
+            Self::TooMany => "There are as many of them as there may be. Remove one first.",
             Self::Draining => "The server is going down. Nothing was reviewed; ask again later.",
             Self::NotTakenOn(Refused::TooOften(_)) => {
                 "This token or its tenant asks too often. Nothing was reviewed; ask again later."

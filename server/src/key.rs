@@ -108,6 +108,17 @@ impl SigningKey {
         text
     }
 
+    /// A key for another purpose, named by `label` and `parts`: who has it learns nothing of this one, nor of others.
+    pub(crate) fn derive(&self, label: &str, parts: &[&str]) -> [u8; 32] {
+        let mut bytes = Canonical::new(label);
+        let seed = self.0.to_bytes();
+        bytes.bytes(&seed);
+        for part in parts {
+            bytes.text(part);
+        }
+        bytes.sha256()
+    }
+
     fn spell(&self) -> String {
         use fmt::Write as _;
         let mut text = format!("{HEADING}\n");

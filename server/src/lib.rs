@@ -20,6 +20,7 @@ mod history;
 mod intake;
 mod key;
 mod model_health;
+mod openapi;
 mod owner;
 mod private_files;
 mod resource;
@@ -29,9 +30,12 @@ mod serve;
 mod service;
 mod show_prompt;
 mod store;
+mod stream;
+mod telemetry;
 #[cfg(test)]
 mod test_folder;
 mod verdict;
+mod webhook;
 
 pub use auth::AuthError;
 pub use cli::run;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use protocol::{CallerId, ServerKey, TenantId};
 use reviewer::Reviewer;
+use telemetry::Telemetry;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +30,8 @@ use crate::router;
 use crate::store::sqlite::OpenStoreError;
 use crate::store::sqlite::tokens::{Added, Grants};
 use crate::store::{Scope, SqliteStore};
+use crate::telemetry::{Measures, Observer};
+use crate::webhook::{WebhookSettings, keep_telling};
 
 /// What a service is made of.
 #[derive(Debug)]
@@ -169,6 +172,9 @@ impl Service {
             conversations: Conversations::default(),
             models: ModelHealth::default(),
             tasks: TaskTracker::new(),
+            streams: Arc::default(),
+            webhooks: OnceLock::new(),
+            observer: Observer::default(),
             stopping: CancellationToken::new(),
         });
         let recovered = desk.recover().await;
@@ -210,6 +216,12 @@ impl Service {
     /// a person.
     pub fn router(&self) -> Router {
         router::public(&self.desk, &self.readiness, Arc::clone(&self.auth))
+    }
+
+    /// The same as [`Service::router`] for programs that only show the service: without streams, webhooks, measures, the
+    /// API's document and compression, so that they do not hold what these need.
+    pub fn bare_router(&self) -> Router {
+        router::bare(&self.desk, &self.readiness, Arc::clone(&self.auth))
     }
 
     /// Keeps what admins look things up by close behind the record, until the service goes down. A service that nobody
@@ -262,6 +274,28 @@ impl Service {
                 .tasks
                 .spawn(async move { desk.keep_probing().await }),
         );
+    }
+
+    /// Tells `telemetry` what reviews come to and what models took. Only once.
+    pub fn observe(&self, telemetry: Telemetry) {
+        if self.desk.observer.telemetry.set(telemetry).is_err() {
+            tracing::warn!("somebody is told already what reviews come to");
+        }
+    }
+
+    /// Counts what reviews come to, for `/metrics`.
+    pub(crate) fn keep_measures(&self) {
+        // Counting that has begun goes on.
+        drop(self.desk.observer.measures.set(Measures::default()));
+    }
+
+    /// Tells webhooks what happens, until the service goes down. Only once.
+    pub(crate) fn keep_webhooks(&self, settings: WebhookSettings) {
+        let settings = Arc::new(settings);
+        if self.desk.webhooks.set(Arc::clone(&settings)).is_ok() {
+            let desk = Arc::clone(&self.desk);
+            drop(self.desk.tasks.spawn(keep_telling(desk, settings)));
+        }
     }
 
     /// Takes nothing on any more and ends what is open as `failed` (step `drain`). [`Service::close`] waits for it.

@@ -156,6 +156,20 @@ pub(crate) struct Ending {
     pub(crate) exhibit: Option<String>,
 }
 
+impl Ending {
+    /// The end that is on record of a review that nobody judged.
+    pub(crate) fn as_recorded(review_id: ReviewId, scope: &Scope, end: &RecordedEnd) -> Self {
+        Self {
+            review_id,
+            scope: scope.clone(),
+            verdict: end.verdict.clone(),
+            completed_at: end.completed_at,
+            expires_at: end.expires_at,
+            exhibit: None,
+        }
+    }
+}
+
 /// What became of an [`Ending`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {

@@ -20,5 +20,6 @@ mod real_tools;
 mod records;
 mod reduced;
 mod rules;
+mod telemetry;
 mod transparency;
 mod twenty_runners;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::telemetry::OtelTable;
 use exec_policy::RuleSet;
 use toml::{Table, Value};
 
@@ -95,6 +96,8 @@ pub(crate) struct Settings {
     /// The file that turns the network proxy on, where one does.
     pub(super) network_proxy: Option<String>,
     pub(super) web_search: Option<WebSearch>,
+    /// `[otel]` of the strongest of the user's layers that has it.
+    pub(crate) otel: Option<Box<OtelTable>>,
     /// The folders that relative paths of `-c` and `~` stand for.
     pub(super) bases: Bases,
 }
@@ -196,6 +199,7 @@ impl Settings {
             managed_network: None,
             network_proxy: None,
             web_search: None,
+            otel: None,
             bases: Bases::default(),
         })
     }
@@ -410,6 +414,7 @@ impl Settings {
             "allow_login_shell",
             "web_search",
             "shell_environment_policy",
+            "otel",
         ]
         .into_iter()
         .filter(|key| table.contains_key(*key))

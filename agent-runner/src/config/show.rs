@@ -52,7 +52,7 @@ const HERE: &[(&str, &str)] = &[
         "web_search",
         "a decision for the agent: `explain --tool web_search`; no command's network hangs on it",
     ),
-    ("otel", "nothing in the runner yet"),
+    ("otel", "what a run tells a collector; by `otlp-http`"),
     ("profiles", "chosen by `--profile` or `profile`"),
     ("auto_review", "the reviewer's policy section"),
     (

@@ -11,8 +11,9 @@ use super::{Desk, GRACE};
 use crate::error::ApiError;
 use crate::intake::Accepted;
 use crate::store::{
-    LeaveKey, Opened, Recorded, RecordedEnd, ReviewStore as _, Scope, Sight, StoreError,
+    Ending, LeaveKey, Opened, Recorded, RecordedEnd, ReviewStore as _, Scope, Sight, StoreError,
 };
+use crate::telemetry::Asked;
 
 impl Desk {
     /// How `case` ends, where the reviewer's built-in rules decide it, in no time and without anything outside this
@@ -49,7 +50,7 @@ impl Desk {
         &self,
         accepted: Accepted,
         judged: Judged,
-        until: Instant,
+        (until, asked): (Instant, Option<Asked>),
     ) -> Result<Recorded, ApiError> {
         let recorded = accepted.as_recorded();
         let ending = self.ending(recorded.review_id, &recorded.scope, judged);
@@ -58,18 +59,30 @@ impl Desk {
             completed_at: ending.completed_at,
             expires_at: ending.expires_at,
         };
+        let told_of = asked.map(|asked| (asked, ending.clone()));
         let recording = self.store.record(accepted.opening, ending);
         let told = tokio::time::timeout_at(accepted.case.deadline + GRACE, recording).await;
         match told.map_err(|_elapsed| StoreError::Locked)?? {
-            Opened::New => Ok(Recorded {
-                end: Some(end),
-                ..recorded
-            }),
+            Opened::New => {
+                if let Some((asked, ending)) = &told_of {
+                    self.observer.ended(Some(asked), ending);
+                }
+                Ok(Recorded {
+                    end: Some(end),
+                    ..recorded
+                })
+            }
             Opened::Same(before) => self.wait(&Sight::Own(recorded.scope), before, until).await,
-            Opened::Stopped(end) => Ok(Recorded {
-                end: Some(*end),
-                ..recorded
-            }),
+            Opened::Stopped(end) => {
+                if let Some((asked, _)) = &told_of {
+                    let ending = Ending::as_recorded(recorded.review_id, &recorded.scope, &end);
+                    self.observer.ended(Some(asked), &ending);
+                }
+                Ok(Recorded {
+                    end: Some(*end),
+                    ..recorded
+                })
+            }
             Opened::OtherBody => Err(ApiError::IdempotencyConflict),
             Opened::SessionTaken => Err(ApiError::SessionTaken),
         }

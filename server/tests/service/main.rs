@@ -7,6 +7,10 @@ mod api;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
+mod gzip;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod history;
@@ -15,14 +19,22 @@ mod keeping;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]
+mod shapes;
+#[cfg(test)]
 mod store_failures;
 #[cfg(test)]
 mod tcp;
 #[cfg(test)]
+mod telemetry;
+#[cfg(test)]
 mod turns;
+#[cfg(test)]
+mod webhooks;

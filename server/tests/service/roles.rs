@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 /// Every call of the API; `{id}` is another caller's approved review.
-const CALLS: [(&str, &str); 17] = [
+const CALLS: [(&str, &str); 21] = [
     ("POST", "/v1/reviews"),
     ("GET", "/v1/reviews"),
     ("GET", "/v1/reviews/{id}"),
@@ -28,6 +28,10 @@ const CALLS: [(&str, &str); 17] = [
     ("GET", "/v1/tokens"),
     ("POST", "/v1/tokens"),
     ("DELETE", "/v1/tokens/none"),
+    ("GET", "/v1/webhooks"),
+    ("DELETE", "/v1/webhooks/none"),
+    ("GET", "/metrics"),
+    ("GET", "/v1/openapi.json"),
     ("GET", "/v1/nothing"),
 ];
 
@@ -159,6 +163,10 @@ async fn every_endpoint_answers_every_role_as_this_table_says() {
     GET /v1/tokens: runner 403 auditor 403 policy-author 403 approver 403 admin 200 nobody 401
     POST /v1/tokens: runner 403 auditor 403 policy-author 403 approver 403 admin 201 nobody 401
     DELETE /v1/tokens/none: runner 403 auditor 403 policy-author 403 approver 403 admin 404 nobody 401
+    GET /v1/webhooks: runner 403 auditor 403 policy-author 403 approver 403 admin 200 nobody 401
+    DELETE /v1/webhooks/none: runner 403 auditor 403 policy-author 403 approver 403 admin 404 nobody 401
+    GET /metrics: runner 403 auditor 404 policy-author 403 approver 403 admin 404 nobody 401
+    GET /v1/openapi.json: runner 200 auditor 200 policy-author 200 approver 200 admin 200 nobody 401
     GET /v1/nothing: runner 404 auditor 404 policy-author 404 approver 404 admin 404 nobody 401
     ");
     stage.service.close().await;
