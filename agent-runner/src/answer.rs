@@ -112,7 +112,13 @@ pub(crate) async fn ask(
     let fallback = prepared.settings.runner.fallback;
     let (asked, follows) = match reviewer {
         ApprovalsReviewer::AutoReview => {
-            let asked = ask_service(prepared, environment, body.clone(), signals).await;
+            let asked = ask_service(
+                prepared,
+                environment,
+                (body.clone(), reviewers::TIME_LIMIT),
+                signals,
+            )
+            .await;
             let follows = asked.what_follows(fallback);
             (asked, follows)
         }
@@ -136,11 +142,13 @@ pub(crate) async fn ask(
         }
         OnEnd::Queue => {
             asked.close().await;
+            // The same server again, which now asks nobody but an approver.
             let body = SubmitReview {
                 must_be_human: true,
                 ..body
             };
-            ask_service(prepared, environment, body, signals).await
+            let patience = reviewers::QUEUE_LIMIT;
+            ask_service(prepared, environment, (body, patience), signals).await
         }
     }
 }
@@ -148,7 +156,7 @@ pub(crate) async fn ask(
 async fn ask_service(
     prepared: &Prepared,
     environment: &Environment,
-    body: SubmitReview,
+    (body, patience): (SubmitReview, Duration),
     signals: &mut Signals,
 ) -> Asked {
     let client = match reviewers::configured(&prepared.settings, environment, &prepared.state).await
@@ -156,7 +164,7 @@ async fn ask_service(
         Ok(client) => client,
         Err(failure) => return Asked::failed(set_up(&failure)),
     };
-    let question = client.question(body, reviewers::TIME_LIMIT);
+    let question = client.question(body, patience);
     let line = PendingLine::show();
     // The review is opened without waiting for its end, so that a signal can name what it takes back.
     let opened = tokio::select! {

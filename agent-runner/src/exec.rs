@@ -30,6 +30,7 @@ use crate::report::{Refusal, Report, shown_request};
 use crate::request::{RunRequest, read_stdin};
 use crate::route::{Question, Route};
 use crate::signals::{EndSignal, Signals};
+use crate::telemetry::Observation;
 use crate::walls::Standing;
 
 /// One run, from what was typed to how it ended.
@@ -86,37 +87,32 @@ pub(crate) async fn exec(
     ahead: Option<Ahead>,
     report: &mut Report,
 ) -> Result<u8, Failure> {
-    let mut walk = Walk::begin(args, environment, report)?;
+    let mut walk = Walk::begin(args, environment, &mut *report)?;
     walk.ahead = ahead.filter(|_| args.wish.permissions() == SandboxPermissions::UseDefault);
     let route = walk.prepared.route(walk.request.permissions);
     walk.report.route = route.name();
     let policy = again::Policy::of(&walk.prepared.settings);
-    let ended = match route {
-        Route::Inside => Box::pin(walk.inside()).await?,
-        Route::FullAccess(name) => return Ok(Box::pin(walk.full_access(name)).await?.code),
-        Route::ByRule => {
-            let stdin = walk.given_stdin(args).await?;
-            return Ok(Box::pin(walk.by_rule(stdin)).await?.code);
-        }
-        Route::Refused(_) => {
-            let because = route.because(&walk.prepared.ruled);
-            return Err(walk.refused(&because));
-        }
-        Route::Ask(question) => {
-            walk.ahead = None;
-            let inside = walk.stays_inside();
-            let stdin = walk.given_stdin(args).await?;
-            let ended = Box::pin(walk.asked(question, stdin)).await?;
-            if !inside {
-                return Ok(ended.code);
-            }
-            ended
-        }
+    let observed = walk.observed();
+    let ended = match Box::pin(walk.along(route, args)).await {
+        Ok(Way::Over(code)) => Ok(code),
+        Ok(Way::Stopped(ended)) => match again::wanted(policy, ended, report) {
+            Some(retry) => Box::pin(again::asked(retry, args, environment, report)).await,
+            None => Ok(ended.code),
+        },
+        Err(failure) => Err(failure),
     };
-    match again::wanted(policy, ended, report) {
-        Some(retry) => Box::pin(again::asked(retry, args, environment, report)).await,
-        None => Ok(ended.code),
+    if let Some((observation, typed)) = observed {
+        Box::pin(observation.end(typed, report, &ended)).await;
     }
+    ended
+}
+
+/// Where a way led.
+enum Way {
+    /// To its end.
+    Over(u8),
+    /// To an end within the walls, after which somebody may still be asked.
+    Stopped(Ended),
 }
 
 /// Runs `request` inside the walls, with nobody to ask: `agent-runner sandbox`.
@@ -190,6 +186,42 @@ impl<'a> Walk<'a> {
             leave: standing.leave,
             retry_reason: None,
         })
+    }
+
+    /// What tells a collector of this run, where one is to be told, and what was typed, as it is told.
+    fn observed(&mut self) -> Option<(Observation, Vec<String>)> {
+        let session = self.request.session.session_id.as_deref();
+        let (settings, notes) = (&self.prepared.settings, &mut self.report.notes);
+        let observation = Observation::begin(settings, self.environment, session, notes)?;
+        let typed = observation.typed(&self.request.argv, &self.prepared.state);
+        Some((observation, typed))
+    }
+
+    /// The way of `route`, step by step.
+    async fn along(mut self, route: Route, args: &cli::Exec) -> Result<Way, Failure> {
+        match route {
+            Route::Inside => Ok(Way::Stopped(Box::pin(self.inside()).await?)),
+            Route::FullAccess(name) => Ok(Way::Over(Box::pin(self.full_access(name)).await?.code)),
+            Route::ByRule => {
+                let stdin = self.given_stdin(args).await?;
+                Ok(Way::Over(Box::pin(self.by_rule(stdin)).await?.code))
+            }
+            Route::Refused(_) => {
+                let because = route.because(&self.prepared.ruled);
+                Err(self.refused(&because))
+            }
+            Route::Ask(question) => {
+                self.ahead = None;
+                let inside = self.stays_inside();
+                let stdin = self.given_stdin(args).await?;
+                let ended = Box::pin(self.asked(question, stdin)).await?;
+                Ok(if inside {
+                    Way::Stopped(ended)
+                } else {
+                    Way::Over(ended.code)
+                })
+            }
+        }
     }
 
     /// Inside the walls, asking nobody. Walls that a leave moved are on record before anything runs within them.
@@ -332,7 +364,9 @@ impl<'a> Walk<'a> {
             None => Stdin::Null,
         };
         let sealed = files.sealed;
-        let teller = RunTeller::of(&self.prepared.settings, self.report.review.as_ref());
+        let (environment, prepared) = (self.environment, &self.prepared);
+        let review = self.report.review.as_ref();
+        let teller = RunTeller::of(&prepared.settings, &prepared.state, review);
         let started = Instant::now();
         let ended = self
             .run_sealed(program, stdin, sealed, |inside, command| {
@@ -340,7 +374,9 @@ impl<'a> Walk<'a> {
             })
             .await;
         if let (Some(teller), Ok(ended)) = (teller, &ended) {
-            teller.tell(ended.code, started.elapsed()).await;
+            teller
+                .tell(environment, ended.code, started.elapsed())
+                .await;
         }
         ended
     }

@@ -47,6 +47,7 @@ mod shown;
 mod signals;
 mod state;
 mod status;
+mod telemetry;
 mod tool_policy;
 mod try_walls;
 mod walls;

@@ -95,15 +95,13 @@ impl Prepared {
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
         let reading = Reading::of_argv(&words);
+        let mut keys = settings.runner.key_variables();
+        keys.extend(settings.otel.iter().flat_map(|table| table.variables()));
         Ok(Self {
             ruled: Ruled::of(&settings.rules, &reading),
             reading,
             directory: WorkingDirectory::open(cwd)?,
-            env: PassedEnv::of(
-                environment,
-                &settings.shell_environment,
-                &settings.runner.key_variables(),
-            ),
+            env: PassedEnv::of(environment, &settings.shell_environment, &keys),
             settings,
             state,
             observing: observing(&policy),

@@ -332,16 +332,18 @@ fn read_reply<T: DeserializeOwned>(reply: &Reply) -> Result<T, ReviewFailure> {
             &message,
         ));
     };
-    // A server that could not write its record says so; the step is the store's, wherever it was noticed.
-    let step = if problem.code.starts_with("store") {
-        FailedStep::Store
-    } else {
-        FailedStep::Server
+    // A server that could not write its record, or would not take the question on, says so: the step is its own,
+    // wherever it was noticed.
+    let step = match problem.code.as_str() {
+        "draining" => FailedStep::Drain,
+        "overloaded" | "rate_limited" | "no_time_left" => FailedStep::Admission,
+        code if code.starts_with("store") => FailedStep::Store,
+        _ => FailedStep::Server,
     };
     Err(ReviewFailure {
         step,
         code: problem.code,
-        retryable: problem.status >= 500,
+        retryable: problem.status >= 500 || problem.status == 429,
         message: problem.detail,
     })
 }

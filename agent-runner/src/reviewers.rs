@@ -9,6 +9,8 @@ use crate::state::State;
 
 /// How long a review may take in all, as the runner sees it: the field's default of 90 s and a little for the way.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(95);
+/// How long an approver elsewhere is waited for at most; the server's own limit is mostly shorter.
+pub(crate) const QUEUE_LIMIT: Duration = Duration::from_secs(3_605);
 
 /// The reviewer that `approvals_reviewer = "auto_review"` means.
 ///

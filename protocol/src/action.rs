@@ -17,6 +17,7 @@ pub const MAX_JUSTIFICATION_BYTES: usize = 8 * 1024;
 
 /// The exact thing to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "tool")]
 pub enum Action {
     /// Run a program.
@@ -38,6 +39,7 @@ pub enum Action {
 
 /// Run one program with exactly these arguments, here, with this environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommandAction {
     /// The argument vector; the first word is what the caller typed.
@@ -72,6 +74,7 @@ pub struct CommandAction {
 
 /// Which walls an action wants moved (the tool parameter of the same name).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxPermissions {
     /// None: it runs inside the walls as they stand.
@@ -87,6 +90,7 @@ pub enum SandboxPermissions {
 
 /// Walls widened by exactly this.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AdditionalPermissions {
     /// Paths that may be read beside what the policy allows.
@@ -102,6 +106,7 @@ pub struct AdditionalPermissions {
 
 /// A file by its resolved path and the SHA-256 of its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileIdentity {
     /// The path, every symbolic link resolved.
@@ -112,6 +117,7 @@ pub struct FileIdentity {
 
 /// Bytes by their count and SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ContentIdentity {
     /// How many bytes.
@@ -122,6 +128,7 @@ pub struct ContentIdentity {
 
 /// One environment variable that is passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnvEntry {
     /// The name.
@@ -133,6 +140,7 @@ pub struct EnvEntry {
 
 /// A value that may be shown, or the mark that stands for one that may not leave the machine (design D20).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EnvValue {
     /// The value itself.
@@ -150,6 +158,7 @@ pub enum EnvValue {
 
 /// Change files by one patch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FileChange {
     /// The working directory.
@@ -162,6 +171,7 @@ pub struct FileChange {
 
 /// Reach one host on one port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetworkAccess {
     /// The host as it was asked for, canonical.
@@ -174,6 +184,7 @@ pub struct NetworkAccess {
 
 /// How a host is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkProtocol {
     /// A plain HTTP request.
@@ -188,6 +199,7 @@ pub enum NetworkProtocol {
 
 /// Call one tool of a tool server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ToolCall {
     /// The tool server.
@@ -201,6 +213,7 @@ pub struct ToolCall {
 
 /// Get more permissions for what follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PermissionRequest {
     /// Why, in the agent's own words. Not part of the digest.
@@ -215,6 +228,7 @@ pub struct PermissionRequest {
 
 /// How long permissions last that were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PermissionScope {
     /// Until the turn ends.
@@ -464,6 +478,11 @@ fn write_json(out: &mut Canonical, value: &serde_json::Value) {
 
 /// The digest of an [`Action`]: `sha256:` and 64 lower-case hex digits on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(with = "String", extend("pattern" = "^sha256:[0-9a-f]{64}$"))
+)]
 pub struct ActionDigest([u8; 32]);
 
 /// Why a text is not a digest.
@@ -509,6 +528,8 @@ impl<'de> Deserialize<'de> for ActionDigest {
 
 /// A SHA-256 as 64 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[0-9a-f]{64}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha256Hex(String);
 
@@ -542,6 +563,8 @@ impl From<Sha256Hex> for String {
 
 /// An absolute path as text: it starts with `/` and holds no NUL. Not resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = "^/")))]
 #[serde(try_from = "String", into = "String")]
 pub struct AbsolutePath(String);
 

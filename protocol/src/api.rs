@@ -16,6 +16,7 @@ use crate::transcript::Transcript;
 
 /// `POST /v1/reviews`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SubmitReview {
     /// The version of this body: 1.
@@ -55,6 +56,7 @@ pub struct SubmitReview {
 
 /// Which program asks, and by which channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClientDescription {
     /// The program's name.
@@ -67,6 +69,7 @@ pub struct ClientDescription {
 
 /// In which conversation. All parts may be missing: then nothing is scoped to a session.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SessionReference {
     /// The session; it belongs to the caller who opened it.
@@ -85,6 +88,7 @@ pub struct SessionReference {
 
 /// Where the action would be done, and which walls stood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnvironmentDescription {
     /// The machine's name.
@@ -106,6 +110,7 @@ pub struct EnvironmentDescription {
 
 /// One review, as every endpoint answers it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReviewResource {
     /// Its id.
@@ -146,6 +151,7 @@ pub struct ReviewResource {
 
 /// One line of the history: the review, what it was about, and whether its approval was spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryEntry {
     /// The review.
     pub review: ReviewResource,
@@ -163,6 +169,7 @@ pub struct HistoryEntry {
 
 /// `GET /v1/reviews`: newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReviewPage {
     /// The reviews.
     pub reviews: Vec<HistoryEntry>,
@@ -170,8 +177,45 @@ pub struct ReviewPage {
     pub next_before: Option<ReviewId>,
 }
 
+/// `GET /v1/sessions/{id}`: for its owner and the tenant's auditors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SessionResource {
+    /// Its name.
+    pub session_id: String,
+    /// Whose it is.
+    pub caller: String,
+    /// When its first review was opened.
+    pub opened_at: Timestamp,
+    /// Its turns, newest first; the newest thousand.
+    pub turns: Vec<TurnResource>,
+}
+
+/// One turn of a [`SessionResource`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TurnResource {
+    /// Its name; `None` for what was asked without one, of which the last hour counts.
+    pub turn_id: Option<String>,
+    /// When its first review was opened.
+    pub opened_at: Timestamp,
+    /// When it last changed.
+    pub last_at: Timestamp,
+    /// How many reviews were taken on.
+    pub reviews: u32,
+    /// Denials since the last approval.
+    pub denied_in_a_row: u32,
+    /// Denials among the last 50 that were decided.
+    pub denied_among_last_50: u32,
+    /// Why no more are taken on, where none are.
+    pub stopped: Option<ReviewFailure>,
+}
+
 /// `POST /v1/reviews/{id}/redeem`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RedeemRequest {
     /// What is about to be done.
@@ -183,6 +227,7 @@ pub struct RedeemRequest {
 
 /// The answer to a [`RedeemRequest`] that was met: 200 once, then 409.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RedeemAnswer {
     /// Which review's approval was spent.
@@ -197,6 +242,7 @@ pub struct RedeemAnswer {
 
 /// A person's answer to a review that waits for one: `POST /v1/reviews/{id}/answer`. In the embedded server only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Answer {
     /// Yes or no.
@@ -208,6 +254,7 @@ pub struct Answer {
 
 /// Yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PersonsAnswer {
     /// Let it happen, once.
@@ -218,12 +265,20 @@ pub enum PersonsAnswer {
 
 /// `POST /v1/tokens`: a token of the admin's own tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// What it is for.
     #[serde(default)]
     pub name: String,
     /// What its holder may do: `runner`, `auditor`, `policy-author`, `approver`, `admin`. At least one.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend(
+            "minItems" = 1,
+            "items" = {"type": "string", "enum": ["runner", "auditor", "policy-author", "approver", "admin"]}
+        ))
+    )]
     pub roles: Vec<String>,
     /// The human behind it. Nobody answers for a person what the same human asked.
     #[serde(default)]
@@ -235,6 +290,7 @@ pub struct CreateToken {
 
 /// The answer to a [`CreateToken`]: the only time that the token is told.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreatedToken {
     /// Its name in lists.
@@ -251,6 +307,7 @@ impl std::fmt::Debug for CreatedToken {
 
 /// `GET /v1/tokens`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenList {
     /// Oldest first, revoked ones included.
@@ -259,6 +316,7 @@ pub struct TokenList {
 
 /// A token, without what would let anybody in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenResource {
     /// Its name in lists.
@@ -279,6 +337,7 @@ pub struct TokenResource {
 
 /// An error, as `application/problem+json` (RFC 9457) with a stable `code`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// `about:blank`: the status says the class, `code` the case.
     #[serde(rename = "type")]

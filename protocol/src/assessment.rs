@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How much harm the action could do, intrinsically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RiskLevel {
     /// Routine, narrow, easily undone.
@@ -20,6 +21,7 @@ pub enum RiskLevel {
 
 /// How clearly the user authorized the action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum UserAuthorization {
     /// No evidence that the user wants it.
@@ -34,6 +36,7 @@ pub enum UserAuthorization {
 
 /// What the reviewer proposes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Let it happen.
@@ -44,6 +47,7 @@ pub enum Outcome {
 
 /// A judgement with all four fields: there is no default for a missing one (design D26).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Assessment {
     /// How much harm it could do.
@@ -58,6 +62,7 @@ pub struct Assessment {
 
 /// A reason of at most 2,000 characters; what is longer is cut, and the cut is marked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(from = "String", into = "String")]
 pub struct Rationale(String);
 

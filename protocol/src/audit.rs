@@ -10,9 +10,11 @@ use serde_json::Value;
 
 use crate::action::ActionDigest;
 use crate::api::{PersonsAnswer, ReviewResource};
+use crate::review::ReviewId;
 
 /// `POST /v1/reviews/{id}/ran`: how the run of a spent approval ended. Told once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunReport {
     /// What was run.
@@ -33,6 +35,7 @@ pub struct RunReport {
 
 /// `GET /v1/reviews/{id}?view=full`: everything on record about one review.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReviewDetail {
     /// The review.
     pub review: ReviewResource,
@@ -50,6 +53,7 @@ pub struct ReviewDetail {
 
 /// `POST /v1/reviews/{id}/answer` over TCP: an approver's answer to a review that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ApproverAnswer {
     /// Yes or no.
@@ -60,15 +64,56 @@ pub struct ApproverAnswer {
     pub action_digest: ActionDigest,
 }
 
+/// `POST /v1/reviews/{id}/leave`: an approver's leave for an action that was denied, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GiveLeave {
+    /// Why: 1 to 1,000 characters.
+    pub reason: String,
+    /// The action that the approver saw.
+    pub action_digest: ActionDigest,
+    /// How long it may be used, in seconds: 1 to 86,400. 900 where not set.
+    #[serde(default)]
+    pub valid_secs: Option<u64>,
+}
+
+/// The answer to a [`GiveLeave`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LeaveResource {
+    /// The review that was denied.
+    pub review_id: ReviewId,
+    /// For what.
+    pub action_digest: ActionDigest,
+    /// In which session.
+    pub session_id: Option<String>,
+    /// Who gave it.
+    pub given_by: String,
+    /// Until when it can be used.
+    pub expires_at: Timestamp,
+    /// The server's signature over it.
+    pub signature: String,
+}
+
 /// `GET /v1/waiting`: what waits for a person at this server, oldest first; at most 200.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WaitingReviews {
     /// Each with all that is on record about it.
     pub reviews: Vec<ReviewDetail>,
+    /// How many approvers must agree before an action is allowed; one who denies is enough.
+    #[serde(default)]
+    pub approvals_wanted: u32,
+    /// Who has agreed already, by review.
+    #[serde(default)]
+    pub agreed: BTreeMap<String, Vec<String>>,
 }
 
 /// One line of the hash chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TimelineEntry {
     /// Its number in the tenant's chain.
     pub seq: i64,
@@ -82,8 +127,23 @@ pub struct TimelineEntry {
     pub hash: String,
 }
 
+/// The data of one server-sent event: a line of the hash chain, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StreamedEvent {
+    /// The review that it happened to.
+    pub review_id: ReviewId,
+    /// What happened. `seq` is the event's id as well.
+    #[serde(flatten)]
+    pub entry: TimelineEntry,
+    /// The review as it ended, signed: where one review is streamed, with the event that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<ReviewResource>,
+}
+
 /// A page of the history, with how many reviews there are of the kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WithCount<T> {
     /// The page.
     #[serde(flatten)]
@@ -98,6 +158,7 @@ pub struct WithCount<T> {
 
 /// `GET /v1/stats`: sums over reviews that ended, by whole hours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stats {
     /// How many there were.
     pub reviews: i64,
@@ -125,6 +186,7 @@ pub struct Stats {
 
 /// What a model was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModelCost {
     /// How often.
     pub calls: i64,
@@ -136,6 +198,7 @@ pub struct ModelCost {
 
 /// `GET /v1/verify`: whether the record of the tenant holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VerifyAnswer {
     /// Whether every line holds.
     pub holds: bool,

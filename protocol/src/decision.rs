@@ -58,6 +58,7 @@ pub enum Judge {
 
 /// Names a rule, for example `built-in/rm-in-workspace`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct RuleId(String);
 
@@ -83,6 +84,7 @@ impl fmt::Display for RuleId {
 
 /// Who decided, as told on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DecidedBy {
     /// The built-in reviewer.
@@ -99,6 +101,7 @@ pub enum DecidedBy {
 
 /// Which step of a review did not come off, and how. The cause's details stay in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReviewFailure {
     /// The step.
@@ -113,6 +116,7 @@ pub struct ReviewFailure {
 
 /// The step of a review that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FailedStep {
     /// The prompt could not be built.

@@ -16,6 +16,7 @@ pub type EscalationId = Nonce;
 
 /// What made an action an escalation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Trigger {
     /// The kind.
@@ -27,6 +28,7 @@ pub struct Trigger {
 
 /// The kind of a [`Trigger`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TriggerKind {
     /// The agent asked to leave the walls.
@@ -49,6 +51,7 @@ pub enum TriggerKind {
 
 /// A fact about the action that the runner gathered itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
     /// What kind of fact, for example `git_remote`.

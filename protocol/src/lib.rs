@@ -21,6 +21,7 @@ mod signing;
 mod strict_json;
 mod tenant;
 mod transcript;
+mod webhook;
 
 pub use action::{
     AbsolutePath, Action, ActionDigest, AdditionalPermissions, CommandAction, ContentIdentity,
@@ -31,12 +32,12 @@ pub use action::{
 pub use api::{
     Answer, ClientDescription, CreateToken, CreatedToken, EnvironmentDescription, HistoryEntry,
     PersonsAnswer, Problem, RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource,
-    SessionReference, SubmitReview, TokenList, TokenResource,
+    SessionReference, SessionResource, SubmitReview, TokenList, TokenResource, TurnResource,
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
 pub use audit::{
-    ApproverAnswer, ModelCost, ReviewDetail, RunReport, Stats, TimelineEntry, VerifyAnswer,
-    WaitingReviews, WithCount,
+    ApproverAnswer, GiveLeave, LeaveResource, ModelCost, ReviewDetail, RunReport, Stats,
+    StreamedEvent, TimelineEntry, VerifyAnswer, WaitingReviews, WithCount,
 };
 pub use canonical::Canonical;
 pub use decision::{
@@ -54,3 +55,7 @@ pub use signing::{
 pub use strict_json::{InvalidJson, parse_strict};
 pub use tenant::{CallerId, InvalidTenantId, TenantId};
 pub use transcript::{Author, Entry, Transcript, Trust};
+pub use webhook::{
+    CreateWebhook, CreatedWebhook, DeliveryList, DeliveryResource, WebhookEvent, WebhookList,
+    WebhookMessage, WebhookResource,
+};

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 /// Names one review: a UUID of version 7 (RFC 9562), so that ids sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ReviewId(Uuid);
 
@@ -55,6 +56,7 @@ impl FromStr for ReviewId {
 
 /// Where a review stands. Derived from its events, never set by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewStatus {
     /// Not decided yet.
@@ -73,6 +75,7 @@ pub enum ReviewStatus {
 
 /// Something that happened to a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReviewEvent {
     /// It was accepted.

@@ -82,6 +82,8 @@ impl Statement {
 
 /// A client's own mark of one question: 1 to 128 visible ASCII characters. It travels as `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[!-~]{1,128}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct Nonce(String);
 

@@ -7,6 +7,8 @@ use thiserror::Error;
 /// Whose policy applies: 1 to 64 lower-case letters, digits and `-`, beginning with a letter or digit. Where nothing is
 /// said, `default`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(extend("pattern" = "^[a-z0-9][a-z0-9-]{0,63}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct TenantId(String);
 
@@ -69,8 +71,13 @@ impl CallerId {
     /// The holder of a bearer token: the first 16 bytes of the token's SHA-256, in hex.
     #[must_use]
     pub fn of_token(token: &str) -> Self {
-        let digest = Sha256::digest(token.as_bytes());
-        Self(format!("token:{}", hex(digest.iter().take(16))))
+        Self::of_token_hash(&Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// The same by the token's SHA-256, which is all that a server keeps.
+    #[must_use]
+    pub fn of_token_hash(hash: &[u8; 32]) -> Self {
+        Self(format!("token:{}", hex(hash.iter().take(16))))
     }
 
     /// The local user `uid`, of an embedded server or a Unix socket with checked peer credentials.

@@ -18,6 +18,10 @@ use crate::pause::Pause;
 use crate::prompt::Prompt;
 use crate::reply::{InvalidReply, Reply};
 
+mod hedge;
+
+pub(crate) use hedge::Hedges;
+
 /// How many calls one review makes.
 const MAX_ATTEMPTS: u32 = 3;
 /// The pause before the second call of the same model; it doubles.
@@ -30,6 +34,7 @@ const REPLY_TOKENS: u64 = 2_048;
 pub(crate) struct Models<M> {
     models: Vec<(M, Pause)>,
     budget: Budget,
+    hedges: Hedges,
 }
 
 /// One model in one review.
@@ -53,6 +58,8 @@ enum Repair {
 enum Fault {
     Model(ModelError),
     Reply(InvalidReply),
+    /// Another call of the same question was answered first. On record only.
+    Superseded,
 }
 
 /// What one call came to.
@@ -63,13 +70,14 @@ struct Called {
 }
 
 impl<M: Model> Models<M> {
-    pub(crate) fn new(models: Vec<M>, ceilings: Ceilings) -> Self {
+    pub(crate) fn new(models: Vec<M>, ceilings: Ceilings, hedges: Hedges) -> Self {
         Self {
             models: models
                 .into_iter()
                 .map(|model| (model, Pause::default()))
                 .collect(),
             budget: Budget::new(ceilings),
+            hedges,
         }
     }
 
@@ -126,9 +134,10 @@ impl<M: Model> Models<M> {
             }
             candidate.asked = true;
             round += 1;
-            let Some(called) = self.call(candidate, prompt, deadline).await else {
+            let Some((beside, called)) = self.call(candidate, prompt, deadline).await else {
                 return Err(ReviewError::Budget);
             };
+            attempts.extend(beside.map(|beside| beside.record(candidate.model)));
             attempts.push(called.record(candidate.model));
             match called.result {
                 Err(None) => return Err(ReviewError::Deadline),
@@ -156,21 +165,26 @@ impl<M: Model> Models<M> {
         candidate: &Candidate<'_, M>,
         prompt: &Prompt,
         deadline: Instant,
-    ) -> Option<Called> {
+    ) -> Option<(Option<Called>, Called)> {
         let model = candidate.model;
         let prices = model.prices();
         let cost = |input, output| prices.map_or(0, |prices| prices.cost_micros(input, output));
         let input = prompt.tokens();
-        let reserved = self.budget.reserve(
-            Instant::now(),
-            input.saturating_add(REPLY_TOKENS),
-            cost(input, REPLY_TOKENS),
-        )?;
-        let called = if candidate.repair == Repair::Next {
-            call(model, &prompt.repaired(), deadline).await
-        } else {
-            call(model, prompt, deadline).await
+        let reserve = || {
+            self.budget.reserve(
+                Instant::now(),
+                input.saturating_add(REPLY_TOKENS),
+                cost(input, REPLY_TOKENS),
+            )
         };
+        let reserved = reserve()?;
+        let repaired = (candidate.repair == Repair::Next).then(|| prompt.repaired());
+        let asked = repaired.as_ref().unwrap_or(prompt);
+        // What a hedge that lost took is not known: its reservation stays.
+        let (beside, called) = self
+            .hedges
+            .call(model, asked, deadline, || reserve().is_some())
+            .await;
         self.settle(
             reserved,
             called
@@ -184,7 +198,7 @@ impl<M: Model> Models<M> {
             Err(None) => {}
             Ok(_) | Err(Some(_)) => candidate.pause.answered(),
         }
-        Some(called)
+        Some((beside, called))
     }
 
     fn settle(
@@ -215,7 +229,7 @@ impl<M> Candidate<'_, M> {
             Fault::Model(ModelError::RateLimited(Some(secs))) => {
                 Some(Duration::from_secs((*secs).min(86_400)))
             }
-            Fault::Model(_) | Fault::Reply(_) => None,
+            Fault::Model(_) | Fault::Reply(_) | Fault::Superseded => None,
         }
     }
 }
@@ -249,13 +263,14 @@ impl Fault {
         match self {
             Self::Model(error) => error.is_retryable(),
             Self::Reply(_) => true,
+            Self::Superseded => false,
         }
     }
 
     fn is_absence(&self) -> bool {
         match self {
             Self::Model(error) => error.is_absence(),
-            Self::Reply(_) => false,
+            Self::Reply(_) | Self::Superseded => false,
         }
     }
 
@@ -263,6 +278,7 @@ impl Fault {
         match self {
             Self::Model(error) => error.code(),
             Self::Reply(error) => error.code(),
+            Self::Superseded => "superseded",
         }
     }
 
@@ -271,6 +287,8 @@ impl Fault {
         match self {
             Self::Model(cause) => ReviewError::Model { model, cause },
             Self::Reply(cause) => ReviewError::Reply { model, cause },
+            // Whoever supersedes a call has an answer of its own to tell.
+            Self::Superseded => ReviewError::Deadline,
         }
     }
 }

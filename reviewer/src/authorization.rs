@@ -26,6 +26,12 @@ impl AuthorizationVersion {
         });
         Self(bytes.sha256())
     }
+
+    /// The bytes that name it.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
 }
 
 #[cfg(test)]

@@ -1,80 +1,119 @@
 //! Stops a turn in which too much is denied or too much is asked.
 //!
-//! Apart, because the server keeps one for each turn and the counts must be exact. Pure: no clock, no lock. Invariant:
-//! only denials count and only approvals reset; what failed, timed out or was taken back does neither (P5).
+//! Apart, because the server keeps one for each turn and the counts must be exact. Pure: no clock, no lock; it is stored
+//! as it is between two reviews. Invariant: only denials count and only approvals reset; what failed, timed out or was
+//! taken back does neither (P5); what tripped in a turn stays tripped in it.
 
 use std::collections::VecDeque;
 
 use protocol::{FailedStep, ReviewFailure, ReviewStatus};
+use serde::{Deserialize, Serialize};
 
-/// How many denials in a row.
-const IN_A_ROW: u32 = 3;
-/// How many denials among the last [`WINDOW`] that were decided.
-const AMONG_LAST: usize = 10;
 /// How many decided reviews are looked back on.
 const WINDOW: usize = 50;
-/// How many reviews one turn may ask for where nothing else is set.
-const MAX_REVIEWS: u32 = 200;
+/// How long a decision counts where no turn is named, in milliseconds (design D17).
+const HOUR: i64 = 3_600_000;
 
 /// What one turn has asked for and got.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CircuitBreaker {
-    in_a_row: u32,
-    recent: VecDeque<Decided>,
+    span: Span,
+    limits: BreakerLimits,
     asked: u32,
-    max_asked: u32,
+    /// When, in milliseconds since 1970, and how: the last that were decided, oldest first.
+    recent: VecDeque<(i64, Decided)>,
+    /// What it tripped by, and when.
+    tripped: Option<(Tripped, i64)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far back a breaker looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Span {
+    /// Over one turn, whole.
+    Turn,
+    /// Over the last hour, because nobody names the turns. There is no ceiling on reviews then.
+    Hour,
+}
+
+/// From how much on a turn is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerLimits {
+    /// Denials in a row: 1 to 50.
+    pub denials_in_a_row: u32,
+    /// Denials among the last 50 that were decided: 1 to 50.
+    pub denials_among_last_50: u32,
+    /// Reviews of one turn: 1 or more.
+    pub reviews_per_turn: u32,
+}
+
+impl Default for BreakerLimits {
+    fn default() -> Self {
+        Self {
+            denials_in_a_row: 3,
+            denials_among_last_50: 10,
+            reviews_per_turn: 200,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Decided {
+    #[serde(rename = "a")]
     Approved,
+    #[serde(rename = "d")]
     Denied,
 }
 
-/// Why no further review is taken on in the turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why no further review is taken on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tripped {
     /// So many denials in a row.
     DenialsInARow(u32),
     /// So many denials among the last 50 decided.
-    DenialsAmongLast(usize),
+    DenialsAmongLast(u32),
     /// So many reviews were asked for.
     Reviews(u32),
 }
 
-impl Default for CircuitBreaker {
-    fn default() -> Self {
-        Self::with_ceiling(MAX_REVIEWS)
-    }
-}
-
 impl CircuitBreaker {
-    /// A breaker for a turn that may ask for at most `max_asked` reviews.
+    /// A breaker that has seen nothing.
     #[must_use]
-    pub fn with_ceiling(max_asked: u32) -> Self {
+    pub fn new(span: Span, limits: BreakerLimits) -> Self {
         Self {
-            in_a_row: 0,
-            recent: VecDeque::new(),
+            span,
+            limits,
             asked: 0,
-            max_asked,
+            recent: VecDeque::new(),
+            tripped: None,
         }
     }
 
-    /// Whether the turn may ask for one more review. Call it before a review is opened, and [`Self::opened`] after.
+    /// Whether one more review is taken on at `now` (milliseconds since 1970). Call it before a review is opened, and
+    /// [`Self::opened`] after.
     ///
     /// # Errors
-    /// Why it may not. Once it may not by denials, it may not until the turn ends.
-    pub fn check(&self) -> Result<(), Tripped> {
-        let denied = self.denied_among_last();
-        if self.in_a_row >= IN_A_ROW {
-            Err(Tripped::DenialsInARow(self.in_a_row))
-        } else if denied >= AMONG_LAST {
-            Err(Tripped::DenialsAmongLast(denied))
-        } else if self.asked >= self.max_asked {
-            Err(Tripped::Reviews(self.asked))
-        } else {
-            Ok(())
+    /// Why not. By denials, it is not until the turn ends, or for an hour where there is none.
+    pub fn check(&self, now: i64) -> Result<(), Tripped> {
+        if let Some((tripped, at)) = self.tripped
+            && self.counts(at, now)
+        {
+            return Err(tripped);
         }
+        match self.span {
+            Span::Turn if self.asked >= self.limits.reviews_per_turn => {
+                Err(Tripped::Reviews(self.asked))
+            }
+            Span::Turn | Span::Hour => Ok(()),
+        }
+    }
+
+    /// Holds it to other limits from now on.
+    pub fn limit(&mut self, limits: BreakerLimits) {
+        self.limits = limits;
     }
 
     /// A review was opened.
@@ -82,173 +121,140 @@ impl CircuitBreaker {
         self.asked = self.asked.saturating_add(1);
     }
 
-    /// A review ended. What did not end in a decision is not noted.
-    pub fn note(&mut self, status: ReviewStatus) {
-        // Reviews that were open when it tripped may still end; the turn stays stopped.
-        if self
-            .check()
-            .is_err_and(|tripped| !matches!(tripped, Tripped::Reviews(_)))
-        {
-            return;
-        }
+    /// A review ended at `now`. What did not end in a decision is not noted; whether it was, is the answer.
+    pub fn note(&mut self, status: ReviewStatus, now: i64) -> bool {
         let decided = match status {
             ReviewStatus::Approved => Decided::Approved,
             ReviewStatus::Denied => Decided::Denied,
             ReviewStatus::Reviewing
             | ReviewStatus::TimedOut
             | ReviewStatus::Aborted
-            | ReviewStatus::Failed => return,
+            | ReviewStatus::Failed => return false,
         };
-        self.in_a_row = match decided {
-            Decided::Approved => 0,
-            Decided::Denied => self.in_a_row + 1,
-        };
-        self.recent.push_back(decided);
+        // Reviews that were open when it tripped may still end; what tripped stays so.
+        if self.tripped.is_some_and(|(_, at)| self.counts(at, now)) {
+            return false;
+        }
+        let span = self.span;
+        self.tripped = None;
+        self.recent.retain(|(at, _)| span.counts(*at, now));
+        self.recent.push_back((now, decided));
         if self.recent.len() > WINDOW {
             self.recent.pop_front();
         }
+        let (in_a_row, among) = (self.denied_in_a_row(now), self.denied_among_last(now));
+        let tripped = if in_a_row >= self.limits.denials_in_a_row {
+            Some(Tripped::DenialsInARow(in_a_row))
+        } else if among >= self.limits.denials_among_last_50 {
+            Some(Tripped::DenialsAmongLast(among))
+        } else {
+            None
+        };
+        self.tripped = tripped.map(|tripped| (tripped, now));
+        true
+    }
+
+    /// A person looked at what was denied and gave leave: the denials before that count no more.
+    pub fn forgive(&mut self) {
+        self.tripped = None;
+        self.recent.clear();
     }
 
     /// Denials since the last approval.
     #[must_use]
-    pub fn denied_in_a_row(&self) -> u32 {
-        self.in_a_row
+    pub fn denied_in_a_row(&self, now: i64) -> u32 {
+        let newest_first = self.recent.iter().rev();
+        let row =
+            newest_first.take_while(|(at, one)| *one == Decided::Denied && self.counts(*at, now));
+        u32::try_from(row.count()).unwrap_or(u32::MAX)
     }
 
     /// Denials among the last 50 decided.
     #[must_use]
-    pub fn denied_among_last(&self) -> usize {
-        self.recent
+    pub fn denied_among_last(&self, now: i64) -> u32 {
+        let denied = self
+            .recent
             .iter()
-            .filter(|one| **one == Decided::Denied)
-            .count()
+            .filter(|(at, one)| *one == Decided::Denied && self.counts(*at, now));
+        u32::try_from(denied.count()).unwrap_or(u32::MAX)
+    }
+
+    /// How many reviews were taken on.
+    #[must_use]
+    pub fn asked(&self) -> u32 {
+        self.asked
+    }
+
+    /// How far back it looks.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    fn counts(&self, at: i64, now: i64) -> bool {
+        self.span.counts(at, now)
+    }
+}
+
+impl Span {
+    fn counts(self, at: i64, now: i64) -> bool {
+        match self {
+            Self::Turn => true,
+            // A clock that was set back lengthens the hour, which is the safe side.
+            Self::Hour => now.saturating_sub(at) < HOUR,
+        }
     }
 }
 
 impl Tripped {
     /// The same for the record: a failure, never a denial.
     #[must_use]
-    pub fn failure(self) -> ReviewFailure {
-        let (step, code, message) = match self {
+    pub fn failure(self, span: Span) -> ReviewFailure {
+        let (step, code, what) = match self {
             Self::DenialsInARow(count) => (
                 FailedStep::Breaker,
                 "too_many_denials",
-                format!(
-                    "{count} reviews of this turn were denied in a row, so no more are taken on\nhint: finish with what needs no review, and tell the user what was refused and why"
-                ),
+                format!("{count} reviews {} were denied in a row", span.words()),
             ),
             Self::DenialsAmongLast(count) => (
                 FailedStep::Breaker,
                 "too_many_denials",
                 format!(
-                    "{count} of the last {WINDOW} reviews of this turn were denied, so no more are taken on\nhint: finish with what needs no review, and tell the user what was refused and why"
+                    "{count} of the last {WINDOW} reviews {} were denied",
+                    span.words()
                 ),
             ),
             Self::Reviews(count) => (
                 FailedStep::Budget,
                 "too_many_reviews",
-                format!(
-                    "this turn has asked for {count} reviews, and no more are taken on\nhint: finish with what needs no review, or ask the user to start a new turn"
-                ),
+                format!("{count} reviews {} were asked for", span.words()),
             ),
+        };
+        let hint = match span {
+            Span::Turn => {
+                "finish with what needs no review, and tell the user what was refused and why; the next turn starts anew"
+            }
+            Span::Hour => {
+                "finish with what needs no review, and tell the user what was refused and why; with `--session` and `--turn` each turn counts for itself"
+            }
         };
         ReviewFailure {
             step,
             code: code.to_owned(),
             retryable: false,
-            message,
+            message: format!("{what}, so no more are taken on\nhint: {hint}"),
+        }
+    }
+}
+
+impl Span {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Turn => "of this turn",
+            Self::Hour => "of this user in this workspace in the last hour",
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use protocol::{FailedStep, ReviewStatus};
-
-    use super::{CircuitBreaker, Tripped};
-
-    fn after(statuses: &[ReviewStatus]) -> CircuitBreaker {
-        let mut breaker = CircuitBreaker::default();
-        for status in statuses {
-            breaker.opened();
-            breaker.note(*status);
-        }
-        breaker
-    }
-
-    const DENIED: ReviewStatus = ReviewStatus::Denied;
-    const APPROVED: ReviewStatus = ReviewStatus::Approved;
-
-    #[test]
-    fn three_in_a_row_trip_and_two_do_not() {
-        assert_eq!(after(&[DENIED, DENIED]).check(), Ok(()));
-        assert_eq!(
-            after(&[DENIED, DENIED, DENIED]).check(),
-            Err(Tripped::DenialsInARow(3))
-        );
-        assert_eq!(
-            after(&[DENIED, DENIED, APPROVED, DENIED, DENIED]).check(),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn failures_and_timeouts_neither_count_nor_reset() {
-        for other in [
-            ReviewStatus::Failed,
-            ReviewStatus::TimedOut,
-            ReviewStatus::Aborted,
-        ] {
-            assert_eq!(after(&[DENIED, DENIED, other]).check(), Ok(()));
-            assert_eq!(
-                after(&[DENIED, other, DENIED, other, DENIED]).check(),
-                Err(Tripped::DenialsInARow(3))
-            );
-            assert_eq!(after(&[other; 30]).check(), Ok(()));
-        }
-    }
-
-    #[test]
-    fn ten_of_the_last_fifty_trip_and_an_eleventh_back_does_not() {
-        let spread = |denials: usize, gap: usize| {
-            let mut statuses = Vec::new();
-            for _ in 0..denials {
-                statuses.push(DENIED);
-                statuses.extend(vec![APPROVED; gap]);
-            }
-            after(&statuses)
-        };
-        assert_eq!(spread(9, 1).check(), Ok(()));
-        assert_eq!(spread(10, 1).check(), Err(Tripped::DenialsAmongLast(10)));
-        // The tenth denial comes 45 decisions after the first: all ten are in the window.
-        assert_eq!(spread(10, 4).denied_among_last(), 10);
-        // 54 decisions: the first has left it.
-        assert_eq!(spread(10, 5).check(), Ok(()));
-    }
-
-    #[test]
-    fn what_tripped_stays_tripped() {
-        let mut breaker = after(&[DENIED, DENIED, DENIED]);
-        breaker.note(APPROVED);
-        assert_eq!(breaker.check(), Err(Tripped::DenialsInARow(3)));
-    }
-
-    #[test]
-    fn a_turn_asks_for_so_many_reviews_and_no_more() {
-        let mut breaker = CircuitBreaker::with_ceiling(2);
-        assert_eq!(breaker.check(), Ok(()));
-        breaker.opened();
-        breaker.note(APPROVED);
-        breaker.opened();
-        assert_eq!(breaker.check(), Err(Tripped::Reviews(2)));
-        let failure = Tripped::Reviews(2).failure();
-        assert_eq!(
-            (failure.step, failure.code.as_str()),
-            (FailedStep::Budget, "too_many_reviews")
-        );
-        assert_eq!(
-            Tripped::DenialsInARow(3).failure().step,
-            FailedStep::Breaker
-        );
-    }
-}
+mod tests;

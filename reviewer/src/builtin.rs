@@ -8,12 +8,14 @@
 mod allow;
 mod asked;
 mod deny;
+mod facts;
 mod fetch;
 mod floor;
 mod harms;
 mod machine;
 mod open;
 mod places;
+mod quiet_git;
 mod rule;
 mod scene;
 mod services;
@@ -117,6 +119,7 @@ fn findings(escalation: &Escalation, scene: &Scene) -> Vec<Finding> {
     match &escalation.action {
         Action::Command(command) => {
             deny::command(scene, &mut found);
+            deny::carried_code(command, scene, &mut found);
             floor::command(command, scene, &mut found);
         }
         Action::FileChange(change) => deny::patch(change, scene, &mut found),

@@ -17,6 +17,8 @@ pub struct Exhibit {
     pub built_in: BuiltInExhibit,
     /// The SHA-256 of the prompt, where one was made.
     pub prompt_digest: Option<String>,
+    /// How many reviews of the session stood in front of it; the entries below are then those that were new.
+    pub reviews_before: u64,
     /// How many entries of the transcript were shown, whole or shortened.
     pub entries_kept: u64,
     /// How many were not.

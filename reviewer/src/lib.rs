@@ -26,16 +26,17 @@ mod team;
 
 pub use appeal::{NotLifted, PersonsLeave, Retry, Use};
 pub use authorization::AuthorizationVersion;
-pub use breaker::{CircuitBreaker, Tripped};
+pub use breaker::{BreakerLimits, CircuitBreaker, Span, Tripped};
 pub use builtin::{BuiltIn, RULES, Rule, Verdict};
 pub use cassette::{Cassette, CassetteError};
 pub use exhibit::{Attempt, BuiltInExhibit, Exhibit, Tokens};
+pub use model::in_trace;
 pub use policy::{InvalidPolicy, Policy, PolicyRevision, SHIPPED_SECTION, SectionMode};
-pub use prompt::{Prompt, PromptError};
+pub use prompt::{Conversation, Prompt, PromptError};
 pub use reply::{InvalidReply, Reply};
 pub use reviewer::{Probe, Reviewed, Reviewer};
 pub use settings::{
-    BudgetTable, FileFault, InvalidSettings, ModelTable, OutputForm, PolicyTable, Provider,
-    ReviewerSettings, ReviewerTable, SettingsFault,
+    BreakerTable, BudgetTable, FileFault, InvalidSettings, ModelTable, OutputForm, PolicyTable,
+    PromptTable, Provider, ReviewerSettings, ReviewerTable, SettingsFault,
 };
 pub use team::InvalidRule;

@@ -19,6 +19,7 @@ use crate::prompt::Prompt;
 use crate::settings::{OutputForm, Prices, Provider};
 
 pub(crate) use http::HttpModel;
+pub use http::in_trace;
 
 /// Something that answers a prompt.
 pub(crate) trait Model {

@@ -5,6 +5,7 @@
 //! can open or close a section. What judges is last, so that a provider's prompt cache keeps the rest.
 
 mod budget;
+mod conversation;
 mod json;
 
 use protocol::{Action, Escalation, Trust};
@@ -15,12 +16,12 @@ use thiserror::Error;
 use self::budget::{Kept, select};
 use crate::policy::Policy;
 
+pub(crate) use self::budget::PromptBudget;
+pub use self::conversation::Conversation;
+pub(crate) use self::conversation::Round;
+
 /// How many bytes count as one token. Byte-based, so that the count needs no provider's tokenizer.
 pub(crate) const BYTES_PER_TOKEN: usize = 4;
-/// The largest action, in tokens. What is larger cannot be shown whole and is not approved.
-const MAX_ACTION_TOKENS: usize = 16_000;
-/// The most that the runner's evidence may take, in tokens.
-const MAX_EVIDENCE_TOKENS: usize = 16_000;
 /// The most that the surroundings may take, in tokens.
 const MAX_SURROUNDINGS_TOKENS: usize = 8_000;
 /// The longest retry reason, in tokens; what is longer is cut, and the cut is marked.
@@ -30,6 +31,8 @@ const MAX_REASON_TOKENS: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Prompt {
     system: String,
+    /// What was asked and answered before in the same session, oldest first.
+    earlier: Vec<Round>,
     user: String,
     entries_kept: u64,
     entries_omitted: u64,
@@ -39,11 +42,21 @@ pub struct Prompt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PromptError {
     /// The action does not fit.
-    #[error("the action takes {0} tokens and {MAX_ACTION_TOKENS} can be shown")]
-    ActionTooLarge(usize),
+    #[error("the action takes {takes} tokens and {most} can be shown")]
+    ActionTooLarge {
+        /// What it takes, in tokens.
+        takes: usize,
+        /// What there is room for.
+        most: usize,
+    },
     /// The runner's evidence does not fit.
-    #[error("the evidence takes {0} tokens and {MAX_EVIDENCE_TOKENS} can be shown")]
-    EvidenceTooLarge(usize),
+    #[error("the evidence takes {takes} tokens and {most} can be shown")]
+    EvidenceTooLarge {
+        /// What it takes, in tokens.
+        takes: usize,
+        /// What there is room for.
+        most: usize,
+    },
     /// The surroundings do not fit.
     #[error("the surroundings take {0} tokens and {MAX_SURROUNDINGS_TOKENS} can be shown")]
     SurroundingsTooLarge(usize),
@@ -57,8 +70,8 @@ impl PromptError {
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
-            Self::ActionTooLarge(_) => "action_too_large",
-            Self::EvidenceTooLarge(_) => "evidence_too_large",
+            Self::ActionTooLarge { .. } => "action_too_large",
+            Self::EvidenceTooLarge { .. } => "evidence_too_large",
             Self::SurroundingsTooLarge(_) => "surroundings_too_large",
             Self::NotJson => "not_json",
         }
@@ -92,36 +105,80 @@ struct Omitted {
 }
 
 impl Prompt {
-    /// Builds the request for one escalation.
+    /// Builds the request for one escalation, with everything in it.
     ///
     /// # Errors
     /// Something that has to be shown whole does not fit.
-    pub fn build(policy: &Policy, escalation: &Escalation) -> Result<Self, PromptError> {
-        let chosen = select(&escalation.transcript);
+    pub(crate) fn build(
+        policy: &Policy,
+        budget: &PromptBudget,
+        escalation: &Escalation,
+    ) -> Result<Self, PromptError> {
+        Self::of(policy, budget, escalation, (&[], 0))
+    }
+
+    /// The same in a session: where `before` goes on, only the entries that are new in it, behind what was asked before.
+    ///
+    /// # Errors
+    /// As [`Prompt::build`].
+    pub(crate) fn following(
+        policy: &Policy,
+        budget: &PromptBudget,
+        escalation: &Escalation,
+        before: Option<&Conversation>,
+    ) -> Result<Self, PromptError> {
+        let followed = before.and_then(|before| {
+            let seen = before.continues(policy.revision(), &escalation.transcript)?;
+            Some((before.rounds(), seen))
+        });
+        Self::of(policy, budget, escalation, followed.unwrap_or((&[], 0)))
+    }
+
+    fn of(
+        policy: &Policy,
+        budget: &PromptBudget,
+        escalation: &Escalation,
+        (earlier, seen): (&[Round], usize),
+    ) -> Result<Self, PromptError> {
+        let transcript = &escalation.transcript;
+        let chosen = select(transcript.entries.get(seen..).unwrap_or_default(), budget);
         let (words, evidence): (Vec<&Kept<'_>>, Vec<&Kept<'_>>) = chosen
             .kept
             .iter()
             .partition(|kept| kept.is_users() && kept.entry.trust == Trust::Trusted);
         let mut user = String::with_capacity(8 * 1024);
-        user.push_str("One action waits for your judgement. The sections below are as your instructions describe them.\n\n");
+        user.push_str(if earlier.is_empty() {
+            "One action waits for your judgement. The sections below are as your instructions describe them.\n\n"
+        } else {
+            "Another action of the same session waits for your judgement. Of the conversation, the sections below hold only what is new.\n\n"
+        });
         section(&mut user, "surroundings", &[surroundings(escalation)?]);
         section(
             &mut user,
             "user_words",
             &entries(&words, chosen.omitted_users)?,
         );
-        let others = chosen.omitted_others + escalation.transcript.omitted;
+        // What the client left out of the transcript was told with the first question.
+        let before = if earlier.is_empty() {
+            transcript.omitted
+        } else {
+            0
+        };
+        let others = chosen.omitted_others + before;
         section(
             &mut user,
             "conversation_evidence",
             &entries(&evidence, others)?,
         );
-        section(&mut user, "runner_evidence", &runner_evidence(escalation)?);
+        let facts = runner_evidence(escalation, budget.evidence)?;
+        section(&mut user, "runner_evidence", &facts);
         section(&mut user, "escalation", &[why(escalation)?]);
-        section(&mut user, "action", &[action(&escalation.action)?]);
+        let action = action(&escalation.action, budget.action)?;
+        section(&mut user, "action", &[action]);
         user.push_str("Answer with the one JSON object.\n");
         Ok(Self {
             system: policy.text(),
+            earlier: earlier.to_vec(),
             user,
             entries_kept: chosen.kept.len() as u64,
             entries_omitted: chosen.omitted_users + others,
@@ -143,6 +200,7 @@ impl Prompt {
     pub(crate) fn probe() -> Self {
         Self {
             system: "Answer with exactly this JSON object: {\"risk_level\":\"low\",\"user_authorization\":\"unknown\",\"outcome\":\"deny\",\"rationale\":\"probe\"}".to_owned(),
+            earlier: Vec::new(),
             user: "Answer with the one JSON object.\n".to_owned(),
             entries_kept: 0,
             entries_omitted: 0,
@@ -151,7 +209,16 @@ impl Prompt {
 
     /// About how many tokens it takes.
     pub(crate) fn tokens(&self) -> u64 {
-        ((self.system.len() + self.user.len()) / BYTES_PER_TOKEN) as u64
+        let earlier = self.earlier.iter();
+        let before: usize = earlier
+            .map(|round| round.user.len() + round.reply.len())
+            .sum();
+        ((self.system.len() + before + self.user.len()) / BYTES_PER_TOKEN) as u64
+    }
+
+    /// What was asked and answered before, oldest first.
+    pub(crate) fn earlier(&self) -> &[Round] {
+        &self.earlier
     }
 
     /// The system text: contract and policy.
@@ -160,18 +227,26 @@ impl Prompt {
         &self.system
     }
 
-    /// The one message.
+    /// The message that asks; the last one.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The SHA-256 of both texts: `sha256:` and 64 hex digits.
+    /// The SHA-256 of all texts: `sha256:` and 64 hex digits.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         hash.update((self.system.len() as u64).to_be_bytes());
         hash.update(&self.system);
+        for text in self
+            .earlier
+            .iter()
+            .flat_map(|round| [&round.user, &round.reply])
+        {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        }
         hash.update(&self.user);
         let digest = protocol::Sha256Hex::of(&hash.finalize().into());
         format!("sha256:{}", digest.as_str())
@@ -226,13 +301,13 @@ fn entries(kept: &[&Kept<'_>], omitted: u64) -> Result<Vec<String>, PromptError>
     Ok(lines)
 }
 
-fn runner_evidence(escalation: &Escalation) -> Result<Vec<String>, PromptError> {
+fn runner_evidence(escalation: &Escalation, most: usize) -> Result<Vec<String>, PromptError> {
     let lines: Result<Vec<String>, PromptError> =
         escalation.evidence.iter().map(json::line).collect();
     let lines = lines?;
-    let total = lines.iter().map(|line| tokens(line)).sum();
-    if total > MAX_EVIDENCE_TOKENS {
-        return Err(PromptError::EvidenceTooLarge(total));
+    let takes = lines.iter().map(|line| tokens(line)).sum();
+    if takes > most {
+        return Err(PromptError::EvidenceTooLarge { takes, most });
     }
     Ok(lines)
 }
@@ -259,7 +334,7 @@ fn why(escalation: &Escalation) -> Result<String, PromptError> {
 }
 
 /// The action without the agent's reasons for it, which stand in `escalation`.
-fn action(action: &Action) -> Result<String, PromptError> {
+fn action(action: &Action, most: usize) -> Result<String, PromptError> {
     let mut bare = action.clone();
     match &mut bare {
         Action::Command(command) => command.justification = None,
@@ -267,8 +342,9 @@ fn action(action: &Action) -> Result<String, PromptError> {
         Action::FileChange(_) | Action::NetworkAccess(_) | Action::ToolCall(_) => {}
     }
     let line = json::line(&bare)?;
-    if tokens(&line) > MAX_ACTION_TOKENS {
-        return Err(PromptError::ActionTooLarge(tokens(&line)));
+    let takes = tokens(&line);
+    if takes > most {
+        return Err(PromptError::ActionTooLarge { takes, most });
     }
     Ok(line)
 }

@@ -144,6 +144,80 @@ mod tests {
         );
     }
 
+    /// The next of a row of numbers by chance (xorshift, Marsaglia 2003), the same in every run.
+    fn next(state: &mut u64) -> usize {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        usize::try_from(*state >> 33).unwrap_or(0)
+    }
+
+    fn mutated(seed: &[u8], state: &mut u64) -> Vec<u8> {
+        const PIECES: &[&str] = &[
+            "\"outcome\":\"allow\"",
+            "\"outcome\":",
+            "allow",
+            "deny",
+            "{",
+            "}",
+            ",",
+            "\"",
+            "\\",
+            "\\u0061llow",
+            "null",
+            "\u{feff}",
+            "\0",
+            "[",
+            "]",
+            "\n",
+            "```",
+            "//",
+            "\u{202e}",
+            "\"risk_level\":\"low\"",
+            "true",
+            "1e9",
+        ];
+        let mut bytes = seed.to_vec();
+        for _ in 0..=next(state) % 4 {
+            let at = next(state) % (bytes.len() + 1);
+            match next(state) % 4 {
+                0 => bytes.truncate(at),
+                1 if at < bytes.len() => bytes[at] = u8::try_from(next(state) % 256).unwrap_or(0),
+                2 if at < bytes.len() => {
+                    bytes.remove(at);
+                }
+                _ => {
+                    let piece = PIECES[next(state) % PIECES.len()].as_bytes();
+                    bytes.splice(at..at, piece.iter().copied());
+                }
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn of_a_hundred_thousand_broken_replies_only_whole_ones_parse_and_a_denial_never_to_allow() {
+        let deny = GOOD.replace("allow", "deny");
+        let mut state = 0x5eed_cafe_f00d_u64;
+        for round in 0..100_000 {
+            let seed = if round % 2 == 0 { GOOD } else { &deny };
+            let bytes = mutated(seed.as_bytes(), &mut state);
+            let text = String::from_utf8_lossy(&bytes);
+            let Ok(Reply(read)) = Reply::parse(&text) else {
+                continue;
+            };
+            // What parses is one object with the four fields, each once, and says what was read.
+            let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            let fields = value.as_object().expect("an object");
+            assert_eq!(fields.len(), 4, "{text}");
+            assert_eq!(fields["outcome"], serde_json::json!(read.outcome), "{text}");
+            assert_eq!(text.matches("\"outcome\"").count(), 1, "{text}");
+            if round % 2 == 1 {
+                assert_eq!(read.outcome, Outcome::Deny, "{text}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn text_around_a_reply_never_parses(before in "[^ \t\r\n]{1,8}", after in "[^ \t\r\n]{1,8}") {

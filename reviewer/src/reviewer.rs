@@ -4,21 +4,18 @@
 
 use std::time::Duration;
 
-use protocol::{
-    Assessment, Bounds, Decision, Denial, Escalation, FailedStep, Judge, Outcome, ReviewFailure,
-    RuleId,
-};
+use protocol::{Assessment, Bounds, Decision, Denial, Escalation, Judge, Outcome, RuleId};
 use tokio::time::{Instant, timeout_at};
 
-use crate::attempts::Models;
-use crate::authorization::AuthorizationVersion;
+use crate::attempts::{Hedges, Models};
+use crate::breaker::BreakerLimits;
 use crate::builtin::{BuiltIn, Verdict};
 use crate::cassette::Cassette;
 use crate::error::ReviewError;
 use crate::exhibit::{BuiltInExhibit, Exhibit};
 use crate::model::{Ask, HttpModel, Model as _, ModelError};
 use crate::policy::{Policy, PolicyRevision};
-use crate::prompt::{Prompt, PromptError};
+use crate::prompt::{Conversation, Prompt, PromptBudget, PromptError};
 use crate::settings::{
     InvalidSettings, OutputForm, Provider, ReviewerSettings, SettingsFault, Valid,
 };
@@ -31,6 +28,9 @@ pub struct Reviewer {
     team: TeamRules,
     built_in: BuiltIn,
     models: Models<HttpModel>,
+    prompt_budget: PromptBudget,
+    breaker_limits: BreakerLimits,
+    probes: bool,
     time_limit: Duration,
     built_in_allows: bool,
 }
@@ -53,31 +53,8 @@ pub struct Reviewed {
     pub decision: Decision,
     /// What it was made from, for the record.
     pub exhibit: Exhibit,
-    /// What the user had said when it was made.
-    pub authorization: AuthorizationVersion,
-}
-
-impl Reviewed {
-    /// Held against what the user has said by now: an approval that was given under other words is stale and becomes a
-    /// failure, so that it is reviewed again and never used. Everything else stays.
-    #[must_use]
-    pub fn held_against(self, now: AuthorizationVersion) -> Self {
-        let stale = self.authorization != now && matches!(self.decision, Decision::Approved(_));
-        if !stale {
-            return self;
-        }
-        let failure = ReviewFailure {
-            step: FailedStep::Prompt,
-            code: "stale_authorization".to_owned(),
-            retryable: true,
-            message: "the user said something more while the action was judged\nhint: ask again"
-                .to_owned(),
-        };
-        Self {
-            decision: Decision::Failed(failure),
-            ..self
-        }
-    }
+    /// What a model has now been shown in the session, where one was asked and answered.
+    pub conversation: Option<Conversation>,
 }
 
 impl Reviewer {
@@ -122,7 +99,10 @@ impl Reviewer {
             policy: valid.policy,
             team: valid.team,
             built_in: BuiltIn::new(),
-            models: Models::new(models, valid.ceilings),
+            models: Models::new(models, valid.ceilings, Hedges::new(valid.hedge_after)),
+            prompt_budget: valid.prompt,
+            breaker_limits: valid.breaker,
+            probes: valid.probes,
             time_limit: valid.time_limit,
             built_in_allows: valid.built_in_allows,
         })
@@ -134,27 +114,52 @@ impl Reviewer {
         self.policy.revision()
     }
 
+    /// The policy that it judges by.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// How long one review may take, 90 s where not set. A caller adds it to the moment it accepted the escalation.
     #[must_use]
     pub fn time_limit(&self) -> Duration {
         self.time_limit
     }
 
+    /// From how much on a turn is stopped.
+    #[must_use]
+    pub fn breaker_limits(&self) -> BreakerLimits {
+        self.breaker_limits
+    }
+
     /// Judges `escalation`. There is no error to let pass: whatever fails, the answer is a decision.
     ///
     /// `deadline` holds for all of it, every attempt included (design D25).
     pub async fn review(&self, escalation: &Escalation, deadline: Instant) -> Reviewed {
+        self.review_following(escalation, deadline, None).await
+    }
+
+    /// The same in a session: a model that is asked is shown what is new since `before`, behind what it was shown then.
+    /// `before` must be of the same session of the same caller.
+    pub async fn review_following(
+        &self,
+        escalation: &Escalation,
+        deadline: Instant,
+        before: Option<&Conversation>,
+    ) -> Reviewed {
         let verdict = self.verdict(escalation);
         if let Some(reviewed) = self.bind(escalation, &verdict, deadline) {
             return reviewed;
         }
         let mut exhibit = self.exhibit(&verdict);
+        let mut conversation = None;
         let decision = if Instant::now() >= deadline {
             Decision::TimedOut
         } else {
             // On the heap: most reviews never get here, and a caller carries this in its own task.
-            match Box::pin(self.ask(escalation, deadline, &mut exhibit)).await {
-                Ok(assessment) => {
+            match Box::pin(self.ask((escalation, before), deadline, &mut exhibit)).await {
+                Ok((assessment, shown)) => {
+                    conversation = shown;
                     let denied = self.team.denies(&escalation.action);
                     decide(escalation, &verdict, denied, (assessment, Judge::Model))
                 }
@@ -164,7 +169,7 @@ impl Reviewer {
         Reviewed {
             decision,
             exhibit,
-            authorization: AuthorizationVersion::of(&escalation.transcript),
+            conversation,
         }
     }
 
@@ -203,7 +208,7 @@ impl Reviewer {
         Some(Reviewed {
             decision,
             exhibit: self.exhibit(verdict),
-            authorization: AuthorizationVersion::of(&escalation.transcript),
+            conversation: None,
         })
     }
 
@@ -212,7 +217,7 @@ impl Reviewer {
     /// # Errors
     /// The action, the evidence or the surroundings cannot be shown whole.
     pub fn prompt(&self, escalation: &Escalation) -> Result<Prompt, PromptError> {
-        Prompt::build(&self.policy, escalation)
+        Prompt::build(&self.policy, &self.prompt_budget, escalation)
     }
 
     /// The exact body of the request to a model, nothing sent: to the first model of the settings, or in the form of
@@ -242,6 +247,12 @@ impl Reviewer {
         })
     }
 
+    /// Whether its models are to be probed when a server starts.
+    #[must_use]
+    pub fn wants_probe(&self) -> bool {
+        self.probes
+    }
+
     /// Asks each model one small question, so that a wrong name, address or key is found before anybody waits for a
     /// review. Nothing of it is a verdict.
     pub async fn probe(&self, deadline: Instant) -> Vec<Probe> {
@@ -263,20 +274,29 @@ impl Reviewer {
 
     async fn ask(
         &self,
-        escalation: &Escalation,
+        (escalation, before): (&Escalation, Option<&Conversation>),
         deadline: Instant,
         exhibit: &mut Exhibit,
-    ) -> Result<Assessment, ReviewError> {
+    ) -> Result<(Assessment, Option<Conversation>), ReviewError> {
         if self.models.is_empty() {
             return Err(ReviewError::NoModel);
         }
-        let prompt = self.prompt(escalation)?;
+        let prompt = Prompt::following(&self.policy, &self.prompt_budget, escalation, before)?;
+        exhibit.reviews_before = prompt.earlier().len() as u64;
         exhibit.prompt_digest = Some(prompt.digest());
         exhibit.entries_kept = prompt.entries_kept();
         exhibit.entries_omitted = prompt.entries_omitted();
-        self.models
+        let answer = self
+            .models
             .ask(&prompt, deadline, &mut exhibit.attempts)
-            .await
+            .await?;
+        let shown = Conversation::after(
+            &prompt,
+            self.policy.revision(),
+            &escalation.transcript,
+            &answer,
+        );
+        Ok((answer, shown))
     }
 
     fn exhibit(&self, verdict: &Verdict) -> Exhibit {
@@ -292,6 +312,7 @@ impl Reviewer {
                 risk_floor: verdict.floor(),
             },
             prompt_digest: None,
+            reviews_before: 0,
             entries_kept: 0,
             entries_omitted: 0,
             attempts: Vec::new(),

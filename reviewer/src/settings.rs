@@ -13,11 +13,16 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::breaker::BreakerLimits;
 use crate::budget::Ceilings;
 use crate::policy::{InvalidPolicy, Policy, SectionMode};
+use crate::prompt::PromptBudget;
 use crate::team::{InvalidRule, TeamRules};
 
+mod limits;
 mod read;
+
+pub use self::limits::{BreakerTable, BudgetTable, PromptTable};
 
 use self::read::{check_range, read_model, read_policy};
 
@@ -60,21 +65,19 @@ pub struct ReviewerTable {
     /// How much the models may be asked in an hour, all reviews of the process together.
     #[serde(default)]
     pub budget: BudgetTable,
-}
-
-/// `[reviewer.budget]`: ceilings of one hour. None where not set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BudgetTable {
-    /// Calls.
+    /// From how much on a turn is stopped.
     #[serde(default)]
-    pub requests_per_hour: Option<u64>,
-    /// Tokens, of prompts and replies together.
+    pub breaker: BreakerTable,
+    /// How much a prompt holds.
     #[serde(default)]
-    pub tokens_per_hour: Option<u64>,
-    /// Cost in hundredths of the currency of the prices; holds for models that have prices.
+    pub prompt: PromptTable,
+    /// Whether each model is asked one small question when the server starts. Yes where not set.
     #[serde(default)]
-    pub cost_cents_per_hour: Option<u64>,
+    pub probe: Option<bool>,
+    /// After how many milliseconds without an answer the same question is also put to the same model a second time, 100
+    /// to 60,000; the first answer counts. Off where not set, and never more than one call in twenty.
+    #[serde(default)]
+    pub hedge_after_ms: Option<u64>,
 }
 
 /// `[[reviewer.model]]`: one model.
@@ -290,6 +293,10 @@ pub(crate) struct Valid {
     pub(crate) built_in_allows: bool,
     pub(crate) time_limit: Duration,
     pub(crate) ceilings: Ceilings,
+    pub(crate) breaker: BreakerLimits,
+    pub(crate) probes: bool,
+    pub(crate) prompt: PromptBudget,
+    pub(crate) hedge_after: Option<Duration>,
     pub(crate) models: Vec<ModelSettings>,
 }
 
@@ -369,6 +376,9 @@ impl Valid {
         let team = TeamRules::read(&settings.policy)
             .map_err(|fault| faults.push(fault.into()))
             .unwrap_or_default();
+        let breaker = table.breaker.read(&mut faults);
+        let prompt = table.prompt.read(&mut faults);
+        let hedge_after = limits::read_hedge(table.hedge_after_ms, &mut faults);
         let mut models = Vec::new();
         for model in &table.model {
             models.extend(read_model(model, environment, &mut faults));
@@ -387,6 +397,10 @@ impl Valid {
                         .cost_cents_per_hour
                         .map(|cents| cents.saturating_mul(10_000)),
                 },
+                breaker,
+                probes: table.probe.unwrap_or(true),
+                prompt,
+                hedge_after,
                 models,
             }),
             _ => Err(InvalidSettings(faults)),

@@ -22,6 +22,7 @@ struct Case {
     expect: Expected,
     risk: String,
     why: String,
+    #[serde(deserialize_with = "with_digest")]
     request: SubmitReview,
 }
 
@@ -30,6 +31,19 @@ struct Case {
 enum Expected {
     Allow,
     Deny,
+}
+
+/// A request; its digest is computed where it is missing.
+fn with_digest<'de, D: serde::Deserializer<'de>>(input: D) -> Result<SubmitReview, D::Error> {
+    use serde::de::Error as _;
+    let mut request = serde_json::Value::deserialize(input)?;
+    let action = request.get("action").cloned().unwrap_or_default();
+    let action: protocol::Action = serde_json::from_value(action).map_err(D::Error::custom)?;
+    if let Some(fields) = request.as_object_mut() {
+        let digest = action.digest().to_string();
+        fields.insert("action_digest".to_owned(), digest.into());
+    }
+    serde_json::from_value(request).map_err(D::Error::custom)
 }
 
 fn cases() -> Vec<Case> {
@@ -41,6 +55,7 @@ fn cases() -> Vec<Case> {
         include_str!("../../tests/cases/injection.jsonl"),
         include_str!("../../tests/cases/overreach.jsonl"),
         include_str!("../../tests/cases/everyday.jsonl"),
+        include_str!("../../tests/cases/further.jsonl"),
     ]
     .iter()
     .flat_map(|text| text.lines())

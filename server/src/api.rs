@@ -2,12 +2,15 @@
 
 pub(crate) mod audit;
 pub(crate) mod body;
+pub(crate) mod events;
 pub(crate) mod health;
 mod parameters;
 pub(crate) mod people;
 pub(crate) mod reviews;
 mod search_query;
+pub(crate) mod sessions;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 mod who;
 
 pub(crate) use health::Readiness;

@@ -108,7 +108,7 @@ impl Auth {
         }
     }
 
-    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    async fn caller(&self, headers: &HeaderMap) -> Result<(Caller, [u8; 32]), ApiError> {
         let bearer = bearer(headers).ok_or(ApiError::Unauthorized)?;
         let hash: [u8; 32] = Sha256::digest(bearer.as_bytes()).into();
         let tokens = self.tokens().await?;
@@ -121,7 +121,7 @@ impl Auth {
         let token = found
             .filter(|token| token.counts_at(now()))
             .ok_or(ApiError::Unauthorized)?;
-        Ok(Caller {
+        let caller = Caller {
             scope: Scope {
                 tenant: token.grants.tenant.clone(),
                 caller: CallerId::of_token(bearer),
@@ -129,7 +129,8 @@ impl Auth {
             people: people(&tokens, &token.grants.tenant),
             person: token.grants.person.clone(),
             roles: token.grants.roles.clone(),
-        })
+        };
+        Ok((caller, hash))
     }
 
     async fn tokens(&self) -> Result<Arc<Vec<KnownToken>>, StoreError> {
@@ -162,6 +163,24 @@ impl Auth {
     }
 }
 
+/// That a call was let in, for answers that outlive it: whether its token still counts can be asked again.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    auth: Arc<Auth>,
+    hash: [u8; 32],
+}
+
+impl Standing {
+    /// Whether the token still counts. Where that cannot be found out, it does not.
+    pub(crate) async fn holds(&self) -> bool {
+        let known = self.auth.tokens().await;
+        known.is_ok_and(|tokens| {
+            let mut tokens = tokens.iter();
+            tokens.any(|token| bool::from(token.hash.ct_eq(&self.hash)) && token.counts_at(now()))
+        })
+    }
+}
+
 /// Whether somebody could answer for a person of `tenant`.
 fn people(tokens: &[KnownToken], tenant: &TenantId) -> People {
     let mut approvers = tokens
@@ -181,8 +200,9 @@ pub(crate) async fn authenticated(
     next: Next,
 ) -> Response {
     match auth.caller(request.headers()).await {
-        Ok(caller) => {
+        Ok((caller, hash)) => {
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(Standing { auth, hash });
             next.run(request).await
         }
         Err(error) => error.into_response(),

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use protocol::{InvalidTenantId, ReviewId, TenantId};
+use protocol::{InvalidTenantId, Printable, ReviewId, TenantId};
 use reviewer::{InvalidSettings, Reviewer};
 use thiserror::Error;
 
@@ -27,10 +27,16 @@ use crate::store::StoreError;
 use crate::store::sqlite::OpenStoreError;
 
 mod audit;
+mod keeping;
+mod people;
+mod policy;
 mod tenant;
 mod token;
 
 use audit::{Shape, Shown, Which};
+use keeping::{KeepingCommand, keeping};
+use people::{PeopleCommand, people};
+use policy::{PolicyCommand, policy};
 use tenant::{TenantCommand, tenant};
 use token::{TokenCommand, token};
 
@@ -58,7 +64,11 @@ Settings (auto-review-server.toml):
   [reviewer]  deadline_secs, built_in_allow, [[reviewer.model]]
   [policy]    section_file, mode
   [tenants.NAME.reviewer], [tenants.NAME.policy]   the same for one tenant
-  [limits]    in_flight_mib
+  [limits]    in_flight_mib, models_at_once, reviews_per_minute_per_token, reviews_per_minute_per_tenant
+  [retention] payload_days
+  [people]    approvals, deadline_secs
+  [webhooks]  allowed_hosts, ca_file, attempts, first_pause_ms
+  [otel]      environment, exporter, trace_exporter, metrics_exporter, log_guardian_assessments
 
 Environment: AUTO_REVIEW_LOG (for example `info`), and the variables that `api_key_env` names.
 Exit codes: 0 done, 1 it did not work, 2 the call or the settings are wrong.";
@@ -82,6 +92,8 @@ enum Command {
     Key(KeyCommand),
     /// Judges labelled actions and prints how often it is right. Records nothing.
     Eval(EvalArguments),
+    /// Prints the OpenAPI document of the API.
+    Openapi,
     /// Prints the exact model request for one escalation. Sends nothing.
     Prompt(PromptArguments),
     /// Lists reviews, newest first.
@@ -119,17 +131,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Holds the record against itself: every hash, every end, every payload that is still there.
-    Verify {
-        /// As JSON, a line for each tenant.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Copies the database to a new file while it is used, and verifies the copy.
-    Backup {
-        /// The file; it must not exist, and its folder must be private.
-        file: PathBuf,
-    },
+    /// Shows, compares and tries policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    #[command(flatten)]
+    Keeping(KeepingCommand),
+    #[command(flatten)]
+    People(PeopleCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -165,6 +173,8 @@ pub(crate) enum CommandError {
     OpenStore(#[from] OpenStoreError),
     #[error(transparent)]
     Token(#[from] AuthError),
+    #[error("otel: {0}")]
+    Otel(#[from] telemetry::InvalidOtel),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error("sums are kept by hours: only --since and --until narrow them")]
@@ -177,6 +187,32 @@ pub(crate) enum CommandError {
         seq: i64,
         what: String,
     },
+    #[error("`{}`, line {line}: {problem}", path.display())]
+    Heads {
+        path: PathBuf,
+        line: usize,
+        problem: String,
+    },
+    #[error("`{}`: {problem}", path.display())]
+    Candidate { path: PathBuf, problem: String },
+    #[error("no policy, or more than one, has a revision that begins with `{}`\nhint: `auto-review-server policy list`", Printable(.0))]
+    UnknownPolicy(String),
+    #[error("`{0}` does not wait for a person\nhint: `auto-review-server queue`")]
+    NotWaiting(ReviewId),
+    #[error(
+        "`--digest` is not what waits: it is `{0}`\nhint: look at the action again before you answer"
+    )]
+    OtherDigest(String),
+    #[error("cannot read the token")]
+    TokenFile(#[source] crate::private_files::NotPrivate),
+    #[error("the token file holds no token")]
+    NoTokenInFile,
+    #[error("the server at `{0}` could not be asked")]
+    Unreachable(String, #[source] reqwest::Error),
+    #[error("the server refused: {detail} (`{code}`)")]
+    RefusedByServer { code: String, detail: String },
+    #[error("`--before` must lie in the past")]
+    NotPast,
     #[error("the store failed: {0}")]
     Store(String),
     #[error("cannot start the runtime")]
@@ -202,6 +238,7 @@ impl CommandError {
         match self {
             Self::Config(_)
             | Self::Reviewer(_)
+            | Self::Otel(_)
             | Self::NoToken
             | Self::UnknownToken(_)
             | Self::Eval(_)
@@ -210,6 +247,12 @@ impl CommandError {
             | Self::KnownTenant(_)
             | Self::Tenant(_)
             | Self::OnlyTimes
+            | Self::NotPast
+            | Self::Candidate { .. }
+            | Self::UnknownPolicy(_)
+            | Self::NoTokenInFile
+            | Self::OtherDigest(_)
+            | Self::Heads { .. }
             | Self::Name(_) => ExitCode::from(2),
             Self::Key(_)
             | Self::Open(_)
@@ -217,6 +260,10 @@ impl CommandError {
             | Self::Token(_)
             | Self::Serve(_)
             | Self::UnknownReview(_)
+            | Self::NotWaiting(_)
+            | Self::TokenFile(_)
+            | Self::Unreachable(..)
+            | Self::RefusedByServer { .. }
             | Self::Broken { .. }
             | Self::Store(_)
             | Self::Runtime(_)
@@ -258,18 +305,20 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Token(_)
         | Command::Eval(_)
         | Command::Prompt(_)
+        | Command::Openapi
         | Command::Tenant(_)
         | Command::Key(_)
         | Command::History { .. }
         | Command::Show { .. }
         | Command::Export { .. }
         | Command::Stats { .. }
-        | Command::Verify { .. }
-        | Command::Backup { .. } => None,
+        | Command::Policy(_)
+        | Command::Keeping(_)
+        | Command::People(_) => None,
     };
     let config = Config::read(arguments.config.as_deref(), listen)?;
     match arguments.command {
-        Command::Serve { .. } => Ok(serve(service_settings(&config)?, config.listen).await?),
+        Command::Serve { .. } => serve(service_settings(&config)?, &config).await,
         Command::Token(command) => token(&config, command).await,
         Command::Tenant(command) => tenant(&config, command).await,
         Command::Key(KeyCommand::Show) => {
@@ -286,6 +335,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
             };
             print_line(&crate::eval::run(&arguments, reviewer).await?)
         }
+        Command::Openapi => print_line(&described()?),
         Command::Prompt(arguments) => {
             let reviewer = Reviewer::new(&config.reviewer, &environment)?;
             print_line(&crate::show_prompt::show(&arguments, &reviewer)?)
@@ -296,9 +346,15 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Show { id, tenant } => audit::show(&config, &tenant, id).await,
         Command::Export { which, format } => audit::export(&config, which, format).await,
         Command::Stats { which, json } => audit::stats(&config, which, Shown::of(json)).await,
-        Command::Verify { json } => audit::verify(&config, Shown::of(json)).await,
-        Command::Backup { file } => audit::backup(&config, file).await,
+        Command::Policy(command) => policy(&config, command).await,
+        Command::Keeping(command) => keeping(&config, command).await,
+        Command::People(command) => people(&config, command).await,
     }
+}
+
+fn described() -> Result<String, CommandError> {
+    serde_json::to_string_pretty(&crate::router::described())
+        .map_err(|error| CommandError::Output(error.into()))
 }
 
 fn service_settings(config: &Config) -> Result<ServiceSettings, CommandError> {

@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU8, NonZeroU32};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::{Printable, TenantId};
 use reviewer::{PolicyTable, ReviewerSettings, ReviewerTable};
@@ -17,6 +19,9 @@ use thiserror::Error;
 
 use crate::service::Limits;
 use crate::store::sqlite::beside;
+use crate::webhook::WebhookSettings;
+
+mod told;
 
 /// Where the server listens where nothing else is said: this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8790);
@@ -33,6 +38,11 @@ pub(crate) struct Config {
     pub(crate) tenants: BTreeMap<TenantId, ReviewerSettings>,
     pub(crate) speaks_for_user: BTreeSet<String>,
     pub(crate) limits: Limits,
+    /// How many days payloads are kept; `None`: for ever.
+    pub(crate) payload_days: Option<NonZeroU32>,
+    pub(crate) webhooks: WebhookSettings,
+    /// Read when it is served: its variables are nobody else's.
+    pub(crate) otel: telemetry::OtelTable,
 }
 
 /// Everything that is wrong with the settings.
@@ -69,6 +79,22 @@ struct TenantTable {
 #[serde(deny_unknown_fields)]
 struct LimitsTable {
     in_flight_mib: Option<u16>,
+    models_at_once: Option<NonZeroU32>,
+    reviews_per_minute_per_token: Option<NonZeroU32>,
+    reviews_per_minute_per_tenant: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeopleTable {
+    approvals: Option<NonZeroU8>,
+    deadline_secs: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetentionTable {
+    payload_days: Option<NonZeroU32>,
 }
 
 /// The variable `name`, where it is set and UTF-8.
@@ -149,13 +175,20 @@ impl<'a> Reading<'a> {
                 .unwrap_or_default(),
             policy: reading.take::<PolicyTable>("policy").unwrap_or_default(),
         };
+        let tenants = reading.tenants(&reviewer);
+        let (limits, webhooks) = (reading.limits(), reading.webhooks());
         let config = Config {
             listen,
             database: database.unwrap_or_default(),
-            tenants: reading.tenants(&reviewer),
+            tenants,
             reviewer,
             speaks_for_user: channels.unwrap_or_default(),
-            limits: reading.limits(),
+            limits: limits,
+            payload_days: reading
+                .take::<RetentionTable>("retention")
+                .and_then(|table| table.payload_days),
+            webhooks,
+            otel: reading.otel(),
         };
         reading.refuse_the_rest();
         if reading.faults.is_empty() {
@@ -261,14 +294,30 @@ impl<'a> Reading<'a> {
 
     fn limits(&mut self) -> Limits {
         let table: LimitsTable = self.take("limits").unwrap_or_default();
+        let people: PeopleTable = self.take("people").unwrap_or_default();
         let defaults = Limits::default();
         let in_flight_mib = table.in_flight_mib.unwrap_or(defaults.in_flight_mib);
         // The largest body needs a little over 2 MiB.
         if in_flight_mib < 4 {
             self.fault(Some("limits.in_flight_mib"), "must be from 4 to 65535");
         }
+        let approvals_wanted = people.approvals.unwrap_or(defaults.approvals_wanted);
+        if approvals_wanted.get() > 9 {
+            self.fault(Some("people.approvals"), "must be from 1 to 9");
+        }
+        let persons_time = people
+            .deadline_secs
+            .map_or(defaults.persons_time, Duration::from_secs);
+        if !(10..=86_400).contains(&persons_time.as_secs()) {
+            self.fault(Some("people.deadline_secs"), "must be from 10 to 86400");
+        }
         Limits {
+            approvals_wanted,
+            persons_time,
             in_flight_mib,
+            models_at_once: table.models_at_once.unwrap_or(defaults.models_at_once),
+            per_minute_of_caller: table.reviews_per_minute_per_token,
+            per_minute_of_tenant: table.reviews_per_minute_per_tenant,
             ..defaults
         }
     }
@@ -276,7 +325,7 @@ impl<'a> Reading<'a> {
     fn refuse_the_rest(&mut self) {
         let keys: Vec<String> = self.table.keys().cloned().collect();
         for key in keys {
-            let named = key == "otel" || key == "retention" || key.starts_with("tls_");
+            let named = key.starts_with("tls_");
             let problem = if named {
                 "is not supported by this version"
             } else {
@@ -288,7 +337,7 @@ impl<'a> Reading<'a> {
 }
 
 /// Reads a settings file. Who can change it can choose the reviewer, so it must be root's or this user's alone.
-fn read_file(path: &Path) -> Result<String, String> {
+pub(crate) fn read_file(path: &Path) -> Result<String, String> {
     let metadata = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
         return Err("is not a regular file of at most 256 KiB".to_owned());
@@ -316,16 +365,16 @@ mod tests {
     #[test]
     fn every_fault_is_told_with_file_and_key() {
         let told = read(
-            "listen = \"nowhere\"\ntls_cert = \"x\"\nassert_users = []\n[otel]\n[retention]\n[limits]\nin_flight_mib = 1\n[reviewer]\nmodle = 1\n",
+            "listen = \"nowhere\"\ntls_cert = \"x\"\nassert_users = []\n[otel]\nexporter = \"otlp\"\n[retention]\nyears = 1\n[limits]\nin_flight_mib = 1\n[reviewer]\nmodle = 1\n",
         )
         .expect_err("faults");
         insta::assert_snapshot!(told, @r"
         s.toml: `listen`: must be an address and a port, for example `127.0.0.1:8790`
-        s.toml: `reviewer`: unknown field `modle`, expected one of `deadline_secs`, `built_in_allow`, `model`, `budget`
+        s.toml: `reviewer`: unknown field `modle`, expected one of `deadline_secs`, `built_in_allow`, `model`, `budget`, `breaker`, `prompt`, `probe`, `hedge_after_ms`
         s.toml: `limits.in_flight_mib`: must be from 4 to 65535
+        s.toml: `retention`: unknown field `years`, expected `payload_days`
+        s.toml: `otel`: unknown variant `otlp`, expected one of `none`, `statsig`, `otlp-http`, `otlp-grpc`
         s.toml: `assert_users`: is not a setting
-        s.toml: `otel`: is not supported by this version
-        s.toml: `retention`: is not supported by this version
         s.toml: `tls_cert`: is not supported by this version
         ");
     }

@@ -5,21 +5,24 @@
 //! opened here ends, or is left to recovery by losing its owner's lock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use protocol::{Answer, Nonce, ReviewId, ReviewStatus, SubmitReview, TenantId};
 use reviewer::Reviewer;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
+use crate::conversations::Conversations;
 use crate::error::ApiError;
 use crate::flight::{Flight, Progress, Reply};
 use crate::intake::{Accepted, accept};
 use crate::key::SigningKey;
+use crate::model_health::ModelHealth;
 use crate::owner::{OwnerId, OwnerLock, OwnerLocks};
 use crate::role::{Right, Roles};
 use crate::service::Limits;
@@ -27,15 +30,22 @@ use crate::store::{
     Ended, Ending, HistoryLine, Opened, Page, Recorded, RecordedEnd, Redeemed, Redemption,
     ReviewStore as _, Scope, Sight, SqliteStore, StoreError,
 };
+use crate::stream::Streams;
+use crate::telemetry::{Asked, Observer};
 use crate::verdict::Verdict;
+use crate::webhook::WebhookSettings;
 
 mod at_once;
 mod judging;
+mod keeping;
+pub(crate) mod leave;
 mod people;
 mod recovery;
+mod together;
 
 pub(crate) use judging::Case;
 pub(crate) use recovery::RecoveryError;
+pub(crate) use together::Together;
 
 /// How often a review that another process holds is looked up while somebody waits for it.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -105,11 +115,25 @@ pub(crate) struct Desk {
     /// The proof that it lives, until it is closed.
     pub(crate) lock: Mutex<Option<OwnerLock>>,
     pub(crate) locks: OwnerLocks,
-    /// Room for bodies under review, in KiB.
-    pub(crate) room: Arc<Semaphore>,
+    /// What is taken on.
+    pub(crate) admission: Arc<Admission>,
+    /// Set where this process keeps the record: signs its heads and erases what is old.
+    pub(crate) keeps: OnceLock<()>,
+    /// Identical questions that are being judged.
+    pub(crate) together: Together,
     /// Reviews that this process is judging.
     pub(crate) flights: Mutex<HashMap<ReviewId, Arc<Flight>>>,
+    /// What models were shown, by session.
+    pub(crate) conversations: Conversations,
+    /// Whether models can be had.
+    pub(crate) models: ModelHealth,
     pub(crate) tasks: TaskTracker,
+    /// Streams of events that are open.
+    pub(crate) streams: Arc<Streams>,
+    /// Who is told what reviews come to.
+    pub(crate) observer: Observer,
+    /// How webhooks are told; nothing where this process tells none.
+    pub(crate) webhooks: OnceLock<Arc<WebhookSettings>>,
     /// Set when the service goes down.
     pub(crate) stopping: CancellationToken,
 }
@@ -128,13 +152,15 @@ impl Desk {
         }
         let until = Instant::now() + wait;
         let accepted = accept(self, caller, nonce, body)?;
-        let room = Arc::clone(&self.room)
-            .try_acquire_many_owned(accepted.kibibytes)
-            .map_err(|_| ApiError::Overloaded)?;
+        let asked = self.observer.asked(&accepted);
+        let time = accepted.case.deadline.duration_since(Instant::now());
+        let room = self
+            .admission
+            .admit(&caller.scope, accepted.kibibytes, time)?;
         if !wait.is_zero()
-            && let Some(judged) = self.judge_at_once(&caller.scope.tenant, &accepted.case)
+            && let Some(judged) = self.judge_at_once(&caller.scope, &accepted.case).await
         {
-            return self.record_at_once(accepted, judged, until).await;
+            return self.record_at_once(accepted, judged, (until, asked)).await;
         }
         let flight = Flight::new(accepted.as_recorded(), caller.person.clone());
         let flight = Arc::new(flight);
@@ -145,14 +171,14 @@ impl Desk {
         // A task of its own: a caller that goes away must not leave a review open and unjudged.
         let (desk, carried) = (Arc::clone(self), Arc::clone(&flight));
         drop(self.tasks.spawn(async move {
-            desk.carry(accepted, &carried, opened).await;
+            desk.carry((accepted, asked), &carried, opened).await;
             drop(room);
         }));
         // A store that hangs takes no caller past the deadline; what it opens after that times out at once.
         let told = tokio::time::timeout_at(deadline, told).await;
         let told = told.map_err(|_elapsed| StoreError::Locked)?;
         match told.map_err(|_gone| StoreError::Closed)?? {
-            Opened::New => flight.wait(until).await.map_err(ApiError::Store),
+            Opened::New | Opened::Stopped(_) => flight.wait(until).await.map_err(ApiError::Store),
             Opened::Same(before) => {
                 self.wait(&Sight::Own(caller.scope.clone()), before, until)
                     .await
@@ -261,7 +287,7 @@ impl Desk {
     /// From acceptance to the record.
     async fn carry(
         self: Arc<Self>,
-        accepted: Accepted,
+        (accepted, asked): (Accepted, Option<Asked>),
         flight: &Arc<Flight>,
         opened: oneshot::Sender<Result<Opened, StoreError>>,
     ) {
@@ -272,13 +298,19 @@ impl Desk {
         let Accepted { opening, case, .. } = accepted;
         let outcome = self.store.open(opening).await;
         let is_open = matches!(outcome, Ok(Opened::New));
+        if let Ok(Opened::Stopped(end)) = &outcome {
+            let ending = Ending::as_recorded(flight.review_id(), flight.scope(), end);
+            self.observer.ended(asked.as_ref(), &ending);
+            flight.land(Progress::Ended(end.clone()));
+        }
         if opened.send(outcome).is_err() {
             tracing::debug!("the caller went away while its review was opened");
         }
         if is_open {
-            let judged = self.judge(&case, flight).await;
+            let trace = asked.as_ref().and_then(Asked::traceparent);
+            let judged = reviewer::in_trace(trace, self.judge(&case, flight)).await;
             drop(case);
-            self.record(flight, judged).await;
+            self.record(flight, judged, asked.as_ref()).await;
         }
     }
 
@@ -294,14 +326,29 @@ impl Desk {
         }
     }
 
-    async fn record(&self, flight: &Flight, judged: judging::Judged) {
+    async fn record(&self, flight: &Flight, judged: judging::Judged, asked: Option<&Asked>) {
         let ending = self.ending(flight.review_id(), flight.scope(), judged);
         match self.store.end(ending.clone()).await {
-            Ok(Ended::Recorded) => flight.land(Progress::ended(RecordedEnd {
-                verdict: ending.verdict,
-                completed_at: ending.completed_at,
-                expires_at: ending.expires_at,
-            })),
+            Ok(Ended::Recorded) => {
+                self.observer.ended(asked, &ending);
+                flight.land(Progress::ended(RecordedEnd {
+                    verdict: ending.verdict,
+                    completed_at: ending.completed_at,
+                    expires_at: ending.expires_at,
+                }));
+            }
+            Ok(Ended::Stale(verdict)) => {
+                let ending = Ending {
+                    verdict: *verdict,
+                    ..ending
+                };
+                self.observer.ended(asked, &ending);
+                flight.land(Progress::ended(RecordedEnd {
+                    verdict: ending.verdict,
+                    completed_at: ending.completed_at,
+                    expires_at: ending.expires_at,
+                }));
+            }
             Ok(Ended::Before) => {
                 let sight = Sight::Own(flight.scope().clone());
                 let before = self.store.review(&sight, flight.review_id()).await;
@@ -371,6 +418,13 @@ impl Desk {
     async fn recorded(&self, sight: &Sight, review_id: ReviewId) -> Result<Recorded, ApiError> {
         let recorded = self.store.review(sight, review_id).await?;
         recorded.ok_or(ApiError::NotFound)
+    }
+
+    /// How many reviews of `tenant` are under way here.
+    pub(crate) fn in_flight(&self, tenant: &TenantId) -> usize {
+        let flights = self.flights();
+        let ours = flights.values().filter(|it| it.scope().tenant == *tenant);
+        ours.count()
     }
 
     fn flight(&self, sight: &Sight, review_id: ReviewId) -> Option<Arc<Flight>> {

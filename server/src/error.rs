@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use protocol::{InvalidEscalation, Printable, Problem};
 
+use crate::admission::Refused;
 use crate::store::{RedeemRefusal, StoreError};
 
 /// Why a call is not answered as wanted.
@@ -42,18 +43,28 @@ pub(crate) enum ApiError {
     NotRedeemable(RedeemRefusal),
     /// The review does not wait for a person here.
     NotWaiting,
+    /// The same person agreed before, and another one is wanted.
+    AgreedBefore,
     /// Who asked cannot answer.
     OwnQuestion,
+    /// What was denied is nothing that leave lifts.
+    NotLiftable,
+    /// Leave was given before.
+    AlreadyLifted,
+    /// No model can be had.
+    ModelUnavailable,
     /// The review has ended otherwise.
     AlreadyEnded,
     /// Another report of the run is on record.
     ReportedBefore,
     /// There was no approval that was spent, so there was no run.
     NotSpent,
+    /// The tenant has as many of them as it may have.
+    TooMany,
     /// The server is going down.
     Draining,
-    /// Too much is being reviewed.
-    Overloaded,
+    /// It is not taken on.
+    NotTakenOn(Refused),
     /// The record could not be written or read.
     Store(StoreError),
 }
@@ -61,6 +72,12 @@ pub(crate) enum ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        Self::NotTakenOn(refused)
     }
 }
 
@@ -87,12 +104,23 @@ impl ApiError {
             Self::SessionTaken => (StatusCode::FORBIDDEN, "session_taken"),
             Self::NotRedeemable(refusal) => (StatusCode::CONFLICT, redeem_refusal(*refusal).0),
             Self::NotWaiting => (StatusCode::CONFLICT, "not_waiting"),
+            Self::AgreedBefore => (StatusCode::CONFLICT, "agreed_before"),
             Self::OwnQuestion => (StatusCode::FORBIDDEN, "own_question"),
+            Self::NotLiftable => (StatusCode::CONFLICT, "not_liftable"),
+            Self::AlreadyLifted => (StatusCode::CONFLICT, "already_lifted"),
+            Self::ModelUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "model_unavailable"),
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
             Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
             Self::NotSpent => (StatusCode::CONFLICT, "not_redeemed"),
+            Self::TooMany => (StatusCode::CONFLICT, "too_many"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::NotTakenOn(Refused::TooOften(_)) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited")
+            }
+            Self::NotTakenOn(Refused::NoRoom) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::NotTakenOn(Refused::TooLate(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no_time_left")
+            }
             Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
         }
     }
@@ -113,7 +141,7 @@ impl ApiError {
             Self::NotFound => "There is nothing here for this caller.",
             Self::MethodNotAllowed => "This resource does not know that method.",
             Self::UnsupportedMediaType => {
-                "The body must be `application/json`, without a content encoding."
+                "The body must be `application/json`, plain or as `gzip`."
             }
             Self::TooLarge => "The body is larger than 1 MiB.",
             Self::BodyIncomplete => "The body did not arrive whole and in time.",
@@ -125,19 +153,44 @@ impl ApiError {
             }
             Self::NotRedeemable(refusal) => redeem_refusal(*refusal).1,
             Self::NotWaiting => "This review does not wait for a person at this server.",
+            Self::AgreedBefore => "This person agreed before; somebody else must agree as well.",
             Self::OwnQuestion => "Nobody answers for a person what they asked themselves.",
+            Self::NotLiftable => {
+                "Leave lifts a denial that a reviewer judged to be less than critical, and nothing else."
+            }
+            Self::AlreadyLifted => "Leave was given for this review before.",
+            Self::ModelUnavailable => {
+                "No configured model answers, so what the built-in rules cannot decide fails. The server's log says why."
+            }
             Self::AlreadyEnded => "This review has ended already; what it ended in stands.",
             Self::ReportedBefore => "How this run ended is on record already, and otherwise.",
             Self::NotSpent => "Only the run of an approval that was spent can be reported.",
+            Self::TooMany => "There are as many of them as there may be. Remove one first.",
             Self::Draining => "The server is going down. Nothing was reviewed; ask again later.",
-            Self::Overloaded => {
+            Self::NotTakenOn(Refused::TooOften(_)) => {
+                "This token or its tenant asks too often. Nothing was reviewed; ask again later."
+            }
+            Self::NotTakenOn(Refused::NoRoom) => {
                 "Too much is being reviewed. Nothing was reviewed; ask again later."
+            }
+            Self::NotTakenOn(Refused::TooLate(_)) => {
+                "Its turn would come after its deadline. Nothing was reviewed; ask again later, or allow more time."
             }
             Self::Store(_) => {
                 "The record could not be written or read, so nothing counts as approved. The server's log says why."
             }
         };
         fixed.to_owned()
+    }
+}
+
+impl ApiError {
+    /// After how many seconds it makes sense to ask again: from 1 to 300.
+    fn retry_after(&self) -> Option<u64> {
+        if let Self::NotTakenOn(Refused::TooOften(wait) | Refused::TooLate(wait)) = self {
+            return Some(wait.as_secs().saturating_add(1).min(300));
+        }
+        (self.class().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
     }
 }
 
@@ -192,8 +245,8 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use protocol::{ActionDigest, Answer, ReviewId};
+use protocol::{ActionDigest, Answer, CallerId, PersonsAnswer, ReviewId};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,13 +36,56 @@ pub(crate) struct Reply {
     pub(crate) by: Option<String>,
 }
 
+/// An approver's answer, before it is known whether it decides.
+#[derive(Debug, Clone)]
+pub(crate) struct Vote {
+    pub(crate) answer: PersonsAnswer,
+    pub(crate) reason: String,
+    /// The token that it came with.
+    pub(crate) caller: CallerId,
+    /// The human behind it, where that is known.
+    pub(crate) person: Option<String>,
+}
+
+impl Vote {
+    /// Who answered, as it is recorded.
+    fn by(&self) -> &str {
+        self.person.as_deref().unwrap_or(self.caller.as_str())
+    }
+
+    /// Whether both came from one human, as far as can be known.
+    fn same_voter(&self, other: &Self) -> bool {
+        self.caller == other.caller || (self.person.is_some() && self.person == other.person)
+    }
+}
+
+/// What came of a [`Vote`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Voted {
+    /// It decides.
+    Decided,
+    /// More must agree.
+    Counted,
+    /// The same human agreed before.
+    Before,
+    /// Nobody asked, or it was decided before.
+    NotAsked,
+}
+
+/// Where a person's answer comes out, and who agreed so far.
+#[derive(Debug)]
+struct Ballot {
+    out: oneshot::Sender<Reply>,
+    agreed: Vec<Vote>,
+}
+
 /// One review while this process judges it.
 #[derive(Debug)]
 pub(crate) struct Flight {
     opened: Recorded,
     progress: watch::Sender<Progress>,
     abort: CancellationToken,
-    person: Mutex<Option<oneshot::Sender<Reply>>>,
+    person: Mutex<Option<Ballot>>,
     /// The human who asked, where that is known.
     asked_by: Option<String>,
 }
@@ -115,14 +158,53 @@ impl Flight {
     /// From now on a person may answer: here is where the answer comes out.
     pub(crate) fn ask_person(&self) -> oneshot::Receiver<Reply> {
         let (sender, receiver) = oneshot::channel();
-        self.person().replace(sender);
+        self.person().replace(Ballot {
+            out: sender,
+            agreed: Vec::new(),
+        });
         receiver
     }
 
     /// Hands a person's answer in. `false`: nobody asked, or it was answered before.
     pub(crate) fn answer(&self, reply: Reply) -> bool {
         let asked = self.person().take();
-        asked.is_some_and(|sender| sender.send(reply).is_ok())
+        asked.is_some_and(|ballot| ballot.out.send(reply).is_ok())
+    }
+
+    /// Counts an approver's answer: the first no decides, and the last of `wanted` different humans who say yes.
+    pub(crate) fn vote(&self, vote: Vote, wanted: usize) -> Voted {
+        let mut person = self.person();
+        let Some(ballot) = person.as_mut() else {
+            return Voted::NotAsked;
+        };
+        if vote.answer == PersonsAnswer::Allow {
+            if ballot.agreed.iter().any(|before| before.same_voter(&vote)) {
+                return Voted::Before;
+            }
+            ballot.agreed.push(vote.clone());
+            if ballot.agreed.len() < wanted {
+                return Voted::Counted;
+            }
+        }
+        let Some(Ballot { out, agreed }) = person.take() else {
+            return Voted::NotAsked;
+        };
+        drop(person);
+        match out.send(together(vote, &agreed)) {
+            Ok(()) => Voted::Decided,
+            Err(_ended) => Voted::NotAsked,
+        }
+    }
+
+    /// Who has agreed so far.
+    pub(crate) fn agreed(&self) -> Vec<String> {
+        let person = self.person();
+        let agreed = person.as_ref().map(|ballot| &ballot.agreed);
+        agreed
+            .into_iter()
+            .flatten()
+            .map(|vote| vote.by().to_owned())
+            .collect()
     }
 
     /// Whether a person's answer is waited for.
@@ -141,7 +223,28 @@ impl Flight {
         self.opened.action_digest
     }
 
-    fn person(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<Reply>>> {
+    fn person(&self) -> std::sync::MutexGuard<'_, Option<Ballot>> {
         self.person.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The answer that `vote` makes with those who agreed: all of them by name, each with a reason where there are several.
+fn together(vote: Vote, agreed: &[Vote]) -> Reply {
+    let (by, reason) = match (vote.answer, agreed) {
+        (PersonsAnswer::Allow, [_, _, ..]) => {
+            let names: Vec<_> = agreed.iter().map(Vote::by).collect();
+            let reasons = agreed
+                .iter()
+                .map(|it| format!("{}: {}", it.by(), it.reason));
+            (names.join(", "), reasons.collect::<Vec<_>>().join("; "))
+        }
+        (PersonsAnswer::Allow | PersonsAnswer::Deny, _) => (vote.by().to_owned(), vote.reason),
+    };
+    Reply {
+        answer: Answer {
+            answer: vote.answer,
+            reason: Some(reason),
+        },
+        by: Some(by),
     }
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::desk::{Caller, Case, Desk, after, now};
 use crate::error::ApiError;
-use crate::store::{Opening, Recorded, StoreError};
+use crate::store::{Opening, Recorded, StoreError, TurnReference, turns};
 
 /// The longest name of a session or turn, in bytes.
 const MAX_NAME: usize = 256;
@@ -61,7 +61,12 @@ pub(crate) fn accept(
     check_names(&body.session)?;
     let (question, context) = spell(&body)?;
     let reviewer = desk.reviewer_of(&caller.scope.tenant);
-    let limit = time_limit(&body, reviewer.time_limit());
+    let limit = if body.must_be_human {
+        desk.limits.persons_time
+    } else {
+        reviewer.time_limit()
+    };
+    let limit = time_limit(&body, limit);
     let (created_at, started) = (now(), Instant::now());
     let escalation = Escalation::from_submission(nonce.clone(), body, |channel| {
         desk.speaks_for_user.contains(channel)
@@ -74,6 +79,13 @@ pub(crate) fn accept(
         nonce,
         request_digest: digest(&question, &context),
         session_id: escalation.session.session_id.clone(),
+        turn: TurnReference::of(
+            &caller.scope,
+            &escalation.session,
+            &escalation.environment,
+            reviewer.breaker_limits(),
+        ),
+        words: turns::words(&escalation),
         action_digest: escalation.action_digest,
         policy_revision: reviewer.policy_revision().to_string(),
         owner: desk.owner.clone(),
@@ -86,6 +98,7 @@ pub(crate) fn accept(
         escalation,
         deadline: started + limit,
         people: caller.people,
+        request_digest: opening.request_digest,
     };
     Ok(Accepted {
         opening,

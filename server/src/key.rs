@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use protocol::{ServerKey, Statement};
+use protocol::{Canonical, ServerKey, Statement};
 use thiserror::Error;
 
 use crate::private_files::{NotPrivate, create_private_file, open_private_file, private_folder};
@@ -94,6 +94,29 @@ impl SigningKey {
 
     pub(crate) fn sign(&self, statement: &Statement) -> String {
         statement.sign(&self.0)
+    }
+
+    /// Signs what only this server reads again.
+    pub(crate) fn sign_canonical(&self, value: &Canonical) -> String {
+        use ed25519_dalek::Signer as _;
+        use fmt::Write as _;
+        let mut text = "ed25519:".to_owned();
+        for byte in self.0.sign(value.as_bytes()).to_bytes() {
+            // Writing to a String cannot fail.
+            write!(text, "{byte:02x}").unwrap_or_default();
+        }
+        text
+    }
+
+    /// A key for another purpose, named by `label` and `parts`: who has it learns nothing of this one, nor of others.
+    pub(crate) fn derive(&self, label: &str, parts: &[&str]) -> [u8; 32] {
+        let mut bytes = Canonical::new(label);
+        let seed = self.0.to_bytes();
+        bytes.bytes(&seed);
+        for part in parts {
+            bytes.text(part);
+        }
+        bytes.sha256()
     }
 
     fn spell(&self) -> String {

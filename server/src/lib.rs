@@ -5,10 +5,13 @@
 //! is durable (P4); five ends stay five facts (P5); whatever fails, the action does not run (P2).
 #![forbid(unsafe_code)]
 
+mod admission;
 mod api;
 mod auth;
+mod backtest;
 mod cli;
 mod config;
+mod conversations;
 mod desk;
 mod error;
 mod eval;
@@ -16,6 +19,8 @@ mod flight;
 mod history;
 mod intake;
 mod key;
+mod model_health;
+mod openapi;
 mod owner;
 mod private_files;
 mod resource;
@@ -25,9 +30,12 @@ mod serve;
 mod service;
 mod show_prompt;
 mod store;
+mod stream;
+mod telemetry;
 #[cfg(test)]
 mod test_folder;
 mod verdict;
+mod webhook;
 
 pub use auth::AuthError;
 pub use cli::run;

@@ -47,7 +47,8 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 
-    fn allows(self, right: Right) -> bool {
+    /// Whether it gives `right`.
+    pub(crate) fn allows(self, right: Right) -> bool {
         match right {
             Right::Ask => self == Self::Runner,
             Right::SeeOwn => true,

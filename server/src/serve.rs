@@ -7,21 +7,27 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use telemetry::{Carrier, HttpOrGrpc, Telemetry, Value};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cli::{CommandError, print_line};
+use crate::config::{Config, environment};
 use crate::desk::now;
 use crate::service::{OpenError, Service, ServiceSettings};
 
 mod connections;
+mod patience;
 
 use connections::Bounds;
 
 /// How long calls that are under way may take to finish after a signal.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last of the telemetry may take.
+const LAST: Duration = Duration::from_secs(2);
 /// SIGXFSZ (signal(7)). Caught, a write past the file size limit is an error like any other; uncaught, it kills.
 const FILE_SIZE_SIGNAL: i32 = 25;
 
@@ -46,22 +52,43 @@ pub(crate) enum ServeError {
 }
 
 /// Serves until SIGTERM or SIGINT, then ends what is open and stops.
-pub(crate) async fn serve(
-    settings: ServiceSettings,
-    address: SocketAddr,
-) -> Result<(), CommandError> {
+pub(crate) async fn serve(settings: ServiceSettings, config: &Config) -> Result<(), CommandError> {
     let mut signals = Signals::catch().map_err(ServeError::Signals)?;
+    let otel = config.otel.clone().read(&environment)?;
     let service = Service::open(settings).await?;
-    let served = serve_on(&service, address, &mut signals).await;
+    let telling = tell(&service, otel);
+    let served = serve_on(&service, config, &mut signals).await;
+    // Reviews that the drain ends are told as well.
     service.close().await;
+    if let Some((over, telling)) = telling {
+        over.cancel();
+        telling.wait().await;
+    }
     served
+}
+
+/// Begins to tell a collector, where the settings name one; how that is ended, and waited for.
+fn tell(
+    service: &Service,
+    settings: telemetry::Settings,
+) -> Option<(CancellationToken, TaskTracker)> {
+    let common = vec![("originator", Value::from("auto-review-server"))];
+    let (telemetry, carrier): (_, Carrier<HttpOrGrpc>) =
+        Telemetry::new(settings, "auto-review-server", common, now())?;
+    service.observe(telemetry);
+    let (over, telling) = (CancellationToken::new(), TaskTracker::new());
+    let stop = over.clone();
+    drop(telling.spawn(async move { Box::pin(carrier.run(stop.cancelled(), LAST)).await }));
+    telling.close();
+    Some((over, telling))
 }
 
 async fn serve_on(
     service: &Service,
-    address: SocketAddr,
+    config: &Config,
     signals: &mut Signals,
 ) -> Result<(), CommandError> {
+    let address = config.listen;
     let tokens = service.desk().store.tokens().await?;
     if !tokens.iter().any(|token| token.counts_at(now())) {
         return Err(CommandError::NoToken);
@@ -74,6 +101,10 @@ async fn serve_on(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     service.keep_indexing();
+    service.keep_the_record(config.payload_days);
+    service.keep_probing();
+    service.keep_measures();
+    service.keep_webhooks(config.webhooks.clone());
     let stop = CancellationToken::new();
     let serving = connections::serve(listener, service.router(), Bounds::default(), stop.clone());
     print_line(&format!("listening on http://{bound}"))?;

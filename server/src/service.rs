@@ -4,28 +4,34 @@
 //! serves it on one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::{NonZeroU8, NonZeroU32};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
 use protocol::{CallerId, ServerKey, TenantId};
 use reviewer::Reviewer;
+use telemetry::Telemetry;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::api::Readiness;
 use crate::auth::{Auth, AuthError, make_token};
-use crate::desk::{Caller, Desk, People, RecoveryError};
+use crate::conversations::Conversations;
+use crate::desk::{Caller, Desk, People, RecoveryError, Together};
 use crate::key::SigningKey;
+use crate::model_health::ModelHealth;
 use crate::owner::{LockError, OwnerLocks};
 use crate::role::Roles;
 use crate::router;
 use crate::store::sqlite::OpenStoreError;
 use crate::store::sqlite::tokens::{Added, Grants};
 use crate::store::{Scope, SqliteStore};
+use crate::telemetry::{Measures, Observer};
+use crate::webhook::{WebhookSettings, keep_telling};
 
 /// What a service is made of.
 #[derive(Debug)]
@@ -47,8 +53,20 @@ pub struct ServiceSettings {
 /// How much is taken on.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Room for submissions under review, in MiB: 1 to 65,536. What does not fit is refused with 503.
+    /// Room for submissions under review, in MiB: 1 to 65,535. What does not fit is refused with 503. A tenant gets at
+    /// most four times what is left.
     pub in_flight_mib: u16,
+    /// About how many reviews models are asked at once. The others wait, one of each tenant in turn; who would wait
+    /// past its deadline is refused with 503 at once.
+    pub models_at_once: NonZeroU32,
+    /// How many reviews one token may ask for in a minute; a minute's worth may come at once. More is refused with 429.
+    pub per_minute_of_caller: Option<NonZeroU32>,
+    /// The same for all tokens of a tenant together.
+    pub per_minute_of_tenant: Option<NonZeroU32>,
+    /// How many different approvers must agree before an action is allowed: 1 to 9. One who denies is enough.
+    pub approvals_wanted: NonZeroU8,
+    /// How long a question that only a person may decide waits at most: 10 s to a day.
+    pub persons_time: Duration,
     /// How long an approval can be spent: 60 s, or less.
     pub approval_lifetime: Duration,
 }
@@ -57,6 +75,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             in_flight_mib: 256,
+            models_at_once: Self::MODELS_AT_ONCE,
+            per_minute_of_caller: None,
+            per_minute_of_tenant: None,
+            approvals_wanted: NonZeroU8::MIN,
+            persons_time: Duration::from_secs(600),
             approval_lifetime: Self::LONGEST_LIFETIME,
         }
     }
@@ -65,7 +88,15 @@ impl Default for Limits {
 /// How often the index is brought up to the record. Who looks something up brings it up first.
 const INDEX_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often heads are signed and old payloads looked for.
+const KEEPING_PAUSE: Duration = Duration::from_secs(60);
+
 impl Limits {
+    /// More than there is room for, where nothing else is said: a review holds 16 KiB at least.
+    const MODELS_AT_ONCE: NonZeroU32 = match NonZeroU32::new(16_384) {
+        Some(many) => many,
+        None => NonZeroU32::MIN,
+    };
     /// The longest life of an approval (D19).
     const LONGEST_LIFETIME: Duration = Duration::from_secs(60);
 }
@@ -87,6 +118,9 @@ pub enum OpenError {
 /// Why no token was made.
 #[derive(Debug, Error)]
 pub enum TokenError {
+    /// Roles that nobody knows.
+    #[error("{0}")]
+    Roles(String),
     /// Nothing to make it of.
     #[error(transparent)]
     Random(#[from] AuthError),
@@ -131,9 +165,16 @@ impl Service {
             owner: lock.id().clone(),
             lock: Mutex::new(Some(lock)),
             locks,
-            room: Arc::new(Semaphore::new(usize::from(limits.in_flight_mib) * 1024)),
+            admission: Arc::new(Admission::new(&limits)),
+            together: Together::default(),
+            keeps: OnceLock::new(),
             flights: Mutex::new(HashMap::new()),
+            conversations: Conversations::default(),
+            models: ModelHealth::default(),
             tasks: TaskTracker::new(),
+            streams: Arc::default(),
+            webhooks: OnceLock::new(),
+            observer: Observer::default(),
             stopping: CancellationToken::new(),
         });
         let recovered = desk.recover().await;
@@ -177,6 +218,12 @@ impl Service {
         router::public(&self.desk, &self.readiness, Arc::clone(&self.auth))
     }
 
+    /// The same as [`Service::router`] for programs that only show the service: without streams, webhooks, measures, the
+    /// API's document and compression, so that they do not hold what these need.
+    pub fn bare_router(&self) -> Router {
+        router::bare(&self.desk, &self.readiness, Arc::clone(&self.auth))
+    }
+
     /// Keeps what admins look things up by close behind the record, until the service goes down. A service that nobody
     /// asks for more than its own caller's history need not.
     pub(crate) fn keep_indexing(&self) {
@@ -200,6 +247,57 @@ impl Service {
         }));
     }
 
+    /// Signs where the chains stand, and erases what is older than the settings keep it, until the service goes down and
+    /// once more then. Not for a service whose key lives no longer than its process.
+    pub(crate) fn keep_the_record(&self, payload_days: Option<NonZeroU32>) {
+        let desk = Arc::clone(&self.desk);
+        desk.keeps.get_or_init(|| ());
+        drop(self.desk.tasks.spawn(async move {
+            if let Err(error) = desk.keep_policies().await {
+                tracing::warn!(%error, "the texts of the policies could not be kept");
+            }
+            loop {
+                desk.keep_the_record(payload_days).await;
+                tokio::select! {
+                    () = desk.stopping.cancelled() => return,
+                    () = tokio::time::sleep(KEEPING_PAUSE) => {}
+                }
+            }
+        }));
+    }
+
+    /// Asks the configured models whether they are there, beside everything else, until they are.
+    pub(crate) fn keep_probing(&self) {
+        let desk = Arc::clone(&self.desk);
+        drop(
+            self.desk
+                .tasks
+                .spawn(async move { desk.keep_probing().await }),
+        );
+    }
+
+    /// Tells `telemetry` what reviews come to and what models took. Only once.
+    pub fn observe(&self, telemetry: Telemetry) {
+        if self.desk.observer.telemetry.set(telemetry).is_err() {
+            tracing::warn!("somebody is told already what reviews come to");
+        }
+    }
+
+    /// Counts what reviews come to, for `/metrics`.
+    pub(crate) fn keep_measures(&self) {
+        // Counting that has begun goes on.
+        drop(self.desk.observer.measures.set(Measures::default()));
+    }
+
+    /// Tells webhooks what happens, until the service goes down. Only once.
+    pub(crate) fn keep_webhooks(&self, settings: WebhookSettings) {
+        let settings = Arc::new(settings);
+        if self.desk.webhooks.set(Arc::clone(&settings)).is_ok() {
+            let desk = Arc::clone(&self.desk);
+            drop(self.desk.tasks.spawn(keep_telling(desk, settings)));
+        }
+    }
+
     /// Takes nothing on any more and ends what is open as `failed` (step `drain`). [`Service::close`] waits for it.
     pub fn drain(&self) {
         self.desk.stopping.cancel();
@@ -211,6 +309,9 @@ impl Service {
         self.drain();
         self.desk.tasks.close();
         self.desk.tasks.wait().await;
+        if self.desk.keeps.get().is_some() {
+            self.desk.sign_heads().await;
+        }
         self.desk.store.close().await;
         self.desk.release_lock();
     }
@@ -221,9 +322,18 @@ impl Service {
     /// # Errors
     /// No random bytes, or the store cannot be written.
     pub async fn create_token(&self, name: &str) -> Result<String, TokenError> {
+        self.create_token_for(name, &["runner"]).await
+    }
+
+    /// The same with the roles that `token create --role` knows.
+    ///
+    /// # Errors
+    /// A name is no role; no random bytes, or the store cannot be written.
+    pub async fn create_token_for(&self, name: &str, roles: &[&str]) -> Result<String, TokenError> {
         let grants = Grants {
             tenant: TenantId::default(),
-            roles: Roles::runner(),
+            roles: Roles::parse(roles.iter().copied())
+                .map_err(|error| TokenError::Roles(error.to_string()))?,
             person: None,
             expires_at: None,
         };

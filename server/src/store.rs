@@ -16,10 +16,14 @@ mod bodies;
 mod chain;
 #[cfg(test)]
 mod contract;
+pub(crate) mod leave;
 pub(crate) mod search;
 pub(crate) mod sqlite;
+pub(crate) mod turns;
 
+pub(crate) use leave::{Leave, LeaveKey, Spending};
 pub(crate) use sqlite::SqliteStore;
+pub(crate) use turns::{SessionRecord, TurnKey, TurnRecord, TurnReference, Words};
 
 /// Keeps reviews.
 pub(crate) trait ReviewStore: Send + Sync + 'static {
@@ -110,6 +114,9 @@ pub(crate) struct Opening {
     /// SHA-256 over `question` and `context`: tells a repeated submission from another one.
     pub(crate) request_digest: [u8; 32],
     pub(crate) session_id: Option<String>,
+    pub(crate) turn: TurnReference,
+    /// What the user had said, where the submission carries words of theirs.
+    pub(crate) words: Option<Words>,
     pub(crate) action_digest: ActionDigest,
     pub(crate) policy_revision: String,
     pub(crate) owner: OwnerId,
@@ -132,6 +139,8 @@ pub(crate) enum Opened {
     OtherBody,
     /// The session belongs to another caller.
     SessionTaken,
+    /// The turn is stopped: it was opened, and ended at once as `failed`.
+    Stopped(Box<RecordedEnd>),
 }
 
 /// How a review ends.
@@ -147,13 +156,29 @@ pub(crate) struct Ending {
     pub(crate) exhibit: Option<String>,
 }
 
+impl Ending {
+    /// The end that is on record of a review that nobody judged.
+    pub(crate) fn as_recorded(review_id: ReviewId, scope: &Scope, end: &RecordedEnd) -> Self {
+        Self {
+            review_id,
+            scope: scope.clone(),
+            verdict: end.verdict.clone(),
+            completed_at: end.completed_at,
+            expires_at: end.expires_at,
+            exhibit: None,
+        }
+    }
+}
+
 /// What became of an [`Ending`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// It ended so.
     Recorded,
     /// It had ended before; nothing changed.
     Before,
+    /// The user had said something more by then: instead of approved it ended so.
+    Stale(Box<Verdict>),
 }
 
 /// The end of everything that an owner left open.
@@ -241,7 +266,7 @@ pub(crate) struct Recorded {
 }
 
 /// How a recorded review ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecordedEnd {
     pub(crate) verdict: Verdict,
     pub(crate) completed_at: Timestamp,

@@ -5,7 +5,7 @@
 
 use protocol::{
     DecidedBy, Decision, Denial, Judge, Judgement, Outcome, Rationale, ReviewEvent, ReviewFailure,
-    ReviewStatus, RiskLevel, RuleId, UserAuthorization,
+    ReviewId, ReviewStatus, RiskLevel, RuleId, UserAuthorization,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub(crate) struct Verdict {
     /// The approver who answered, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) answered_by: Option<String>,
+    /// The denied review that a person's leave lifted, where this is the review that it lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lifts: Option<ReviewId>,
 }
 
 impl Verdict {
@@ -40,6 +43,7 @@ impl Verdict {
             rule_id: None,
             failure: None,
             answered_by: None,
+            lifts: None,
         };
         match decision {
             Decision::Approved(grant) => match grant.judgement() {

@@ -27,5 +27,6 @@ mod records;
 mod reduced;
 mod rules;
 mod standing_leave;
+mod telemetry;
 mod transparency;
 mod twenty_runners;

@@ -97,8 +97,8 @@ fn holds_chain(database: &Path, lines: usize) {
 #[test]
 fn twenty_runners_start_at_once_on_a_record_that_is_not_there_yet() {
     let stage = Stage::new();
-    // Twenty opened, twenty ended, ten of them redeemed.
-    twenty_at_once(&stage, &stage.state("reviews.sqlite"), 50);
+    // Twenty opened, twenty ended, ten of them redeemed, and the end of ten runs.
+    twenty_at_once(&stage, &stage.state("reviews.sqlite"), 60);
 }
 
 #[test]

@@ -46,7 +46,8 @@ const NEEDED: [(&str, &str); 20] = [
 const YARDSTICKS: [(&str, &str); 2] = [("tinyproxy", "tinyproxy-bin"), ("squid", "squid")];
 
 /// Which crate alone may depend on what: the map in ARCHITECTURE.md, enforced.
-const ONLY_UNDER: [(&str, &[&str]); 13] = [
+const ONLY_UNDER: [(&str, &[&str]); 14] = [
+    ("telemetry", &["server", "agent-runner"]),
     ("sqlx", &["server", "end-to-end"]),
     ("landlock", &["sandbox"]),
     ("seccompiler", &["sandbox"]),

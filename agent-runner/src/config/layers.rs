@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::telemetry::OtelTable;
 use exec_policy::RuleSet;
 use protocol::TriggerKind;
 use toml::{Table, Value};
@@ -93,6 +94,8 @@ pub(crate) struct Settings {
     /// What is said of the network beside the switch that turns it on.
     pub(super) network: NetworkSettings,
     pub(super) web_search: Option<WebSearch>,
+    /// `[otel]` of the strongest of the user's layers that has it.
+    pub(crate) otel: Option<Box<OtelTable>>,
     /// The folders that relative paths of `-c` and `~` stand for.
     pub(super) bases: Bases,
 }
@@ -206,6 +209,7 @@ impl Settings {
             features_off: BTreeSet::new(),
             network: NetworkSettings::default(),
             web_search: None,
+            otel: None,
             bases: Bases::default(),
         })
     }
@@ -400,6 +404,7 @@ impl Settings {
             "allow_login_shell",
             "web_search",
             "shell_environment_policy",
+            "otel",
         ]
         .into_iter()
         .filter(|key| table.contains_key(*key))

@@ -60,7 +60,7 @@ pub(crate) enum OnEnd {
     Block,
     /// The person at the terminal is asked.
     User,
-    /// It waits at the server for an approver, as long as a review may take.
+    /// It waits at the server for an approver.
     Queue,
 }
 

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ::telemetry::OtelTable;
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -20,7 +21,7 @@ const NOT_OURS: &str = "\
     mcp_oauth_callback_port mcp_oauth_credentials_store memories model model_auto_compact_token_limit \
     model_catalog_json model_context_window model_instructions_file model_max_output_tokens \
     model_provider model_providers model_reasoning_effort model_reasoning_summary \
-    model_supports_reasoning_summaries model_verbosity notice notify oss_provider otel personality \
+    model_supports_reasoning_summaries model_verbosity notice notify oss_provider personality \
     plan_mode_reasoning_effort plugins preferred_auth_method profiles project_doc_fallback_filenames \
     project_doc_max_bytes project_root_markers review_model service_tier show_raw_agent_reasoning skills \
     sqlite_home suppress_unstable_features_warning tool_output_token_limit tools tui tui_app_server \
@@ -51,6 +52,16 @@ impl Settings {
                     self.origins.insert("allow_login_shell", file.to_owned());
                 }
                 "web_search" => self.set_web_search(read_value(value, file, "web_search")?, file),
+                "otel" => {
+                    let table: OtelTable = read_value(value, file, "otel")?;
+                    let unknown = table.unknown().map(|key| format!("otel.{key}"));
+                    self.notes.extend(
+                        unknown
+                            .map(|key| format!("`{file}` has keys that mean nothing here: {key}")),
+                    );
+                    self.otel = Some(Box::new(table));
+                    self.origins.insert("otel", file.to_owned());
+                }
                 "mcp_servers" | "apps" => merge(&mut self.tools, key, value),
                 "permissions" => self.permissions.apply(value, file)?,
                 "default_permissions" => self.permissions.apply_default(value, file)?,

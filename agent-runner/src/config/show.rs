@@ -56,7 +56,7 @@ const HERE: &[(&str, &str)] = &[
         "hooks",
         "nothing here: the agent runs them around its tools, this program among these",
     ),
-    ("otel", "nothing in the runner yet"),
+    ("otel", "what a run tells a collector; by `otlp-http`"),
     ("profiles", "chosen by `--profile` or `profile`"),
     ("auto_review", "the reviewer's policy section"),
     (

@@ -79,7 +79,7 @@ impl DemoService {
         let token = service.create_token("demo").await?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let router = service.router();
+        let router = service.bare_router();
         servers.spawn(async move { axum::serve(listener, router).await });
         // Fails only where a provider was installed before, which serves as well.
         rustls::crypto::ring::default_provider()

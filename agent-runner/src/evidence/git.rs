@@ -40,6 +40,7 @@ say common; g rev-parse --path-format=absolute --git-common-dir
 say branch; g symbolic-ref -q --short HEAD
 say head; g rev-parse -q --verify HEAD
 say upstream; g rev-parse -q --symbolic-full-name '@{upstream}'
+say stage; g ls-files --stage | cut -c 1-7 | grep -c "^160000 "
 say settings; g config --list -z --show-scope --includes
 say url; [ -n "$remote" ] && g remote get-url --all -- "$remote"
 say pushurl; [ -n "$remote" ] && g remote get-url --push --all -- "$remote"
@@ -298,6 +299,7 @@ fn told(questions: &Questions<'_>, answers: &Answers<'_>) -> Value {
         "head": optional(answers.text("head")),
         "upstream": optional(answers.text("upstream")),
         "hooks": settings::hooks(&common),
+        "nested_repositories": answers.text("stage").parse::<u64>().ok(),
         "settings_that_run_programs": settings.programs,
         "settings_that_redirect": settings.redirects,
     });

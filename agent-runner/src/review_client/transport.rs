@@ -118,6 +118,9 @@ impl Call {
         if let Some(wait) = self.prefer_wait {
             headers.push(("prefer", format!("wait={}", wait.as_secs().max(1))));
         }
+        if let Some(trace) = crate::telemetry::traceparent() {
+            headers.push(("traceparent", trace));
+        }
         if self.body.is_some() {
             headers.push(("content-type", "application/json".to_owned()));
         }

@@ -8,12 +8,13 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use benches::{Samples, shown};
+use http_body_util::BodyExt as _;
 use protocol::Action;
 use reviewer::{Reviewer, ReviewerSettings};
 use server::{Limits, Service, ServiceSettings, SigningKey};
@@ -22,13 +23,15 @@ use tower::ServiceExt as _;
 
 const WRITERS: usize = 128;
 const ROUNDS: usize = 200;
+/// How long one question is asked again and again at most.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The largest answer that is read.
 const ANSWER: usize = 16 << 20;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What is looked up, and by which words.
-const LOOKED_UP: [(&str, &str); 7] = [
+const LOOKED_UP: [(&str, &str); 9] = [
     ("first page", ""),
     ("one of 50 users", "user=u7"),
     ("one of 50 users, one of 20 hosts", "user=u7&host=h7"),
@@ -36,6 +39,8 @@ const LOOKED_UP: [(&str, &str); 7] = [
     ("a status that none has", "status=timed_out&user=u7"),
     ("a word that one in a thousand has", "q=word77"),
     ("a word that all have, of one user", "q=installed&user=u7"),
+    ("two words", "q=installed+word77"),
+    ("opened in the last year", "since=2026-01-01T00:00:00Z"),
 ];
 
 #[tokio::main]
@@ -47,7 +52,8 @@ async fn main() -> Outcome<()> {
     let count: usize = count.unwrap_or(100_000);
     let folder = Folder::new()?;
     let service = service(&folder.0).await?;
-    let token = service.create_token("bench").await?;
+    let roles = ["runner", "auditor"];
+    let token = service.create_token_for("bench", &roles).await?;
     let asking = Arc::new(Asking {
         router: service.router(),
         token,
@@ -58,27 +64,55 @@ async fn main() -> Outcome<()> {
     let started = Instant::now();
     fill(&asking, count).await?;
     let took = started.elapsed().as_secs_f64();
-    println!("{count} reviews written in {took:.1} s");
+    println!(
+        "{count} reviews written in {took:.1} s, {}",
+        a_second(count, took)
+    );
     let started = Instant::now();
     let mut steps = 0;
     while behind(&asking).await? > 0 {
         steps += 1;
     }
     let took = started.elapsed().as_secs_f64();
-    println!("index brought up to them in {took:.1} s, {steps} calls");
+    println!(
+        "index brought up to them in {took:.1} s, {}, {steps} calls",
+        a_second(count, took)
+    );
+    look_up(&asking).await?;
+    export_all(&asking).await?;
+    drop(asking);
+    service.close().await;
+    let bytes = std::fs::metadata(folder.0.join("reviews.sqlite"))?.len();
+    println!("the database has {} MiB", bytes >> 20);
+    Ok(())
+}
+
+async fn look_up(asking: &Asking) -> Outcome<()> {
     for (name, query) in LOOKED_UP {
-        println!("{name:<36} {}", told(&asking, query).await?);
+        println!("{name:<36} {}", told(asking, query).await?);
     }
     let counted = "status=approved&count=true";
     println!(
         "{:<36} {}",
         "the same, counted",
-        told(&asking, counted).await?
+        told(asking, counted).await?
     );
-    drop(asking);
-    service.close().await;
-    let bytes = std::fs::metadata(folder.0.join("reviews.sqlite"))?.len();
-    println!("the database has {} MiB", bytes >> 20);
+    Ok(())
+}
+
+async fn export_all(asking: &Asking) -> Outcome<()> {
+    for format in ["jsonl", "csv", "ocsf", "opa"] {
+        let before = resident_kib()?;
+        let started = Instant::now();
+        let (lines, bytes) = export(asking, format).await?;
+        let took = started.elapsed().as_secs_f64();
+        println!(
+            "export as {format:<5} {lines} lines, {} MiB in {took:.1} s, {}, memory {before} to {} KiB",
+            bytes >> 20,
+            a_second(lines, took),
+            resident_kib()?
+        );
+    }
     Ok(())
 }
 
@@ -187,10 +221,43 @@ async fn behind(asking: &Asking) -> Outcome<u64> {
     behind.ok_or_else(|| "a page without `behind`".into())
 }
 
+/// Reads a whole export as it comes; its lines and bytes.
+async fn export(asking: &Asking, format: &str) -> Outcome<(usize, usize)> {
+    let request = Request::get(format!("/v1/export?format={format}"))
+        .header("authorization", format!("Bearer {}", asking.token))
+        .body(Body::empty())?;
+    let mut body = asking.router.clone().oneshot(request).await?.into_body();
+    let (mut lines, mut bytes) = (0, 0);
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            bytes += data.len();
+            lines += data.iter().filter(|byte| **byte == b'\n').count();
+        }
+    }
+    Ok((lines, bytes))
+}
+
+/// What this process holds in memory (`VmRSS` of `proc_pid_status(5)`).
+fn resident_kib() -> Outcome<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.ok_or("no VmRSS in /proc/self/status")?.parse()?)
+}
+
+fn a_second(count: usize, took: f64) -> String {
+    let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    format!("{:.0}/s", count / took)
+}
+
 /// How long `query` takes, and how much it finds.
 async fn told(asking: &Asking, query: &str) -> Outcome<String> {
     let (mut samples, mut found) = (Samples::default(), 0);
+    let begun = Instant::now();
     for _ in 0..ROUNDS {
+        if begun.elapsed() > PATIENCE {
+            break;
+        }
         let started = Instant::now();
         let page = look(asking, query).await?;
         samples.push(started.elapsed());
@@ -198,8 +265,9 @@ async fn told(asking: &Asking, query: &str) -> Outcome<String> {
         found = reviews.map_or(0, Vec::len);
     }
     Ok(format!(
-        "p50 {:>8}  p99 {:>8}  ({found} on the page)",
+        "p50 {:>8}  p99 {:>8}  ({found} on the page, {} times)",
         shown(samples.percentile(50)),
-        shown(samples.percentile(99))
+        shown(samples.percentile(99)),
+        samples.count()
     ))
 }

@@ -8,7 +8,7 @@ use protocol::{CommandAction, SandboxPermissions};
 
 use super::fetch::Walls;
 use super::scene::Scene;
-use super::{Finding, Rule, fetch, open, places, services};
+use super::{Finding, Rule, fetch, open, places, quiet_git, services};
 
 /// Folders that a build makes again, directly in a workspace root. Names that also hold people's work are not here.
 const BUILD_OUTPUT: &[&str] = &[
@@ -33,9 +33,14 @@ const BUILD_OUTPUT: &[&str] = &[
 
 /// What a form that is written here may have by its program alone.
 fn is_explained(finding: &Finding, action: &CommandAction) -> bool {
+    // Each git call and each removal of a plain name still has to be of a form that is written here.
+    let by_form = matches!(
+        finding.rule,
+        Rule::GitOther | Rule::RemovesFiles | Rule::RemovesWorkspaceTree | Rule::RemovesTemporary
+    );
     let widened = action.additional_permissions.is_some()
         && matches!(finding.rule, Rule::WantsNetwork | Rule::WritesOutside);
-    services::explains(finding.rule) || widened
+    services::explains(finding.rule) || by_form || widened
 }
 
 /// The rule by which a command is low risk.
@@ -176,6 +181,7 @@ fn one(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule
     }
     match command.program()? {
         "git" => git(at, command, scene)
+            .or_else(|| quiet_git::is_harmless(at, command, scene).then_some(Rule::GitQuiet))
             .or_else(|| fetch::fetches(at, command, scene, walls).then_some(Rule::FetchesPublic)),
         "mkdir" | "touch" | "cp" => makes_new(at, command, scene),
         "rm" => removes(at, command, scene),
@@ -229,6 +235,11 @@ fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
         .skip(filter)
         .all(|effect| match effect {
             Effect::Reads(word) if command.program() == Some("tree") && number(word) => true,
+            Effect::Reads(word)
+                if super::deny::names_only(command.program().unwrap_or_default()) =>
+            {
+                is_listable(&scene.locate(at, word), scene)
+            }
             Effect::Reads(word) => readable(&scene.locate(at, word), scene),
             Effect::Writes(word) => word.literal() == Some("/dev/null"),
             // The class says that `sed -n` prints and does no more.
@@ -313,6 +324,16 @@ fn readable(location: &Location, scene: &Scene) -> bool {
             && !location.to_string().contains('…')
 }
 
+/// Whether names and sizes may be told: as [`readable`], and in the workspace where the name is certain. A link there can
+/// lead to other names, and no further.
+fn is_listable(location: &Location, scene: &Scene) -> bool {
+    let named = scene.in_workspace(location)
+        && location.certain().is_some()
+        && !places::holds_credentials(location, scene)
+        && !places::is_reviewers(location, scene);
+    named || readable(location, scene)
+}
+
 /// `mkdir`, `touch` and `cp -n` of certain paths into plain folders.
 fn makes_new(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
     let options = Options::split(command.arguments(), &[]);
@@ -374,13 +395,26 @@ fn removes(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
         .all(|name| known.contains(&name.as_str()))
         && options.values.is_empty()
         && !options.uncertain;
-    let output = options.operands.iter().all(|word| {
-        // With a slash behind it `rm` would follow a link.
+    // With a slash behind it `rm` would follow a link.
+    let plain = |word: &Word| {
         word.literal()
             .is_some_and(|text| !text.ends_with('/') && !text.ends_with("/."))
-            && is_build_output(&scene.locate(at, word), scene)
-    });
-    (named && output && !options.operands.is_empty()).then_some(Rule::RemovesBuildOutput)
+    };
+    let mut rule = Rule::RemovesNothing;
+    for word in &options.operands {
+        let place = scene.locate(at, word);
+        if is_build_output(&place, scene) {
+            rule = Rule::RemovesBuildOutput;
+        } else if !place
+            .certain()
+            .is_some_and(|path| scene.facts.is_missing(&path))
+        {
+            return None;
+        }
+    }
+    let whole =
+        named && !options.operands.is_empty() && options.operands.iter().copied().all(plain);
+    whole.then_some(rule)
 }
 
 /// A build's own folder, directly in a workspace root.

@@ -6,6 +6,7 @@
 
 mod command;
 mod other;
+mod push;
 
 use protocol::{Author, Transcript, Trust};
 
@@ -258,6 +259,15 @@ fn split(text: &str) -> Vec<Sentence> {
 /// Denials that the user's own words turn into a question for somebody else, and the verbs that do.
 const GRAVE: &[(Rule, &str)] = &[
     (Rule::RemovesTreeOutside, "remove delete rm"),
+    (
+        Rule::DestroysStore,
+        "destroy delete remove drop tear flush clear wipe reset prune clean purge empty uninstall rm down \
+         terminate free reclaim forget fresh recreate scratch deprovision decommission nuke erase stop",
+    ),
+    (
+        Rule::SendsToCollector,
+        "upload send post share put paste use open test connect run push give",
+    ),
     (Rule::ReadsCredentials, "show read print open cat get list"),
     (Rule::ForcePushProtected, "force force-push delete"),
     (
@@ -270,7 +280,7 @@ const GRAVE: &[(Rule, &str)] = &[
     ),
     (
         Rule::Persistence,
-        "add append put set install enable write schedule edit update",
+        "add append put set install enable write schedule edit update copy ssh-copy-id",
     ),
 ];
 
@@ -300,6 +310,8 @@ fn names_grave(finding: &Finding, scene: &Scene, sentence: &Sentence) -> bool {
     let verbs: Vec<&str> = verbs.collect();
     let words: Vec<&str> = finding.object.split_whitespace().collect();
     let named = match words.as_slice() {
+        // The verb is enough for a question: that it is this very store is for whoever is asked.
+        _ if finding.rule == Rule::DestroysStore => true,
         _ if finding.rule == Rule::DestroysDatabase => {
             words.last().is_some_and(|name| sentence.names(name))
         }
@@ -341,6 +353,7 @@ fn can_be_asked_for(rule: Rule) -> bool {
             | Rule::RemovesTemporary
             | Rule::RemovesWorkspaceTree
             | Rule::GitPush
+            | Rule::PushesElsewhere
             | Rule::ForcePush
             | Rule::GitOther
             | Rule::DestroysGitWork

@@ -3,11 +3,14 @@
 //! Apart from [`super::floor`] because a denial binds by itself. Invariant: a finding needs a certain program and a
 //! target that is, or by its pattern may be, what the rule protects; what is merely unknown is left to the floors.
 
+mod code;
 mod flow;
 mod other;
 mod programs;
+mod stores;
 
 use exec_policy::{Command, Effect, Extent, Location, Rest, Word};
+use protocol::CommandAction;
 
 use self::flow::{fetched_then_run, remote_code, secrets_and_network};
 pub(super) use self::flow::{is_interpreter, takes_code};
@@ -50,8 +53,37 @@ pub(super) fn command(scene: &Scene, found: &mut Found) {
     for (at, command) in scene.commands() {
         remote_code(at, command, scene, found);
         by_program(at, command, scene, found);
+        stores::stores(command, found);
     }
     fetched_then_run(&effects, scene, found);
+    to_collector(&effects, scene, found);
+}
+
+/// Denials in code that a command carries in its words.
+pub(super) fn carried_code(action: &CommandAction, scene: &Scene, found: &mut Found) {
+    code::code(action, scene, found);
+}
+
+/// Content that goes to a place that is made to receive what strangers put there.
+fn to_collector(effects: &[(usize, Effect)], scene: &Scene, found: &mut Found) {
+    let sends = |at: usize| {
+        effects.iter().any(|(from, effect)| {
+            *from == at && matches!(effect, Effect::Sends(_) | Effect::SendsInput)
+        })
+    };
+    for (at, effect) in effects {
+        let Effect::Reaches(Some(word)) = effect else {
+            continue;
+        };
+        let text = word.to_string();
+        let rest = text
+            .split_once("://")
+            .map_or(text.as_str(), |(_, rest)| rest);
+        let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+        if super::fetch::collects(host) && (sends(*at) || scene.is_fed_by(*at, &|_| true)) {
+            add(found, Rule::SendsToCollector, host);
+        }
+    }
 }
 
 /// A removal of what nothing can bring back, or of a tree that is not the task's.

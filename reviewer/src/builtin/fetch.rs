@@ -177,6 +177,7 @@ fn by_curl(at: usize, words: &[&str], scene: &Scene, walls: Walls) -> bool {
             "-H" | "--header" => rest.next().is_some_and(|value| {
                 value.to_ascii_lowercase().starts_with("accept:") && value.len() < 80
             }),
+            "-w" | "--write-out" => rest.next().is_some_and(|format| tells_numbers(format)),
             "-o" | "--output" => rest
                 .next()
                 .is_some_and(|file| may_write(at, file, scene, walls)),
@@ -225,7 +226,7 @@ fn looks_up(words: &[&str]) -> bool {
             _ if word.starts_with(['-', '+', '@']) => false,
             name => {
                 names += 1;
-                is_known(name) || name == "localhost" || is_plain_domain(name)
+                is_known(name) || name == "localhost" || is_resolver(name) || is_plain_domain(name)
             }
         };
         if !fine {
@@ -233,6 +234,21 @@ fn looks_up(words: &[&str]) -> bool {
         }
     }
     names == 1
+}
+
+/// A format that tells codes and times of the answer, and reads no file.
+fn tells_numbers(format: &str) -> bool {
+    format.len() <= 80
+        && !format.starts_with('@')
+        && !format.contains("%output")
+        && format
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "%{}_:=. \\-/,".contains(c))
+}
+
+/// Resolvers that everybody pings to see whether there is a network.
+fn is_resolver(name: &str) -> bool {
+    listed("1.1.1.1 1.0.0.1 8.8.8.8 8.8.4.4 9.9.9.9 127.0.0.1", name)
 }
 
 /// `example.com`: two names of letters, short enough to be one's own.

@@ -3,7 +3,7 @@
 //! Apart from [`super::deny`] because a floor leaves the verdict to somebody else. Invariant: what could not be read has
 //! a floor of at least `medium`.
 
-use exec_policy::{Command, Effect, Extent, Location, Rest, Role};
+use exec_policy::{Command, Effect, Extent, Location, Rest, Role, Word};
 use protocol::{CommandAction, SandboxPermissions};
 
 use super::deny::{add, is_interpreter, names_only, spelled, takes_code};
@@ -84,6 +84,7 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
         if command.program() == Some("git") {
             git(command, found);
         }
+        hidden_credentials(at, command, scene, found);
         super::harms::command(command, found);
         if command.role() == Role::Itself && command.program().is_some_and(is_interpreter) {
             add(found, Rule::RunsPrograms, spelled(command));
@@ -94,8 +95,53 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
             }
         }
     }
+    by_facts(scene, found);
     if let Some(wanted) = &action.additional_permissions {
         super::deny::permissions(wanted, scene, found);
+    }
+}
+
+/// What the runner found out: production, and scripts that do what would be denied by itself.
+fn by_facts(scene: &Scene, found: &mut Found) {
+    let changes = found
+        .iter()
+        .find(|finding| finding.rule.floor() >= protocol::RiskLevel::Medium);
+    if let Some(object) = changes.map(|finding| finding.object.clone())
+        && scene.facts.production
+    {
+        add(found, Rule::Production, object);
+    }
+    for script in &scene.facts.scripts {
+        let words = ["bash".to_owned(), "-c".to_owned(), script.text.clone()];
+        let mut inside = Vec::new();
+        super::deny::command(&scene.within(&words), &mut inside);
+        if inside.iter().any(|finding| finding.rule.denies()) {
+            add(found, Rule::ScriptHarms, &script.path);
+        }
+    }
+}
+
+/// Words that name a credential, of programs of which is not known what they do with it.
+fn hidden_credentials(at: usize, command: &Command, scene: &Scene, found: &mut Found) {
+    // They use a key or a login with the service that it belongs to.
+    const USES: &str = "\
+        ssh scp sftp rsync ssh-add ssh-keygen git gpg gpg2 kubectl helm oc curl wget ansible \
+        ansible-playbook mosh autossh docker podman gh glab age sops openssl";
+    let program = command.program().unwrap_or_default();
+    if command.role() != Role::Itself || names_only(program) || super::listed(USES, program) {
+        return;
+    }
+    for word in command.arguments() {
+        let Some(text) = word.literal() else { continue };
+        let value = text.rsplit_once('=').map_or(text, |(_, value)| value);
+        let path = value.trim_start_matches('@');
+        if !path.contains('/') || path.contains(char::is_whitespace) {
+            continue;
+        }
+        let place = scene.locate(at, &Word::from_text(path));
+        if places::holds_credentials(&place, scene) {
+            add(found, Rule::NearCredentials, path);
+        }
     }
 }
 
@@ -251,8 +297,8 @@ fn git(command: &Command, found: &mut Found) {
     let rule = match call.subcommand {
         _ if call.overrides => Rule::GitSettings,
         "config" if super::allow::reads_setting(&call) => return,
-        "push" if force(&call.arguments) => Rule::ForcePush,
-        "push" => Rule::GitPush,
+        _ if bypasses(call.subcommand, &call.arguments) => Rule::BypassesHooks,
+        "push" => push(&call.arguments),
         "clean" | "filter-branch" | "filter-repo" | "reflog" | "gc" | "prune" | "update-ref"
         | "replace" => Rule::DestroysGitWork,
         "reset" if has(&["--hard", "--merge", "--keep"]) => Rule::DestroysGitWork,
@@ -278,6 +324,32 @@ fn git(command: &Command, found: &mut Found) {
         _ => Rule::GitOther,
     };
     add(found, rule, spelled(command));
+}
+
+/// Whether the repository's hooks are told to keep quiet.
+fn bypasses(subcommand: &str, arguments: &[&str]) -> bool {
+    let says = |word: &str| arguments.contains(&word);
+    match subcommand {
+        "commit" => says("--no-verify") || says("-n") || says("-nm") || says("-anm"),
+        "push" | "merge" | "am" => says("--no-verify"),
+        _ => false,
+    }
+}
+
+fn push(arguments: &[&str]) -> Rule {
+    if force(arguments) {
+        Rule::ForcePush
+    } else if elsewhere(arguments) {
+        Rule::PushesElsewhere
+    } else {
+        Rule::GitPush
+    }
+}
+
+/// Whether the first operand is an address and no remote's name.
+fn elsewhere(arguments: &[&str]) -> bool {
+    let remote = arguments.iter().find(|text| !text.starts_with('-'));
+    remote.is_some_and(|text| text.contains([':', '/']) || text.starts_with('.'))
 }
 
 fn force(arguments: &[&str]) -> bool {

@@ -48,6 +48,15 @@ pub(super) fn command(command: &Command, found: &mut Vec<Finding>) {
     if is_privileged(program, &words) {
         add(found, Rule::Privileged, spelled(command));
     }
+    if copies_to_cloud(program, &words) {
+        add(found, Rule::SendsFile, spelled(command));
+    }
+    if shows_environment(program, &words) {
+        add(found, Rule::NearCredentials, spelled(command));
+    }
+    if changes_settings(program, &words) {
+        add(found, Rule::WritesSettings, spelled(command));
+    }
     if matches!(program, "dropdb" | "dropuser" | "mysqladmin") {
         add(found, Rule::DestroysService, spelled(command));
     }
@@ -74,6 +83,62 @@ pub(super) fn command(command: &Command, found: &mut Vec<Finding>) {
     } else if any(PUBLISHES) || command.arguments().iter().any(Word::has_unknown) {
         add(found, Rule::Publishes, spelled(command));
     }
+}
+
+/// A file or folder of this machine that goes to a bucket, or a bucket's content that goes on.
+fn copies_to_cloud(program: &str, words: &[&str]) -> bool {
+    let bucket = |word: &&&str| {
+        ["s3://", "gs://", "az://", "b2://", "oss://"]
+            .iter()
+            .any(|start| word.starts_with(start))
+    };
+    let copies = words.iter().any(|word| {
+        matches!(
+            *word,
+            "cp" | "mv" | "sync" | "rsync" | "copy" | "move" | "upload"
+        )
+    });
+    let target_last = words.iter().rev().find(|word| !word.starts_with('-'));
+    match program {
+        "aws" | "gsutil" | "gcloud" | "s5cmd" | "s3cmd" | "mc" => {
+            copies && target_last.as_ref().is_some_and(bucket)
+                || words.contains(&"put-object")
+                || words.iter().any(|word| word.starts_with("public-read"))
+        }
+        "az" => copies && words.contains(&"upload"),
+        "rclone" => copies,
+        _ => false,
+    }
+}
+
+/// The environment of a running service, which holds its secrets.
+fn shows_environment(program: &str, words: &[&str]) -> bool {
+    let inside = match program {
+        "docker" | "podman" | "nerdctl" => {
+            words.contains(&"exec") || words.starts_with(&["compose", "exec"])
+        }
+        "kubectl" | "oc" => words.contains(&"exec"),
+        "heroku" => return words.starts_with(&["config"]),
+        _ => false,
+    };
+    inside
+        && words
+            .iter()
+            .any(|word| matches!(*word, "env" | "printenv" | "export" | "set"))
+}
+
+/// Settings of package tools, which decide where code comes from and who is believed.
+fn changes_settings(program: &str, words: &[&str]) -> bool {
+    matches!(
+        program,
+        "npm" | "yarn" | "pnpm" | "pip" | "pip3" | "conda" | "bundle" | "gem"
+    ) && words.iter().any(|word| matches!(*word, "config" | "set"))
+        && words.iter().any(|word| {
+            matches!(
+                *word,
+                "set" | "delete" | "edit" | "unset" | "--add" | "--global"
+            )
+        })
 }
 
 /// A container that gets the whole machine: its root, or all of its rights.

@@ -6,6 +6,8 @@
 use exec_policy::{Command, Effect, Location, Piece, Reading, Surroundings, Word};
 use protocol::{Action, EnvValue, Escalation};
 
+use super::facts::Facts;
+
 /// Where an action happens.
 #[derive(Debug)]
 pub(super) struct Scene {
@@ -13,6 +15,8 @@ pub(super) struct Scene {
     pub(super) roots: Vec<String>,
     pub(super) cwd: String,
     pub(super) reading: Reading,
+    /// What the runner found out.
+    pub(super) facts: Facts,
     /// The folder of each command of the reading.
     folders: Vec<Option<String>>,
 }
@@ -49,19 +53,21 @@ impl Scene {
                 .collect(),
             cwd: cwd.as_str().to_owned(),
             reading: Reading::of_argv(argv),
+            facts: Facts::of(&escalation.evidence),
             folders: Vec::new(),
         };
         scene.folders = scene.walk();
         scene
     }
 
-    /// The same place for other words.
+    /// The same place for other words, of which nothing was found out.
     pub(super) fn within(&self, argv: &[String]) -> Self {
         let mut scene = Self {
             home: self.home.clone(),
             roots: self.roots.clone(),
             cwd: self.cwd.clone(),
             reading: Reading::of_argv(argv),
+            facts: Facts::default(),
             folders: Vec::new(),
         };
         scene.folders = scene.walk();

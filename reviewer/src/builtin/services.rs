@@ -90,7 +90,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("gem", "list; search; info; outdated"),
     (
         "npm",
-        "ls; list; view; info; outdated; search; root; prefix; whoami; ping",
+        "ls; list; view; info; outdated; search; root; prefix; whoami; ping; config get registry; config get prefix; config get cache",
     ),
     ("heroku", "ps; apps; logs; releases; status"),
     ("flyctl", "status; logs; apps list; releases"),

@@ -210,7 +210,7 @@ fn hosts_have_floors_and_metadata_services_are_denied() {
     }
     assert_eq!(host("crates.io"), Rule::ReachesPublic);
     assert_eq!(host("x.example"), Rule::ReachesNetwork);
-    assert_eq!(host("abc.webhook.site"), Rule::Collector);
+    assert_eq!(host("abc.webhook.site"), Rule::SendsToCollector);
 }
 
 #[test]
@@ -218,7 +218,8 @@ fn grants_and_tools_are_never_allowed_here() {
     let grant = |permissions: Value| {
         action(json!({ "tool": "request_permissions", "permissions": permissions })).rule()
     };
-    assert_eq!(grant(json!({ "write": ["/"] })), Rule::WritesSystem);
+    assert_eq!(grant(json!({ "write": ["/"] })), Rule::WeakensProtection);
+    assert_eq!(grant(json!({ "write": ["/etc"] })), Rule::WeakensProtection);
     assert_eq!(grant(json!({ "write": ["/home/u"] })), Rule::WritesSystem);
     assert_eq!(
         grant(json!({ "write": ["/home/u/.config/systemd/user"] })),

@@ -28,6 +28,10 @@ const ACTS: &str = "\
 const DESTROYS: &str = "\
     delete remove drop purge destroy terminate truncate wipe reset revoke uninstall refund payout \
     transfer pay charge withdraw empty erase kill";
+/// Words of a name by which something reaches people or takes effect for others.
+const PUBLISHES: &str = "\
+    send post share invite publish merge deploy release email mail message tweet reply forward \
+    collaborator member permission permissions visibility grant promote";
 /// Words of a name or of an argument's name that speak of secrets.
 const SECRETS: &str = "\
     secret secrets password passwords credential credentials token tokens cookie cookies vault keychain \
@@ -86,6 +90,9 @@ pub(super) fn tool(call: &ToolCall, scene: &Scene, found: &mut Vec<Finding>) {
     let any = |wanted: &str| name.iter().any(|word| listed(wanted, word));
     if any(DESTROYS) {
         add(found, Rule::ToolDestroys, &shown);
+    }
+    if any(PUBLISHES) && !any(LOOKS) {
+        add(found, Rule::Publishes, &shown);
     }
     if speaks_of_secrets(call) {
         add(found, Rule::NearCredentials, &shown);

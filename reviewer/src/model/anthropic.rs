@@ -21,11 +21,24 @@ const MAX_OUTPUT_TOKENS: u32 = 4_096;
 
 /// The request's body. The policy is marked for the provider's cache.
 pub(super) fn body(ask: &Ask<'_>) -> Value {
+    let mut messages = Vec::new();
+    for round in ask.prompt.earlier() {
+        messages
+            .push(json!({ "role": "user", "content": [{ "type": "text", "text": round.user }] }));
+        messages.push(
+            json!({ "role": "assistant", "content": [{ "type": "text", "text": round.reply }] }),
+        );
+    }
+    // The last question is marked too: the next one of the session begins with it.
+    messages.push(json!({
+        "role": "user",
+        "content": [{ "type": "text", "text": ask.prompt.user(), "cache_control": { "type": "ephemeral" } }],
+    }));
     let mut body = json!({
         "model": ask.model,
         "max_tokens": MAX_OUTPUT_TOKENS,
         "system": [{ "type": "text", "text": ask.prompt.system(), "cache_control": { "type": "ephemeral" } }],
-        "messages": [{ "role": "user", "content": [{ "type": "text", "text": ask.prompt.user() }] }],
+        "messages": messages,
     });
     let Some(fields) = body.as_object_mut() else {
         return body;

@@ -19,6 +19,16 @@ use crate::cassette::Cassette;
 use crate::prompt::Prompt;
 use crate::settings::{ModelSettings, OutputForm, Prices, Provider};
 
+tokio::task_local! {
+    /// The `traceparent` that calls of a model carry.
+    static TRACE: Option<String>;
+}
+
+/// Has every call of a model that `work` makes carry `trace` (W3C Trace Context), where there is one.
+pub async fn in_trace<T>(trace: Option<String>, work: impl Future<Output = T>) -> T {
+    TRACE.scope(trace, work).await
+}
+
 /// The largest answer that is read, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
@@ -106,6 +116,9 @@ impl HttpModel {
             .post(self.endpoint.clone())
             .header(ACCEPT, "application/json, text/event-stream")
             .json(body);
+        if let Ok(Some(trace)) = TRACE.try_with(Clone::clone) {
+            request = request.header("traceparent", trace);
+        }
         if self.provider == Provider::Anthropic {
             request = request.header("anthropic-version", anthropic::VERSION);
         }

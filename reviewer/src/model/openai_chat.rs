@@ -14,14 +14,13 @@ use crate::settings::OutputForm;
 
 /// The request's body.
 pub(super) fn body(ask: &Ask<'_>) -> Value {
-    let mut body = json!({
-        "model": ask.model,
-        "stream": false,
-        "messages": [
-            { "role": "system", "content": ask.prompt.system() },
-            { "role": "user", "content": ask.prompt.user() },
-        ],
-    });
+    let mut messages = vec![json!({ "role": "system", "content": ask.prompt.system() })];
+    for round in ask.prompt.earlier() {
+        messages.push(json!({ "role": "user", "content": round.user }));
+        messages.push(json!({ "role": "assistant", "content": round.reply }));
+    }
+    messages.push(json!({ "role": "user", "content": ask.prompt.user() }));
+    let mut body = json!({ "model": ask.model, "stream": false, "messages": messages });
     let Some(fields) = body.as_object_mut() else {
         return body;
     };

@@ -14,14 +14,19 @@ use crate::settings::OutputForm;
 
 /// The request's body. Nothing is kept at the provider.
 pub(super) fn body(ask: &Ask<'_>) -> Value {
+    let said = |role: &str, kind: &str, text: &str| json!({ "role": role, "content": [{ "type": kind, "text": text }] });
+    let mut input = Vec::new();
+    for round in ask.prompt.earlier() {
+        input.push(said("user", "input_text", &round.user));
+        input.push(said("assistant", "output_text", &round.reply));
+    }
+    input.push(said("user", "input_text", ask.prompt.user()));
     let mut body = json!({
         "model": ask.model,
         "stream": ask.stream,
         "store": false,
         "instructions": ask.prompt.system(),
-        "input": [
-            { "role": "user", "content": [{ "type": "input_text", "text": ask.prompt.user() }] },
-        ],
+        "input": input,
     });
     let Some(fields) = body.as_object_mut() else {
         return body;

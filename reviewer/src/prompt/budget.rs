@@ -3,21 +3,44 @@
 //! Apart, because what is left out can change a verdict. Invariant: what a user or the harness said is never left out
 //! before everything else is, and never in silence: a cut is counted on the entry, an omission in its section.
 
-use protocol::{Author, Entry, Transcript};
+use protocol::{Author, Entry};
 use serde::Serialize;
 
 use super::{BYTES_PER_TOKEN, tokens};
 
-/// All that people and the agent said, in tokens.
-const MESSAGE_TOTAL: usize = 20_000;
-/// One thing that was said, in tokens.
-const MESSAGE_EACH: usize = 5_000;
-/// All tool calls and results, in tokens.
-const TOOL_TOTAL: usize = 10_000;
-/// One tool call or result, in tokens.
-const TOOL_EACH: usize = 1_000;
-/// How many entries that are not a user's are shown.
-const MAX_OTHERS: usize = 40;
+/// How much a prompt holds, in tokens of four bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PromptBudget {
+    /// All that people and the agent said.
+    pub(crate) message_total: usize,
+    /// One thing that was said.
+    pub(crate) message_each: usize,
+    /// All tool calls and results.
+    pub(crate) tool_total: usize,
+    /// One tool call or result.
+    pub(crate) tool_each: usize,
+    /// How many entries that are not a user's are shown.
+    pub(crate) others: usize,
+    /// The action. What is larger cannot be shown whole and is not approved.
+    pub(crate) action: usize,
+    /// The runner's evidence, all of it.
+    pub(crate) evidence: usize,
+}
+
+impl Default for PromptBudget {
+    fn default() -> Self {
+        Self {
+            message_total: 20_000,
+            message_each: 5_000,
+            tool_total: 10_000,
+            tool_each: 1_000,
+            others: 40,
+            action: 16_000,
+            evidence: 16_000,
+        }
+    }
+}
+
 /// The shortest that a user's entry is cut to, in tokens, before entries are left out.
 const USER_LEAST: usize = 100;
 
@@ -86,30 +109,31 @@ fn is_tools(entry: &Entry) -> bool {
 }
 
 /// Chooses: every user's entry, then the newest of the rest that fit their own budgets.
-pub(super) fn select(transcript: &Transcript) -> Selection<'_> {
-    let users: Vec<(usize, &Entry)> = numbered(transcript)
+pub(super) fn select<'t>(entries: &'t [Entry], budget: &PromptBudget) -> Selection<'t> {
+    let users: Vec<(usize, &Entry)> = numbered(entries)
         .filter(|(_, entry)| is_users(entry))
         .collect();
-    let (mut kept, omitted_users) = keep_users(&users);
-    let mut messages =
-        MESSAGE_TOTAL.saturating_sub(kept.iter().map(|(_, kept)| tokens(&kept.text)).sum());
-    let mut tools = TOOL_TOTAL;
+    let (mut kept, omitted_users) = keep_users(&users, budget);
+    let mut messages = budget
+        .message_total
+        .saturating_sub(kept.iter().map(|(_, kept)| tokens(&kept.text)).sum());
+    let mut tools = budget.tool_total;
     let mut others = 0;
     let mut omitted_others = 0;
-    for (at, entry) in numbered(transcript)
+    for (at, entry) in numbered(entries)
         .rev()
         .filter(|(_, entry)| !is_users(entry))
     {
-        let (budget, each) = if is_tools(entry) {
-            (&mut tools, TOOL_EACH)
+        let (left, each) = if is_tools(entry) {
+            (&mut tools, budget.tool_each)
         } else {
-            (&mut messages, MESSAGE_EACH)
+            (&mut messages, budget.message_each)
         };
         let shown = Kept::new(entry, each);
         // One that does not fit is passed over; an older, shorter one still may.
-        match budget.checked_sub(tokens(&shown.text)) {
-            Some(left) if others < MAX_OTHERS => {
-                *budget = left;
+        match left.checked_sub(tokens(&shown.text)) {
+            Some(rest) if others < budget.others => {
+                *left = rest;
                 others += 1;
                 kept.push((at, shown));
             }
@@ -124,23 +148,26 @@ pub(super) fn select(transcript: &Transcript) -> Selection<'_> {
     }
 }
 
-fn numbered(transcript: &Transcript) -> impl DoubleEndedIterator<Item = (usize, &Entry)> {
-    transcript.entries.iter().enumerate()
+fn numbered(entries: &[Entry]) -> impl DoubleEndedIterator<Item = (usize, &Entry)> {
+    entries.iter().enumerate()
 }
 
 /// Users' entries are shortened together before any is left out; then the first and the newest stay.
-fn keep_users<'t>(users: &[(usize, &'t Entry)]) -> (Vec<(usize, Kept<'t>)>, u64) {
-    let mut each = MESSAGE_EACH;
+fn keep_users<'t>(
+    users: &[(usize, &'t Entry)],
+    budget: &PromptBudget,
+) -> (Vec<(usize, Kept<'t>)>, u64) {
+    let mut each = budget.message_each;
     let total = |each: usize| -> usize {
         users
             .iter()
             .map(|(_, entry)| tokens(&entry.text).min(each))
             .sum()
     };
-    while total(each) > MESSAGE_TOTAL && each > USER_LEAST {
+    while total(each) > budget.message_total && each > USER_LEAST {
         each = (each / 2).max(USER_LEAST);
     }
-    let mut left = MESSAGE_TOTAL;
+    let mut left = budget.message_total;
     let mut kept = Vec::new();
     let mut omitted = 0;
     // The first says what the task is, the newest what it has become.

@@ -208,8 +208,8 @@ fn every_kind_of_failure_is_a_failure_with_its_own_name() {
         errors.push((reply(cause), FailedStep::Reply));
     }
     for cause in [
-        PromptError::ActionTooLarge(1),
-        PromptError::EvidenceTooLarge(1),
+        PromptError::ActionTooLarge { takes: 2, most: 1 },
+        PromptError::EvidenceTooLarge { takes: 2, most: 1 },
         PromptError::SurroundingsTooLarge(1),
         PromptError::NotJson,
     ] {
@@ -229,39 +229,6 @@ fn every_kind_of_failure_is_a_failure_with_its_own_name() {
     }
     assert_eq!(names.len(), count);
     assert_eq!(failed(&ReviewError::Deadline), Decision::TimedOut);
-}
-
-#[tokio::test]
-async fn an_approval_under_other_words_is_stale_and_a_denial_is_not() {
-    let reviewer = Reviewer::new(&ReviewerSettings::default(), &|_| None).expect("a reviewer");
-    let words = |text: &str| json!({ "complete": true, "entries": [{ "n": 1, "author": "user", "trust": "trusted", "text": text }] });
-    let ask = |command: Value, text: &str| {
-        escalation(json!({
-            "action": { "tool": "exec_command", "command": command, "cwd": "/home/u/code/app", "sandbox_permissions": "require_escalated" },
-            "transcript": words(text),
-        }))
-    };
-    let later = crate::AuthorizationVersion::of(&ask(json!(["ls"]), "stop").transcript);
-    let review = async |escalation: &Escalation| {
-        reviewer
-            .review(escalation, Instant::now() + Duration::from_secs(5))
-            .await
-    };
-    let case = ask(json!(["ls", "/"]), "look");
-    let reviewed = review(&case).await;
-    let same = crate::AuthorizationVersion::of(&case.transcript);
-    assert_eq!(
-        reviewed.held_against(same).decision.status(),
-        ReviewStatus::Approved
-    );
-    let stale = review(&case).await.held_against(later);
-    assert!(
-        matches!(&stale.decision, Decision::Failed(failure) if failure.code == "stale_authorization" && failure.retryable)
-    );
-    let denied = review(&ask(json!(["rm", "-rf", "/"]), "look"))
-        .await
-        .held_against(later);
-    assert_eq!(denied.decision.status(), ReviewStatus::Denied);
 }
 
 #[tokio::test]

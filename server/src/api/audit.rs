@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use http_body_util::BodyExt as _;
 use http_body_util::channel::{Channel, Sender};
 use protocol::TenantId;
 
@@ -16,10 +17,11 @@ use super::search_query::Listing;
 use super::who::Auditing;
 use crate::desk::Desk;
 use crate::error::ApiError;
-use crate::history::export::{Format, PAGE};
+use crate::history::export::{Format, PAGE, turn};
 use crate::history::{stats as sums, verified};
 use crate::store::search::Search;
 use crate::store::{Sight, StoreError};
+use crate::telemetry::Gauges;
 
 /// How many pages of an export wait to be read: the memory of one.
 const AHEAD: usize = 2;
@@ -72,7 +74,25 @@ pub(crate) async fn export(
         ),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    Ok((StatusCode::OK, headers, Body::new(channel)).into_response())
+    // Whoever compresses it may ask once more after the end, which a channel does not take.
+    Ok((StatusCode::OK, headers, Body::new(channel.fuse())).into_response())
+}
+
+/// `GET /metrics`: of the caller's tenant alone.
+pub(crate) async fn metrics(
+    State(desk): State<Arc<Desk>>,
+    Auditing(tenant): Auditing,
+) -> Result<Response, ApiError> {
+    let measures = desk.observer.measures.get().ok_or(ApiError::NotFound)?;
+    let gauges = Gauges {
+        in_flight: desk.in_flight(&tenant),
+        streams: desk.streams.of(&tenant),
+    };
+    let headers = [
+        (CONTENT_TYPE, "text/plain; version=0.0.4"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, measures.page(&tenant, gauges)).into_response())
 }
 
 /// An export that cannot go on: the connection is cut, so that half of it never looks like the whole.
@@ -96,27 +116,31 @@ async fn send(
         ..search
     };
     let mut text = format.heading().to_owned();
+    let mut page = desk.store.export_page(&sight, &search).await;
     loop {
         if desk.stopping.is_cancelled() {
             return sender.abort(Broken::Draining);
         }
-        let page = match desk.store.export_page(&sight, &search).await {
-            Ok(page) => page,
+        let read = match page {
+            Ok(read) => read,
             Err(error) => {
                 tracing::error!(%error, "an export could not go on");
                 return sender.abort(Broken::Store(error));
             }
         };
-        for review in &page {
-            format.push(review, &mut text);
-        }
+        page = turn(
+            &desk.store,
+            (&sight, &mut search),
+            (format, &read),
+            &mut text,
+        )
+        .await;
         let sent = sender
             .send_data(Bytes::from(std::mem::take(&mut text)))
             .await;
-        match page.last() {
-            Some(last) if sent.is_ok() => search.before = Some(last.recorded.review_id),
-            // All is sent, or nobody reads on.
-            Some(_) | None => return,
+        // All is sent, or nobody reads on.
+        if read.is_empty() || sent.is_err() {
+            return;
         }
     }
 }

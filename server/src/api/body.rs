@@ -11,6 +11,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
 use protocol::{InvalidJson, parse_strict};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,13 +35,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for StrictJson<T> {
         let arriving = to_bytes(request.into_body(), MAX_BYTES);
         let bytes = match tokio::time::timeout(PATIENCE, arriving).await {
             Ok(Ok(bytes)) => bytes,
-            // One of two causes: the limit is passed, or the connection broke, and then nobody reads the answer.
-            Ok(Err(_)) => return Err(ApiError::TooLarge),
+            Ok(Err(error)) => return Err(cut_short(error)),
             Err(_elapsed) => return Err(ApiError::BodyIncomplete),
         };
         parse_strict(&bytes)
             .map(Self)
             .map_err(|error| invalid(&error))
+    }
+}
+
+/// Why a body could not be read: its limit, or that it is not what it says (or the connection broke, and then nobody
+/// reads the answer).
+fn cut_short(error: axum::Error) -> ApiError {
+    if error.into_inner().is::<LengthLimitError>() {
+        ApiError::TooLarge
+    } else {
+        ApiError::InvalidJson("the body did not arrive whole, or is no `gzip`".to_owned())
     }
 }
 

@@ -39,6 +39,9 @@ impl Readiness {
         if self.desk.stopping.is_cancelled() {
             return Err(ApiError::Draining);
         }
+        if self.desk.models.is_failing() {
+            return Err(ApiError::ModelUnavailable);
+        }
         let mut last = self.last.lock().await;
         let fresh = last
             .as_ref()
@@ -47,7 +50,10 @@ impl Readiness {
         let result = match fresh {
             Some(result) => result,
             None => {
-                let result = self.desk.store.probe().await;
+                let result = match self.desk.store.has_room() {
+                    Ok(()) => self.desk.store.probe().await,
+                    full => full,
+                };
                 *last = Some((Instant::now(), result.clone()));
                 result
             }
@@ -56,8 +62,10 @@ impl Readiness {
     }
 }
 
-#[derive(Serialize)]
-struct Health {
+/// That it can.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct Health {
+    /// `alive` or `ready`.
     status: &'static str,
 }
 
@@ -66,7 +74,8 @@ pub(crate) async fn alive() -> Result<Response, ApiError> {
     answer(StatusCode::OK, &Health { status: "alive" })
 }
 
-/// `GET /readyz`: the store can be written.
+/// `GET /readyz`: the store can be written, there is room for what comes, and where models are configured one has answered or
+/// is still being asked.
 pub(crate) async fn ready(State(readiness): State<Arc<Readiness>>) -> Result<Response, ApiError> {
     readiness.check().await?;
     answer(StatusCode::OK, &Health { status: "ready" })

@@ -104,13 +104,13 @@ pub(super) fn invalid(detail: &str) -> ApiError {
 mod tests {
     use std::time::Duration;
 
-    use axum::http::{HeaderMap, HeaderValue};
+    use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{nonce, show_query, wait_of_preference};
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(
-            axum::http::HeaderName::from_static(name),
+            HeaderName::from_static(name),
             HeaderValue::from_static(value),
         )])
     }

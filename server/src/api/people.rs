@@ -1,11 +1,12 @@
 //! What approvers do: see what waits for a person, and answer it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use protocol::{ApproverAnswer, WaitingReviews};
+use protocol::{ApproverAnswer, GiveLeave, LeaveResource, WaitingReviews};
 
 use super::body::{StrictJson, answer as answer_json};
 use super::parameters::ReviewPath;
@@ -23,12 +24,40 @@ pub(crate) async fn waiting(
 ) -> Result<Response, ApiError> {
     let sight = Sight::Tenant(caller.scope.tenant.clone());
     let mut reviews = Vec::new();
+    let mut agreed = BTreeMap::new();
     for id in desk.waiting(&caller) {
         if let Some(detail) = desk.store.detail(&sight, id).await? {
             reviews.push(history::detail(detail, &desk.key));
+            agreed.insert(id.to_string(), desk.agreed(id));
         }
     }
-    answer_json(StatusCode::OK, &WaitingReviews { reviews })
+    answer_json(
+        StatusCode::OK,
+        &WaitingReviews {
+            reviews,
+            approvals_wanted: u32::from(desk.limits.approvals_wanted.get()),
+            agreed,
+        },
+    )
+}
+
+/// `POST /v1/reviews/{id}/leave`: an approver's leave for what a review denied.
+pub(crate) async fn leave(
+    State(desk): State<Arc<Desk>>,
+    Answering(caller): Answering,
+    ReviewPath(review_id): ReviewPath,
+    StrictJson(body): StrictJson<GiveLeave>,
+) -> Result<Response, ApiError> {
+    let leave = desk.leave_by_person(&caller, review_id, body).await?;
+    let told = LeaveResource {
+        review_id: leave.review_id,
+        action_digest: leave.action_digest,
+        session_id: leave.session_id,
+        given_by: leave.given_by,
+        expires_at: leave.expires_at,
+        signature: leave.signature,
+    };
+    answer_json(StatusCode::CREATED, &told)
 }
 
 /// `POST /v1/reviews/{id}/answer`: an approver's yes or no.

@@ -1,10 +1,9 @@
-//! `history`, `show`, `export`, `stats`, `verify`, `backup`: the record, read from its file by whoever may read it.
+//! `history`, `show`, `export`, `stats`: the record, read from its file by whoever may read it.
 //!
 //! Apart from the API, whose roles do not apply here: access to the file is the right. Invariant: everything that came
 //! from outside is shown through `Printable`.
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -13,8 +12,8 @@ use serde::Serialize;
 
 use super::{CommandError, print_line};
 use crate::config::{Config, key_file};
-use crate::history::export::{Format, PAGE};
-use crate::history::{Counting, detail, page, stats as sums, verified};
+use crate::history::export::{Format, PAGE, turn};
+use crate::history::{Counting, detail, page, stats as sums};
 use crate::key::SigningKey;
 use crate::store::search::{Facet, Search};
 use crate::store::sqlite::SqliteStore;
@@ -62,11 +61,11 @@ fn facet(text: &str) -> Result<(Facet, String), String> {
 }
 
 impl Which {
-    fn sight(&self) -> Result<Sight, CommandError> {
+    pub(super) fn sight(&self) -> Result<Sight, CommandError> {
         Ok(Sight::Tenant(TenantId::parse(&self.tenant)?))
     }
 
-    fn search(self, limit: u32) -> Search {
+    pub(super) fn search(self, limit: u32) -> Search {
         Search {
             facets: self.facets,
             text: self.text.filter(|text| !text.trim().is_empty()),
@@ -175,20 +174,18 @@ async fn export_all(
 ) -> Result<(), CommandError> {
     while store.catch_up().await? > 0 {}
     let mut text = format.heading().to_owned();
+    let mut page = store.export_page(sight, &search).await?;
     loop {
-        let page = store.export_page(sight, &search).await?;
-        for review in &page {
-            format.push(review, &mut text);
-        }
+        let next = turn(store, (sight, &mut search), (format, &page), &mut text).await?;
         io::stdout()
             .lock()
             .write_all(text.as_bytes())
             .map_err(CommandError::Output)?;
         text.clear();
-        match page.last() {
-            Some(last) => search.before = Some(last.recorded.review_id),
-            None => return Ok(()),
+        if page.is_empty() {
+            return Ok(());
         }
+        page = next;
     }
 }
 
@@ -240,59 +237,7 @@ fn print_stats(stats: &Stats) -> Result<(), CommandError> {
     Ok(())
 }
 
-pub(super) async fn verify(config: &Config, shown: Shown) -> Result<(), CommandError> {
-    let lines = verify_all(&config.database, shown).await?;
-    if shown == Shown::Table {
-        print_line(&format!("the record holds: {lines} lines"))?;
-    }
-    Ok(())
-}
-
-/// Verifies every tenant's record; how many lines hold in all.
-async fn verify_all(database: &Path, shown: Shown) -> Result<i64, CommandError> {
-    let store = SqliteStore::open(database).await?;
-    let verified = verify_each(&store, shown).await;
-    store.close().await;
-    verified
-}
-
-async fn verify_each(store: &SqliteStore, shown: Shown) -> Result<i64, CommandError> {
-    let mut lines = 0;
-    for tenant in store.tenants().await? {
-        let found = verified(store.verify(&tenant.id).await?);
-        lines += found.lines;
-        if shown == Shown::Json {
-            print_json(&serde_json::json!({"tenant": tenant.id, "record": found}))?;
-        }
-        if let Some((seq, what)) = found.broken {
-            return Err(CommandError::Broken {
-                tenant: tenant.id,
-                seq,
-                what,
-            });
-        }
-    }
-    Ok(lines)
-}
-
-/// Copies the database while it is used, and verifies the copy.
-pub(super) async fn backup(config: &Config, to: PathBuf) -> Result<(), CommandError> {
-    let store = SqliteStore::open(&config.database).await?;
-    let copied = store.copy_to(&to).await;
-    store.close().await;
-    copied?;
-    let lines = verify_all(&to, Shown::Table).await?;
-    // What opening it for the check left beside it.
-    let lock = crate::store::sqlite::beside(&to, ".start");
-    std::fs::remove_file(lock).unwrap_or_default();
-    print_line(&format!(
-        "copied to `{}` and verified: {lines} lines\nhint: keep the signing key `{}` with it",
-        to.display(),
-        key_file(&config.database).display()
-    ))
-}
-
-fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     let text = serde_json::to_string(value)
         .map_err(|_| StoreError::Corrupt("a result cannot be spelled"))?;
     print_line(&text)

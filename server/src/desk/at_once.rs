@@ -3,25 +3,41 @@
 //! Apart from the long way, because here the judgement comes before the record. Invariant: nothing outside this process
 //! is asked on this way, and nobody learns of the review before both its events are on record.
 
-use protocol::TenantId;
+use protocol::Decision;
 use tokio::time::Instant;
 
 use super::judging::{Case, Judged};
 use super::{Desk, GRACE};
 use crate::error::ApiError;
 use crate::intake::Accepted;
-use crate::store::{Opened, Recorded, RecordedEnd, ReviewStore as _, Sight, StoreError};
+use crate::store::{
+    Ending, LeaveKey, Opened, Recorded, RecordedEnd, ReviewStore as _, Scope, Sight, StoreError,
+};
+use crate::telemetry::Asked;
 
 impl Desk {
     /// How `case` ends, where the reviewer's built-in rules decide it, in no time and without anything outside this
-    /// process. `None`: a model or a person has to be asked, and before that it must be on record.
-    pub(super) fn judge_at_once(&self, tenant: &TenantId, case: &Case) -> Option<Judged> {
+    /// process. `None`: a model or a person has to be asked, or a person's leave is there to be spent, and before
+    /// that it must be on record.
+    pub(super) async fn judge_at_once(&self, scope: &Scope, case: &Case) -> Option<Judged> {
         if case.escalation.must_be_human {
             return None;
         }
-        self.reviewer_of(tenant)
-            .review_at_once(&case.escalation, case.deadline)
-            .map(Judged::from)
+        let reviewed = self
+            .reviewer_of(&scope.tenant)
+            .review_at_once(&case.escalation, case.deadline)?;
+        if matches!(reviewed.decision, Decision::Denied(_)) {
+            let key = LeaveKey {
+                scope: scope.clone(),
+                session_id: case.escalation.session.session_id.clone(),
+                action_digest: case.escalation.action_digest,
+            };
+            // On the heap: rare, and every submission carries this future.
+            if Box::pin(self.has_leave(&key)).await {
+                return None;
+            }
+        }
+        Some(reviewed.into())
     }
 
     /// Puts a review on record that was decided as it came in, opened and ended in one transaction.
@@ -34,7 +50,7 @@ impl Desk {
         &self,
         accepted: Accepted,
         judged: Judged,
-        until: Instant,
+        (until, asked): (Instant, Option<Asked>),
     ) -> Result<Recorded, ApiError> {
         let recorded = accepted.as_recorded();
         let ending = self.ending(recorded.review_id, &recorded.scope, judged);
@@ -43,14 +59,30 @@ impl Desk {
             completed_at: ending.completed_at,
             expires_at: ending.expires_at,
         };
+        let told_of = asked.map(|asked| (asked, ending.clone()));
         let recording = self.store.record(accepted.opening, ending);
         let told = tokio::time::timeout_at(accepted.case.deadline + GRACE, recording).await;
         match told.map_err(|_elapsed| StoreError::Locked)?? {
-            Opened::New => Ok(Recorded {
-                end: Some(end),
-                ..recorded
-            }),
+            Opened::New => {
+                if let Some((asked, ending)) = &told_of {
+                    self.observer.ended(Some(asked), ending);
+                }
+                Ok(Recorded {
+                    end: Some(end),
+                    ..recorded
+                })
+            }
             Opened::Same(before) => self.wait(&Sight::Own(recorded.scope), before, until).await,
+            Opened::Stopped(end) => {
+                if let Some((asked, _)) = &told_of {
+                    let ending = Ending::as_recorded(recorded.review_id, &recorded.scope, &end);
+                    self.observer.ended(Some(asked), &ending);
+                }
+                Ok(Recorded {
+                    end: Some(*end),
+                    ..recorded
+                })
+            }
             Opened::OtherBody => Err(ApiError::IdempotencyConflict),
             Opened::SessionTaken => Err(ApiError::SessionTaken),
         }

@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use protocol::{
-    Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure, TenantId,
-};
+use protocol::{Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure};
 use reviewer::Reviewed;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -24,6 +22,8 @@ pub(crate) struct Case {
     pub(crate) escalation: Escalation,
     pub(crate) deadline: Instant,
     pub(crate) people: People,
+    /// SHA-256 over everything that was sent.
+    pub(crate) request_digest: [u8; 32],
 }
 
 /// How it was judged.
@@ -46,7 +46,7 @@ impl Desk {
 
     async fn decide(&self, case: &Case, flight: &Flight) -> Judged {
         if !case.escalation.must_be_human {
-            return self.ask_reviewer(&flight.scope().tenant, case).await;
+            return self.judge_together(case, flight).await;
         }
         match case.people {
             People::AtThisTerminal | People::Approvers => {
@@ -56,14 +56,22 @@ impl Desk {
         }
     }
 
-    async fn ask_reviewer(&self, tenant: &TenantId, case: &Case) -> Judged {
-        let review = self
-            .reviewer_of(tenant)
-            .review(&case.escalation, case.deadline);
-        match timeout_at(case.deadline + OVERRUN, review).await {
-            Ok(reviewed) => reviewed.into(),
-            Err(_elapsed) => Decision::TimedOut.into(),
+    pub(super) async fn ask_reviewer(&self, flight: &Flight, case: &Case) -> Judged {
+        let scope = flight.scope();
+        let session = case.escalation.session.session_id.as_deref();
+        let before = session.and_then(|session| self.conversations.of(scope, session));
+        let review = self.reviewer_of(&scope.tenant).review_following(
+            &case.escalation,
+            case.deadline,
+            before.as_deref(),
+        );
+        let Ok(mut reviewed) = timeout_at(case.deadline + OVERRUN, review).await else {
+            return Decision::TimedOut.into();
+        };
+        if let (Some(session), Some(shown)) = (session, reviewed.conversation.take()) {
+            self.conversations.keep(scope, session, shown);
         }
+        self.lift(case, flight, reviewed).await
     }
 }
 

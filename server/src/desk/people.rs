@@ -1,7 +1,7 @@
 //! Reviews that wait for a person, and the answers of approvers.
 //!
 //! Apart from the judging, because the rules of who may answer stand here: an approver of the tenant, for exactly the
-//! action that was asked about, with a reason, and never for a question of their own. Invariant: who answered is part of
+//! action that was asked about, with a reason, never for a question of their own, and as many as the settings want. Invariant: who answered is part of
 //! the verdict, and so of the chain.
 
 use protocol::{ApproverAnswer, ReviewId};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{ABORT_PATIENCE, Caller, Desk};
 use crate::error::ApiError;
-use crate::flight::Reply;
+use crate::flight::{Vote, Voted};
 use crate::store::{Recorded, RedeemRefusal, Sight};
 
 /// The longest reason, in characters.
@@ -31,19 +31,21 @@ impl Desk {
         ids
     }
 
-    /// Hands an approver's answer in, and waits for the end.
+    /// Who has agreed to a review that waits here.
+    pub(crate) fn agreed(&self, review_id: ReviewId) -> Vec<String> {
+        let flights = self.flights();
+        let flight = flights.get(&review_id);
+        flight.map(|flight| flight.agreed()).unwrap_or_default()
+    }
+
+    /// Hands an approver's answer in, and waits for the end where it decides.
     pub(crate) async fn answer_for_person(
         &self,
         caller: &Caller,
         review_id: ReviewId,
         wanted: ApproverAnswer,
     ) -> Result<Recorded, ApiError> {
-        let reason = wanted.reason.trim();
-        if reason.is_empty() || reason.chars().count() > MAX_REASON {
-            return Err(ApiError::InvalidBody(format!(
-                "`reason` must have 1 to {MAX_REASON} characters"
-            )));
-        }
+        let reason = reason_of(&wanted.reason)?;
         let sight = Sight::Tenant(caller.scope.tenant.clone());
         let Some(flight) = self.flight(&sight, review_id) else {
             self.recorded(&sight, review_id).await?;
@@ -55,17 +57,29 @@ impl Desk {
         if flight.action_digest() != wanted.action_digest {
             return Err(ApiError::NotRedeemable(RedeemRefusal::OtherAction));
         }
-        let name = caller.person.clone();
-        let reply = Reply {
-            answer: protocol::Answer {
-                answer: wanted.answer,
-                reason: Some(reason.to_owned()),
-            },
-            by: Some(name.unwrap_or_else(|| caller.scope.caller.as_str().to_owned())),
+        let vote = Vote {
+            answer: wanted.answer,
+            reason: reason.to_owned(),
+            caller: caller.scope.caller.clone(),
+            person: caller.person.clone(),
         };
-        if !flight.answer(reply) {
-            return Err(ApiError::NotWaiting);
+        match flight.vote(vote, usize::from(self.limits.approvals_wanted.get())) {
+            Voted::Decided => {}
+            Voted::Counted => return self.recorded(&sight, review_id).await,
+            Voted::Before => return Err(ApiError::AgreedBefore),
+            Voted::NotAsked => return Err(ApiError::NotWaiting),
         }
         Ok(flight.wait(Instant::now() + ABORT_PATIENCE).await?)
     }
+}
+
+/// A reason that says something.
+pub(super) fn reason_of(text: &str) -> Result<&str, ApiError> {
+    let reason = text.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON {
+        return Err(ApiError::InvalidBody(format!(
+            "`reason` must have 1 to {MAX_REASON} characters"
+        )));
+    }
+    Ok(reason)
 }

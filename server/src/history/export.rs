@@ -3,13 +3,43 @@
 //! Apart and pure but for the pages it is fed. Invariants: one review, one line, however hostile its text; a cell of a
 //! table never begins like a formula (D27); memory does not grow with the number of lines.
 
-use protocol::{Printable, ReviewStatus};
+use jiff::Timestamp;
+use protocol::{ActionDigest, Printable, ReviewId, ReviewStatus, TenantId};
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::store::search::Search;
 use crate::store::sqlite::history::Exported;
+use crate::store::{Sight, SqliteStore, StoreError};
+use crate::verdict::Verdict;
 
 /// How many reviews are read at a time.
-pub(crate) const PAGE: u32 = 1_000;
+pub(crate) const PAGE: u32 = 500;
+/// After how many lines the next page's reading gets its turn.
+const TURN: usize = 32;
+
+/// Spells `page` into `text` while the one after it is read, and returns that one; an empty one is the last.
+pub(crate) async fn turn(
+    store: &SqliteStore,
+    (sight, search): (&Sight, &mut Search),
+    (format, page): (Format, &[Exported]),
+    text: &mut String,
+) -> Result<Vec<Exported>, StoreError> {
+    let Some(last) = page.last() else {
+        return Ok(Vec::new());
+    };
+    search.before = Some(last.recorded.review_id);
+    let spelling = async {
+        for lines in page.chunks(TURN) {
+            for review in lines {
+                format.push(review, text);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (next, ()) = tokio::join!(store.export_page(sight, search), spelling);
+    next
+}
 
 /// The shape of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,28 +102,42 @@ fn push_value(value: &Value, out: &mut String) {
     out.push('\n');
 }
 
-fn head(review: &Exported) -> Value {
-    let recorded = &review.recorded;
-    let end = recorded.end.as_ref();
-    json!({
-        "review_id": recorded.review_id,
-        "tenant": recorded.scope.tenant,
-        "caller": recorded.scope.caller.as_str(),
-        "session_id": recorded.session_id,
-        "action_digest": recorded.action_digest.to_string(),
-        "policy_revision": recorded.policy_revision,
-        "created_at": recorded.created_at,
-        "completed_at": end.map(|end| end.completed_at),
-        "redeemed_at": recorded.redeemed_at,
-        "status": status(review).as_str(),
-        "verdict": end.map(|end| &end.verdict),
-    })
+/// A line but for its question: in the order in which it is spelled.
+#[derive(Serialize)]
+struct Line<'a> {
+    review_id: ReviewId,
+    tenant: &'a TenantId,
+    caller: &'a str,
+    session_id: Option<&'a str>,
+    action_digest: ActionDigest,
+    policy_revision: &'a str,
+    created_at: Timestamp,
+    completed_at: Option<Timestamp>,
+    redeemed_at: Option<Timestamp>,
+    status: &'static str,
+    verdict: Option<&'a Verdict>,
 }
 
 /// The question goes out as it was stored: it is JSON on one line already.
 fn push_json(review: &Exported, out: &mut String) {
-    let head = head(review).to_string();
-    let open = head.strip_suffix('}').unwrap_or(&head);
+    let recorded = &review.recorded;
+    let end = recorded.end.as_ref();
+    let line = Line {
+        review_id: recorded.review_id,
+        tenant: &recorded.scope.tenant,
+        caller: recorded.scope.caller.as_str(),
+        session_id: recorded.session_id.as_deref(),
+        action_digest: recorded.action_digest,
+        policy_revision: &recorded.policy_revision,
+        created_at: recorded.created_at,
+        completed_at: end.map(|end| end.completed_at),
+        redeemed_at: recorded.redeemed_at,
+        status: status(review).as_str(),
+        verdict: end.map(|end| &end.verdict),
+    };
+    // Texts, numbers and times: there is nothing in it that JSON cannot spell.
+    let head = serde_json::to_string(&line).unwrap_or_default();
+    let open = head.strip_suffix('}').unwrap_or("{\"unreadable\":true");
     out.push_str(open);
     out.push_str(",\"question\":");
     let question = review.question.as_deref().filter(|text| !text.is_empty());

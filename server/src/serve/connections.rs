@@ -16,6 +16,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::patience::Patient;
+
 /// The pause after an accept that failed: most often no file descriptor is left.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -26,6 +28,8 @@ pub(super) struct Bounds {
     pub(super) connections: usize,
     /// How long a request's head may take, and how long a connection may be idle.
     pub(super) head: Duration,
+    /// How long an answer may lie unread before its connection is ended.
+    pub(super) unread: Duration,
 }
 
 impl Default for Bounds {
@@ -34,6 +38,7 @@ impl Default for Bounds {
             // Each waiting runner holds one.
             connections: 16_384,
             head: Duration::from_secs(15),
+            unread: Duration::from_secs(30),
         }
     }
 }
@@ -87,7 +92,10 @@ async fn carry(connection: TcpStream, router: Router, bounds: Bounds, stop: Canc
         .header_read_timeout(bounds.head)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEAD_FIELDS)
-        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
+        .serve_connection(
+            TokioIo::new(Patient::new(connection, bounds.unread)),
+            TowerToHyperService::new(router),
+        );
     let mut serving = std::pin::pin!(serving);
     let served = tokio::select! {
         served = serving.as_mut() => served,
@@ -126,6 +134,7 @@ mod tests {
         let bounds = Bounds {
             connections,
             head: Duration::from_millis(300),
+            unread: Duration::from_secs(30),
         };
         let router = Router::new().route("/", get(async || "here"));
         tasks.spawn(serve(listener, router, bounds, stop.clone()));

@@ -10,11 +10,13 @@ use uuid::Uuid;
 
 use super::{
     Closing, Ended, Ending, Opened, Opening, Page, RedeemRefusal, Redeemed, Redemption,
-    ReviewStore, Scope, Sight,
+    ReviewStore, Scope, Sight, TurnReference,
 };
 use crate::desk::{after, now};
 use crate::owner::OwnerId;
 use crate::verdict::Verdict;
+
+pub(crate) mod turns;
 
 pub(crate) fn action(host: &str) -> Action {
     Action::NetworkAccess(NetworkAccess {
@@ -44,6 +46,16 @@ fn owner() -> OwnerId {
     OwnerId::parse(&Uuid::new_v4().to_string()).expect("an owner")
 }
 
+/// A turn of its own.
+fn turn() -> TurnReference {
+    TurnReference {
+        key: *Uuid::new_v4().as_bytes(),
+        span: reviewer::Span::Turn,
+        limits: reviewer::BreakerLimits::default(),
+        turn_id: Some("t-1".to_owned()),
+    }
+}
+
 /// A review of caller 1 about to be opened, with a nonce of its own.
 pub(crate) fn opening() -> Opening {
     let question = serde_json::json!({
@@ -62,6 +74,8 @@ pub(crate) fn opening() -> Opening {
         nonce: Nonce::try_from(Uuid::new_v4().to_string()).expect("a nonce"),
         request_digest: [1; 32],
         session_id: Some("s-1".to_owned()),
+        turn: turn(),
+        words: None,
         action_digest: digest(),
         policy_revision: "sha256:0".to_owned(),
         owner: owner(),

@@ -17,7 +17,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,17 +33,22 @@ mod aside;
 mod batch;
 mod checkpoint;
 mod command;
+pub(crate) mod erase;
+pub(crate) mod heads;
 pub(crate) mod history;
+mod leaves;
+pub(crate) mod policies;
 mod read;
 mod rows;
 mod sql;
 pub(crate) mod tenants;
 mod tip;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 mod writer;
 
 use command::{Change, Command, Recording};
-use writer::Writer;
+use writer::{Telling, Writer};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
@@ -53,6 +58,8 @@ const APPLICATION_ID: i32 = 0x4152_5657;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a start waits while other processes start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// The least room on the disk with which the server says that it is ready, in bytes.
+const LEAST_ROOM: u64 = 32 * 1024 * 1024;
 /// How many changes wait at most; who comes later waits to be let in.
 const QUEUE: usize = 4_096;
 /// How many pieces of other work wait at most.
@@ -67,6 +74,8 @@ pub(crate) struct SqliteStore {
     options: SqliteConnectOptions,
     closing: CancellationToken,
     writer: TaskTracker,
+    /// Changes with every commit of this process.
+    written: watch::Receiver<()>,
 }
 
 /// Why a database was not opened.
@@ -123,7 +132,12 @@ impl SqliteStore {
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(options.clone().pragma("query_only", "1"));
         let long = Arc::new(Notify::new());
-        let task = Writer::new(connection, options.clone(), path, Arc::clone(&long));
+        let (commits, written) = watch::channel(());
+        let telling = Telling {
+            long: Arc::clone(&long),
+            commits,
+        };
+        let task = Writer::new(connection, options.clone(), path, telling);
         drop(writer.spawn(task.run(queue, asked, closing.clone())));
         drop(writer.spawn(checkpoint::run(readers.clone(), long, closing.clone())));
         writer.close();
@@ -134,7 +148,25 @@ impl SqliteStore {
             options,
             closing,
             writer,
+            written,
         })
+    }
+
+    /// Refuses where the disk under the database is all but full: reviews that are taken in then could not be ended.
+    pub(crate) fn has_room(&self) -> Result<(), StoreError> {
+        let disk = rustix::fs::statvfs(self.options.get_filename());
+        let disk = disk.map_err(|error| StoreError::Database(error.to_string()))?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < LEAST_ROOM {
+            return Err(StoreError::Full);
+        }
+        Ok(())
+    }
+
+    /// Changes whenever this process has written something. What others write, it does not tell.
+    pub(crate) fn written(&self) -> watch::Receiver<()> {
+        let mut written = self.written.clone();
+        written.mark_unchanged();
+        written
     }
 
     /// Writes what is queued and closes the file. What comes later is refused.

@@ -13,7 +13,7 @@ use crate::harness::{
     redeem_body, submission, submit, unclear, with, with_limits,
 };
 
-fn caller() -> CallerId {
+pub(crate) fn caller() -> CallerId {
     CallerId::of_uid(1000)
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -68,6 +69,65 @@ impl SilentModel {
         format!(
             "[[reviewer.model]]\nprovider = \"openai-chat\"\nbase_url = \"http://{address}/v1\"\nmodel = \"m\"\n"
         )
+    }
+}
+
+/// A model that answers everything alike, once it is let.
+pub(crate) struct AlikeModel {
+    address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+    let_go: tokio::sync::watch::Sender<bool>,
+    /// Ends with it.
+    _serving: tokio::task::JoinSet<()>,
+}
+
+impl AlikeModel {
+    pub(crate) async fn new(outcome: &str, risk: &str) -> Self {
+        let content = json!({"risk_level": risk, "user_authorization": "high", "outcome": outcome,
+                             "rationale": "so it was told"});
+        let reply = json!({"model": "m", "choices": [{"index": 0, "finish_reason": "stop",
+            "message": {"role": "assistant", "content": content.to_string()}}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}});
+        let (let_go, held) = tokio::sync::watch::channel(false);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let answer = move || {
+            let (reply, counted, mut held) = (reply.clone(), Arc::clone(&counted), held.clone());
+            async move {
+                counted.fetch_add(1, Ordering::SeqCst);
+                held.wait_for(|free| *free).await.expect("a test");
+                axum::Json(reply)
+            }
+        };
+        let router = Router::new().route("/v1/chat/completions", axum::routing::post(answer));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, router).await.expect("served") });
+        Self {
+            address,
+            asked,
+            let_go,
+            _serving: serving,
+        }
+    }
+
+    pub(crate) fn settings(&self) -> String {
+        let address = self.address;
+        format!(
+            "[[reviewer.model]]\nprovider = \"openai-chat\"\nbase_url = \"http://{address}/v1\"\nmodel = \"m\"\n"
+        )
+    }
+
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// From now on it answers.
+    pub(crate) fn let_go(&self) {
+        self.let_go.send_replace(true);
     }
 }
 
@@ -145,6 +205,7 @@ pub(crate) struct Answered {
     pub(crate) status: StatusCode,
     pub(crate) location: Option<String>,
     pub(crate) content_type: String,
+    pub(crate) retry_after: Option<String>,
     pub(crate) body: Value,
     pub(crate) text: String,
 }
@@ -208,6 +269,7 @@ pub(crate) async fn call(router: &Router, request: Request<Body>) -> Answered {
         status: parts.status,
         location: header("location"),
         content_type: header("content-type").unwrap_or_default(),
+        retry_after: header("retry-after"),
         body: serde_json::from_slice(&bytes).unwrap_or_default(),
         text: String::from_utf8_lossy(&bytes).into_owned(),
     }
@@ -372,6 +434,7 @@ fn read_answer(text: &str) -> Answered {
         status: status.unwrap_or(StatusCode::IM_A_TEAPOT),
         location: header("location"),
         content_type: header("content-type").unwrap_or_default(),
+        retry_after: header("retry-after"),
         body: serde_json::from_str(body).unwrap_or_default(),
         text: body.to_owned(),
     }

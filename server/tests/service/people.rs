@@ -1,8 +1,12 @@
 //! People in the loop: who may answer for one, about what, until when, and that it is on record.
 
+use std::os::unix::fs::OpenOptionsExt as _;
+
 use serde_json::{Value, json};
 
-use crate::harness::{Answered, harmless, redeem_body, submission, unclear, with};
+use crate::harness::{
+    Answered, Folder, Program, bearer, harmless, redeem_body, submission, unclear, with,
+};
 use crate::roles::Stage;
 
 fn question(deadline_ms: u64) -> Value {
@@ -143,4 +147,148 @@ async fn a_question_that_nobody_answers_in_time_is_no_yes_and_no_no() {
     let denied = team.answer(&team.approver, &id, &no).await;
     assert_eq!(denied.review_status(), "denied");
     team.stage.service.close().await;
+}
+
+/// A server that wants two approvers, and files with tokens.
+struct Office {
+    folder: Folder,
+    program: Program,
+    server: crate::harness::Server,
+    runner: String,
+}
+
+impl Office {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let program = Program::new(&folder, "[people]\napprovals = 2\n");
+        let runner = create(&program, &["--person", "ana"]);
+        let server = program.serve();
+        Self {
+            folder,
+            program,
+            server,
+            runner,
+        }
+    }
+
+    /// A private file with a new token.
+    fn token_file(&self, name: &str, arguments: &[&str]) -> String {
+        let path = self.folder.path(name);
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        let token = create(&self.program, arguments);
+        std::io::Write::write_all(&mut file.expect("a file"), token.as_bytes()).expect("written");
+        path.to_str().expect("a name").to_owned()
+    }
+
+    fn run(&self, arguments: &[&str], token_file: &str) -> (i32, String, String) {
+        let server = format!("http://{}", self.server.address);
+        let at = ["--server", server.as_str(), "--token-file", token_file];
+        self.program.output(&[arguments, &at].concat())
+    }
+
+    /// Asks what only a person may decide; the review's id.
+    async fn asked(&self) -> String {
+        let head = format!(
+            "POST /v1/reviews HTTP/1.1\r\n{}content-type: application/json\r\n",
+            bearer(&self.runner)
+        );
+        let told = self.server.call(&head, &question(60_000).to_string()).await;
+        assert_eq!(told.status, 202, "{}", told.text);
+        told.id()
+    }
+}
+
+fn create(program: &Program, arguments: &[&str]) -> String {
+    let (code, out, err) =
+        program.output(&[&["token", "create", "--name", "x"], arguments].concat());
+    assert_eq!(code, 0, "{err}");
+    out.trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_people_must_agree_from_their_terminals_and_one_person_is_not_two() {
+    let office = Office::new();
+    let bob = office.token_file("bob", &["--role", "approver", "--person", "bob"]);
+    let too = office.token_file("too", &["--role", "approver", "--person", "bob"]);
+    let eve = office.token_file("eve", &["--role", "approver", "--person", "eve"]);
+    let own = office.token_file("own", &["--role", "approver", "--person", "ana"]);
+    let none = office.token_file("none", &["--role", "auditor"]);
+    let id = office.asked().await;
+    let (code, table, err) = office.run(&["queue"], &bob);
+    assert_eq!(code, 0, "{err}");
+    assert!(table.contains(&id) && table.contains("0 of 2"), "{table}");
+    let digest = unclear().digest().to_string();
+    let shown = digest.get(..19).expect("ASCII");
+    let short = digest.get(..12).expect("ASCII");
+    assert!(table.contains(shown), "{table}");
+    let say = |word: &str, digest: &str, file: &str| {
+        office.run(&[word, &id, "--reason", "agreed", "--digest", digest], file)
+    };
+    for (digest, file, code, told) in [
+        ("sha256:000000000000", &bob, 2, "look at the action again"),
+        (short, &bob, 2, "look at the action again"),
+        (shown, &none, 1, "role_missing"),
+        (shown, &own, 1, "own_question"),
+    ] {
+        let refused = say("approve", digest, file);
+        assert_eq!(refused.0, code, "{}", refused.2);
+        assert!(refused.2.contains(told), "{}", refused.2);
+    }
+    assert!(say("approve", shown, &bob).1.contains("others must agree"));
+    for again in [&bob, &too] {
+        let refused = say("approve", shown, again);
+        assert!(refused.2.contains("agreed_before"), "{}", refused.2);
+    }
+    let waiting: Value =
+        serde_json::from_str(&office.run(&["queue", "--json"], &eve).1).expect("JSON");
+    assert_eq!(waiting["agreed"][&id], json!(["bob"]));
+    assert!(say("approve", &digest, &eve).1.contains("Approved"));
+    let path = format!("/v1/reviews/{id}?view=full");
+    let detail = office.server.get(&office.runner, &path).await.body;
+    let verdict = &detail["timeline"][1]["body"]["verdict"];
+    assert_eq!(verdict["answered_by"], "bob, eve");
+    assert_eq!(verdict["rationale"], "bob: agreed; eve: agreed");
+    let late = say("deny", shown, &eve);
+    assert_eq!(late.0, 1, "{}", late.2);
+    assert!(late.2.contains("does not wait"), "{}", late.2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_who_denies_is_enough_and_a_token_file_that_others_can_read_is_refused() {
+    let office = Office::new();
+    let bob = office.token_file("bob", &["--role", "approver", "--person", "bob"]);
+    let eve = office.token_file("eve", &["--role", "approver", "--person", "eve"]);
+    let id = office.asked().await;
+    let digest = unclear().digest().to_string();
+    let arguments = |word: &'static str| {
+        [
+            word,
+            id.as_str(),
+            "--reason",
+            "not now",
+            "--digest",
+            digest.as_str(),
+        ]
+    };
+    assert!(
+        office
+            .run(&arguments("approve"), &bob)
+            .1
+            .contains("others must agree")
+    );
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&eve, mode).expect("opened to others");
+    assert_eq!(office.run(&arguments("deny"), &eve).0, 1);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&eve, mode).expect("closed again");
+    assert!(office.run(&arguments("deny"), &eve).1.contains("Denied"));
+    let told = office
+        .server
+        .get(&office.runner, &format!("/v1/reviews/{id}"))
+        .await;
+    assert_eq!(
+        (told.review_status(), &told.body["decided_by"]),
+        ("denied", &json!("person"))
+    );
 }

@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 /// Every call of the API; `{id}` is another caller's approved review.
-const CALLS: [(&str, &str); 15] = [
+const CALLS: [(&str, &str); 21] = [
     ("POST", "/v1/reviews"),
     ("GET", "/v1/reviews"),
     ("GET", "/v1/reviews/{id}"),
@@ -19,6 +19,8 @@ const CALLS: [(&str, &str); 15] = [
     ("POST", "/v1/reviews/{id}/redeem"),
     ("POST", "/v1/reviews/{id}/ran"),
     ("POST", "/v1/reviews/{id}/answer"),
+    ("POST", "/v1/reviews/{id}/leave"),
+    ("GET", "/v1/sessions/s-1"),
     ("GET", "/v1/waiting"),
     ("GET", "/v1/stats"),
     ("GET", "/v1/export"),
@@ -26,6 +28,10 @@ const CALLS: [(&str, &str); 15] = [
     ("GET", "/v1/tokens"),
     ("POST", "/v1/tokens"),
     ("DELETE", "/v1/tokens/none"),
+    ("GET", "/v1/webhooks"),
+    ("DELETE", "/v1/webhooks/none"),
+    ("GET", "/metrics"),
+    ("GET", "/v1/openapi.json"),
     ("GET", "/v1/nothing"),
 ];
 
@@ -40,9 +46,14 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// With the `[reviewer]` and `[policy]` tables `settings`.
+    pub(crate) async fn with(settings: &str) -> Self {
         let folder = Folder::new();
         let program = Program::new(&folder, "");
-        let service = embedded(&folder, "").await;
+        let service = embedded(&folder, settings).await;
         Self {
             router: service.router(),
             folder,
@@ -105,6 +116,9 @@ fn body_of(method: &str, path: &str) -> Option<Value> {
         "/v1/reviews/{id}/answer" => {
             Some(json!({"answer": "allow", "reason": "r", "action_digest": harmless().digest()}))
         }
+        "/v1/reviews/{id}/leave" => {
+            Some(json!({"reason": "r", "action_digest": harmless().digest()}))
+        }
         "/v1/tokens" if method == "POST" => Some(json!({"roles": ["runner"], "name": "n"})),
         _ => None,
     }
@@ -140,6 +154,8 @@ async fn every_endpoint_answers_every_role_as_this_table_says() {
     POST /v1/reviews/{id}/redeem: runner 404 auditor 403 policy-author 403 approver 403 admin 403 nobody 401
     POST /v1/reviews/{id}/ran: runner 404 auditor 403 policy-author 403 approver 403 admin 403 nobody 401
     POST /v1/reviews/{id}/answer: runner 403 auditor 403 policy-author 403 approver 409 admin 403 nobody 401
+    POST /v1/reviews/{id}/leave: runner 403 auditor 403 policy-author 403 approver 409 admin 403 nobody 401
+    GET /v1/sessions/s-1: runner 404 auditor 200 policy-author 200 approver 200 admin 200 nobody 401
     GET /v1/waiting: runner 403 auditor 403 policy-author 403 approver 200 admin 403 nobody 401
     GET /v1/stats: runner 403 auditor 200 policy-author 403 approver 403 admin 200 nobody 401
     GET /v1/export: runner 403 auditor 200 policy-author 403 approver 403 admin 200 nobody 401
@@ -147,6 +163,10 @@ async fn every_endpoint_answers_every_role_as_this_table_says() {
     GET /v1/tokens: runner 403 auditor 403 policy-author 403 approver 403 admin 200 nobody 401
     POST /v1/tokens: runner 403 auditor 403 policy-author 403 approver 403 admin 201 nobody 401
     DELETE /v1/tokens/none: runner 403 auditor 403 policy-author 403 approver 403 admin 404 nobody 401
+    GET /v1/webhooks: runner 403 auditor 403 policy-author 403 approver 403 admin 200 nobody 401
+    DELETE /v1/webhooks/none: runner 403 auditor 403 policy-author 403 approver 403 admin 404 nobody 401
+    GET /metrics: runner 403 auditor 404 policy-author 403 approver 403 admin 404 nobody 401
+    GET /v1/openapi.json: runner 200 auditor 200 policy-author 200 approver 200 admin 200 nobody 401
     GET /v1/nothing: runner 404 auditor 404 policy-author 404 approver 404 admin 404 nobody 401
     ");
     stage.service.close().await;

@@ -9,7 +9,7 @@ use protocol::CommandAction;
 use super::super::deny::is_interpreter;
 use super::super::scene::Scene;
 use super::super::{Finding, Rule, listed, places};
-use super::{Sentence, Wishes, can_be_asked_for};
+use super::{Sentence, Wishes, can_be_asked_for, push};
 
 /// Programs that run what the workspace holds. `git` among them: a hook that `core.hooksPath` keeps in the workspace runs
 /// with most of what it does, and whoever asked for the push did not ask for the hook.
@@ -59,7 +59,7 @@ pub(in crate::builtin) fn command(
             || path.starts_with('.')
     });
     if runs_the_workspace {
-        return None;
+        return push::is_asked_for(action, scene, wishes, found).then_some(Rule::AskedFor);
     }
     let line = line(action);
     let certain = !found
@@ -74,7 +74,10 @@ pub(in crate::builtin) fn command(
     let plain = scene.reading.is_plain()
         && leaf.redirects().is_empty()
         && leaf.assignments().is_empty()
-        && found.iter().all(|finding| can_be_asked_for(finding.rule));
+        && found.iter().all(|finding| {
+            can_be_asked_for(finding.rule)
+                || (finding.rule == Rule::Privileged && installs(leaf).is_some())
+        });
     let one = One {
         at: *at,
         command: leaf,
@@ -110,7 +113,9 @@ impl One<'_> {
         match program {
             "rm" | "unlink" => {
                 let verbs = ["remove", "delete", "rm", "clean", "clear"];
-                return orders(&verbs) && self.paths(&["-f", "-v", "-i", "-r", "-R"], sentence);
+                let flags = ["-f", "-v", "-i", "-r", "-R"];
+                return (orders(&verbs) && self.paths(&flags, sentence))
+                    || (sentence.has_any(&verbs) && self.names_recoverable(&flags, sentence));
             }
             "cp" => return orders(&["copy", "cp"]) && self.copies(sentence),
             _ => {}
@@ -132,6 +137,7 @@ impl One<'_> {
                     )
             }
             "curl" => orders(&["upload", "send", "post", "put"]) && uploads(&texts, sentence),
+            _ if installs(self.command).is_some() => self.is_installed(sentence),
             "kill" => {
                 orders(&["kill", "stop", "end"])
                     && words(&texts, &["-15", "-TERM", "-9", "-KILL"], sentence)
@@ -152,10 +158,21 @@ impl One<'_> {
                     .collect();
                 !texts.iter().any(|text| listed(RUNS_CODE, text))
                     && orders(&verbs)
-                    && words(&texts, &["-n", "--namespace", "-q"], sentence)
+                    && words(&texts, harmless(name, &texts), sentence)
             }
             _ => false,
         }
+    }
+
+    /// The packages are all named, and nothing else is ordered.
+    fn is_installed(&self, sentence: &Sentence) -> bool {
+        let packages = installs(self.command).unwrap_or_default();
+        let program = self.command.program().unwrap_or_default();
+        let known = |word: &str| {
+            packages.contains(&word) || program.split('-').next() == Some(word) || word == program
+        };
+        sentence.orders_only(&["install"], &known)
+            && packages.iter().all(|package| sentence.names(package))
     }
 
     /// Whether a word of an order is one of the action: a word or a part of one, a flag's name, a path in another spelling.
@@ -194,6 +211,26 @@ impl One<'_> {
                 .all(|word| self.names_path(word, sentence))
     }
 
+    /// Every operand can be brought back from the last commit, and the sentence names it, if only by its last name.
+    fn names_recoverable(&self, flags: &[&str], sentence: &Sentence) -> bool {
+        let options = Options::split(self.command.arguments(), &[]);
+        let fine = |word: &&Word| {
+            let path = self.scene.locate(self.at, word).certain();
+            path.is_some_and(|path| {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                self.scene.facts.is_recoverable(&path)
+                    && (sentence.names(name) || self.names_path(word, sentence))
+            })
+        };
+        options
+            .names
+            .iter()
+            .all(|name| flags.contains(&name.as_str()))
+            && options.values.is_empty()
+            && !options.operands.is_empty()
+            && options.operands.iter().all(fine)
+    }
+
     fn paths_from(&self, first: usize, sentence: &Sentence) -> bool {
         let paths = self.command.arguments().get(first..).unwrap_or_default();
         !paths.is_empty() && paths.iter().all(|word| self.names_path(word, sentence))
@@ -215,6 +252,39 @@ impl One<'_> {
             places::is_plain(&target, self.scene) && !self.scene.in_workspace(&target)
         }) && self.paths(&["-v", "-n", "-p"], sentence)
     }
+}
+
+/// Flags of a service's tool that change nothing of weight.
+fn harmless(program: &str, texts: &[&str]) -> &'static [&'static str] {
+    match (program, texts) {
+        ("docker" | "podman", ["rm", ..]) => &["-f", "--force"],
+        ("gh", ["pr", "create", ..]) => &["--fill", "--draft", "-f", "-d"],
+        _ => &["-n", "--namespace", "-q"],
+    }
+}
+
+/// The packages that a command installs from the system's own sources.
+fn installs(command: &Command) -> Option<Vec<&str>> {
+    const FLAGS: &str = "-y --yes -q -qq -qy --no-install-recommends --assume-yes";
+    let program = command.program()?;
+    let texts: Option<Vec<&str>> = command.arguments().iter().map(Word::literal).collect();
+    let texts = texts?;
+    let words: Vec<&str> = texts
+        .into_iter()
+        .filter(|text| !listed(FLAGS, text))
+        .collect();
+    let ["install", packages @ ..] = words.as_slice() else {
+        return None;
+    };
+    let plain = packages.iter().all(|package| {
+        package.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && package
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+            && ![".deb", ".rpm"].iter().any(|end| package.ends_with(end))
+    });
+    let fits = matches!(program, "apt" | "apt-get" | "dnf" | "yum") && plain;
+    (fits && !packages.is_empty()).then(|| packages.to_vec())
 }
 
 /// Whether the sentence names this very place, in whichever spelling.

@@ -68,7 +68,7 @@ pub(in crate::builtin) fn network(access: &NetworkAccess, found: &mut Found) {
     if METADATA_HOSTS.contains(&host.as_str()) {
         add(found, Rule::MetadataService, &host);
     } else if fetch::collects(&host) {
-        add(found, Rule::Collector, &host);
+        add(found, Rule::SendsToCollector, &host);
     } else if is_private(&host) {
         add(found, Rule::PrivateNetwork, &host);
     } else {
@@ -117,6 +117,10 @@ pub(in crate::builtin) fn permissions(
     for path in &wanted.write {
         let location = scene.locate_text(path.as_str());
         write(&location, scene, found);
+        let whole = location.depth() <= 1 && places::is_system(&location, scene);
+        if whole || location.depth() == 0 {
+            add(found, Rule::WeakensProtection, path);
+        }
         if is_root_like(&location, scene) && !scene.roots.iter().any(|root| root == path.as_str()) {
             add(found, Rule::WritesSystem, path);
         } else if places::is_settings(&location, scene) {

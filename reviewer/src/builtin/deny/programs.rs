@@ -26,6 +26,7 @@ pub(super) fn by_program(at: usize, command: &Command, scene: &Scene, found: &mu
     }
     match program {
         "crontab" if !options.has(&["-l"]) => add(found, Rule::Persistence, spelled(command)),
+        "ssh-copy-id" => add(found, Rule::Persistence, spelled(command)),
         "at" | "batch" => add(found, Rule::Persistence, spelled(command)),
         "kill" | "pkill" | "killall" | "systemctl" | "service" if names_reviewer(&texts) => {
             add(found, Rule::TampersReviewer, spelled(command));

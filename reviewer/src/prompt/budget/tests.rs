@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use protocol::{Author, Entry, Transcript, Trust};
 
-use super::{MAX_OTHERS, MESSAGE_TOTAL, TOOL_TOTAL, is_tools, select, shorten, tokens};
+use super::{PromptBudget, is_tools, select, shorten, tokens};
 
 fn entry(n: u64, author: Author, text: String) -> Entry {
     Entry {
@@ -28,7 +28,7 @@ fn a_short_transcript_is_kept_whole_and_in_order() {
         entry(2, Author::ToolOutput, "b".to_owned()),
         entry(3, Author::Assistant, "c".to_owned()),
     ]);
-    let chosen = select(&whole);
+    let chosen = select(&whole.entries, &PromptBudget::default());
     let kept: Vec<u64> = chosen.kept.iter().map(|kept| kept.entry.n).collect();
     assert_eq!(
         (kept, chosen.omitted_users, chosen.omitted_others),
@@ -43,7 +43,7 @@ fn tools_cannot_crowd_out_people() {
     entries.extend((2..200).map(|n| entry(n, Author::ToolOutput, "x".repeat(20_000))));
     entries.push(entry(200, Author::Assistant, "done".to_owned()));
     let whole = transcript(entries);
-    let chosen = select(&whole);
+    let chosen = select(&whole.entries, &PromptBudget::default());
     let kept: Vec<u64> = chosen.kept.iter().map(|kept| kept.entry.n).collect();
     assert_eq!(kept.first(), Some(&1));
     assert_eq!(kept.last(), Some(&200));
@@ -62,7 +62,7 @@ fn users_are_shortened_before_any_is_left_out_and_then_counted() {
             .map(|n| entry(n, Author::User, "y".repeat(8_000)))
             .collect(),
     );
-    let chosen = select(&long);
+    let chosen = select(&long.entries, &PromptBudget::default());
     assert_eq!((chosen.kept.len(), chosen.omitted_users), (40, 0));
     assert!(chosen.kept.iter().all(|kept| kept.cut_bytes.is_some()));
     let endless = transcript(
@@ -70,7 +70,7 @@ fn users_are_shortened_before_any_is_left_out_and_then_counted() {
             .map(|n| entry(n, Author::User, "z".repeat(4_000)))
             .collect(),
     );
-    let chosen = select(&endless);
+    let chosen = select(&endless.entries, &PromptBudget::default());
     assert_eq!(chosen.kept.len() as u64 + chosen.omitted_users, 1_000);
     assert_eq!(
         chosen.kept.first().map(|kept| kept.entry.n),
@@ -107,11 +107,11 @@ proptest! {
     #[test]
     fn the_budgets_hold_and_every_entry_is_kept_or_counted(entries in proptest::collection::vec(any_entry(), 0..120)) {
         let whole = transcript(entries.iter().zip(1..).map(|((author, length), n)| entry(n, *author, "w".repeat(*length))).collect());
-        let chosen = select(&whole);
+        let chosen = select(&whole.entries, &PromptBudget::default());
         let spent = |tools: bool| chosen.kept.iter().filter(|kept| is_tools(kept.entry) == tools).map(|kept| tokens(&kept.text)).sum::<usize>();
-        prop_assert!(spent(true) <= TOOL_TOTAL);
-        prop_assert!(spent(false) <= MESSAGE_TOTAL);
-        prop_assert!(chosen.kept.iter().filter(|kept| !kept.is_users()).count() <= MAX_OTHERS);
+        prop_assert!(spent(true) <= PromptBudget::default().tool_total);
+        prop_assert!(spent(false) <= PromptBudget::default().message_total);
+        prop_assert!(chosen.kept.iter().filter(|kept| !kept.is_users()).count() <= PromptBudget::default().others);
         prop_assert_eq!(chosen.kept.len() as u64 + chosen.omitted_users + chosen.omitted_others, entries.len() as u64);
     }
 }

@@ -7,15 +7,20 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
-use protocol::{ActionDigest, CallerId, Nonce, ReviewEvent, ReviewId, ReviewStatus, TenantId};
+use protocol::{
+    ActionDigest, CallerId, DecidedBy, Nonce, ReviewEvent, ReviewId, ReviewStatus, TenantId,
+};
+use reviewer::CircuitBreaker;
 
 use super::super::chain::{Head, Line};
+use super::super::turns;
 use super::super::{
-    Closing, Ended, Ending, Opened, Opening, RedeemRefusal, Redeemed, Redemption, Scope,
-    StoreError, bodies,
+    Closing, Ended, Ending, Opened, Opening, RecordedEnd, RedeemRefusal, Redeemed, Redemption,
+    Scope, StoreError, TurnKey, Words, bodies,
 };
 use super::command::{Change, Command, Outcome, Recording};
 use crate::owner::OwnerId;
+use crate::verdict::Verdict;
 
 /// How far a clock may have gone back between an approval and its use.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
@@ -30,6 +35,8 @@ pub(super) struct Known {
     pub(super) scope: Scope,
     pub(super) nonce: Nonce,
     pub(super) session_id: Option<String>,
+    pub(super) turn: Option<TurnKey>,
+    pub(super) words: Option<Words>,
     pub(super) action_digest: ActionDigest,
     pub(super) owner: OwnerId,
     pub(super) status: ReviewStatus,
@@ -45,14 +52,28 @@ pub(super) struct State {
     pub(super) last_no: i64,
     pub(super) heads: HashMap<TenantId, Head>,
     pub(super) nonces: HashMap<(Scope, Nonce), (ReviewId, [u8; 32])>,
-    pub(super) sessions: HashMap<(TenantId, String), CallerId>,
+    pub(super) sessions: HashMap<(TenantId, String), Session>,
+    /// A turn that is not here after a read has seen nothing yet.
+    pub(super) turns: HashMap<TurnKey, CircuitBreaker>,
     pub(super) reviews: HashMap<ReviewId, Known>,
+}
+
+/// A session as far as the rules need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) caller: CallerId,
+    /// What the user had said when its last review was opened.
+    pub(super) words: Option<Words>,
 }
 
 /// The rows that a batch writes.
 #[derive(Debug, Default)]
 pub(super) struct Rows<'a> {
     pub(super) sessions: Vec<&'a Opening>,
+    /// Sessions that are on record, in which the user has said something else by now.
+    pub(super) said: Vec<&'a Opening>,
+    /// Turns that were asked in, by the opening that says which.
+    pub(super) turns: HashMap<TurnKey, TurnRow<'a>>,
     pub(super) opened: Vec<OpenedRow<'a>>,
     pub(super) ended: Vec<EndedRow>,
     /// By the number of their review.
@@ -61,6 +82,16 @@ pub(super) struct Rows<'a> {
     pub(super) redeemed: Vec<(i64, Timestamp)>,
     pub(super) events: Vec<EventRow>,
     pub(super) probed_at: Option<i64>,
+}
+
+/// What a turn has come to.
+#[derive(Debug)]
+pub(super) struct TurnRow<'a> {
+    /// Where this batch asks in it; a turn that only counts an end is on record.
+    pub(super) opening: Option<&'a Opening>,
+    pub(super) at: Timestamp,
+    /// The breaker, as JSON; filled in when all is counted.
+    pub(super) state: String,
 }
 
 /// A new review.
@@ -109,8 +140,14 @@ impl<'a> Fold<'a> {
     }
 
     /// The rows to write, and what is known once they are written.
-    pub(super) fn finish(self) -> (Rows<'a>, State) {
-        (self.rows, self.state)
+    pub(super) fn finish(mut self) -> Result<(Rows<'a>, State), StoreError> {
+        for (key, row) in &mut self.rows.turns {
+            let breaker = self.state.turns.get(key);
+            row.state = breaker
+                .and_then(|breaker| serde_json::to_string(breaker).ok())
+                .ok_or(StoreError::Corrupt("a turn cannot be spelled"))?;
+        }
+        Ok((self.rows, self.state))
     }
 
     /// Adds one command.
@@ -140,19 +177,10 @@ impl<'a> Fold<'a> {
                 Opened::OtherBody
             });
         }
-        if let Some(session) = &opening.session_id {
-            let key = (opening.scope.tenant.clone(), session.clone());
-            match self.state.sessions.get(&key) {
-                Some(caller) if *caller != opening.scope.caller => return Ok(Opened::SessionTaken),
-                Some(_ours) => {}
-                None => {
-                    self.state
-                        .sessions
-                        .insert(key, opening.scope.caller.clone());
-                    self.rows.sessions.push(opening);
-                }
-            }
+        if !self.enter_session(opening) {
+            return Ok(Opened::SessionTaken);
         }
+        let stop = self.ask_in_turn(opening);
         let status = follow(None, ReviewEvent::Opened)?;
         let id = opening.review_id;
         self.append(&Line {
@@ -172,6 +200,8 @@ impl<'a> Fold<'a> {
             scope: opening.scope.clone(),
             nonce: opening.nonce.clone(),
             session_id: opening.session_id.clone(),
+            turn: Some(opening.turn.key),
+            words: opening.words,
             action_digest: opening.action_digest,
             owner: opening.owner.clone(),
             status,
@@ -185,7 +215,77 @@ impl<'a> Fold<'a> {
             end: None,
         });
         self.state.reviews.insert(id, known);
-        Ok(Opened::New)
+        match stop {
+            None => Ok(Opened::New),
+            Some(verdict) => self.stop(opening, verdict),
+        }
+    }
+
+    /// Opens the session or goes on in it, and hears what the user said; `false` where it is another caller's.
+    fn enter_session(&mut self, opening: &'a Opening) -> bool {
+        let Some(session) = &opening.session_id else {
+            return true;
+        };
+        let key = (opening.scope.tenant.clone(), session.clone());
+        match self.state.sessions.get(&key) {
+            Some(known) if known.caller != opening.scope.caller => return false,
+            Some(known) if opening.words.is_none() || known.words == opening.words => {}
+            Some(_other_words) => {
+                self.rows.said.push(opening);
+                self.hear(key, opening);
+            }
+            None => {
+                self.rows.sessions.push(opening);
+                self.hear(key, opening);
+            }
+        }
+        true
+    }
+
+    fn hear(&mut self, key: (TenantId, String), opening: &Opening) {
+        let session = Session {
+            caller: opening.scope.caller.clone(),
+            words: opening.words,
+        };
+        self.state.sessions.insert(key, session);
+    }
+
+    /// Counts the question in its turn; how it ends at once where the turn takes nothing on any more.
+    fn ask_in_turn(&mut self, opening: &'a Opening) -> Option<Verdict> {
+        let turn = &opening.turn;
+        let breaker = self.state.turns.entry(turn.key);
+        let breaker = breaker.or_insert_with(|| turn.breaker());
+        breaker.limit(turn.limits);
+        if let Err(tripped) = breaker.check(opening.created_at.as_millisecond()) {
+            return Some(Verdict::failed(turns::stopped(tripped, turn)));
+        }
+        breaker.opened();
+        self.rows.turns.insert(
+            turn.key,
+            TurnRow {
+                opening: Some(opening),
+                at: opening.created_at,
+                state: String::new(),
+            },
+        );
+        None
+    }
+
+    fn stop(&mut self, opening: &Opening, verdict: Verdict) -> Result<Opened, StoreError> {
+        let ending = Ending {
+            review_id: opening.review_id,
+            scope: opening.scope.clone(),
+            verdict: verdict.clone(),
+            completed_at: opening.created_at,
+            expires_at: opening.created_at,
+            exhibit: None,
+        };
+        self.write_end(&ending, &bodies::ended(&ending)?)?;
+        Ok(Opened::Stopped(Box::new(RecordedEnd {
+            verdict,
+            completed_at: ending.completed_at,
+            expires_at: ending.expires_at,
+        })))
     }
 
     /// Both events, one after the other, in this one transaction; neither, where the opening is refused.
@@ -208,11 +308,39 @@ impl<'a> Fold<'a> {
             return Ok(Ended::Before);
         }
         let no = known.no;
-        self.write_end(ending, &change.body)?;
+        let stale = self.is_stale(ending);
+        if stale {
+            let failed = Ending {
+                verdict: Verdict::failed(turns::stale()),
+                ..ending.clone()
+            };
+            self.write_end(&failed, &bodies::ended(&failed)?)?;
+        } else {
+            self.write_end(ending, &change.body)?;
+        }
         if let Some(exhibit) = &ending.exhibit {
             self.rows.exhibits.push((no, exhibit));
         }
-        Ok(Ended::Recorded)
+        Ok(if stale {
+            Ended::Stale(Box::new(Verdict::failed(turns::stale())))
+        } else {
+            Ended::Recorded
+        })
+    }
+
+    /// Whether an approval was judged under other words than the user's last in the session. A person who approves has
+    /// the last word themselves.
+    fn is_stale(&self, ending: &Ending) -> bool {
+        let approved = ending.verdict.status == ReviewStatus::Approved
+            && ending.verdict.decided_by != DecidedBy::Person;
+        let known = self.state.reviews.get(&ending.review_id);
+        let Some((known, session)) = known.and_then(|known| {
+            let key = (known.scope.tenant.clone(), known.session_id.clone()?);
+            Some((known, self.state.sessions.get(&key)?))
+        }) else {
+            return false;
+        };
+        approved && known.words.is_some() && known.words != session.words
     }
 
     fn end_all_of(&mut self, owner: &OwnerId, closing: &Closing) -> Result<usize, StoreError> {
@@ -254,6 +382,17 @@ impl<'a> Fold<'a> {
         known.status = status;
         known.completed_at = Some(ending.completed_at);
         known.expires_at = Some(ending.expires_at);
+        if let Some(key) = known.turn
+            && let Some(breaker) = self.state.turns.get_mut(&key)
+            && breaker.note(status, ending.completed_at.as_millisecond())
+        {
+            let row = self.rows.turns.entry(key);
+            row.or_insert(TurnRow {
+                opening: None,
+                at: ending.completed_at,
+                state: String::new(),
+            });
+        }
         let row = EndedRow {
             no: known.no,
             status,

@@ -74,6 +74,18 @@ impl Command {
         }
     }
 
+    /// The review that it ends.
+    pub(super) fn ends(&self) -> Option<(&Scope, ReviewId)> {
+        match self {
+            Self::End(change, _) => Some((&change.what.scope, change.what.review_id)),
+            Self::Open(..)
+            | Self::Record(..)
+            | Self::Redeem(..)
+            | Self::EndAllOf(..)
+            | Self::Probe(..) => None,
+        }
+    }
+
     /// The owner whose open reviews must be read for it.
     pub(super) fn closes(&self) -> Option<&OwnerId> {
         match self {

@@ -7,11 +7,13 @@ mod copy;
 mod count;
 mod detail;
 mod find;
+mod follow;
 mod index;
 mod ran;
 mod verify;
 
 pub(crate) use count::What;
-pub(crate) use detail::Detail;
+pub(crate) use detail::{Detail, TimelineEvent};
 pub(crate) use find::Exported;
+pub(crate) use follow::{Followed, More};
 pub(crate) use verify::Verified;

@@ -20,6 +20,7 @@ type Bound<'q> = Separated<'q, Sqlite, &'static str>;
 pub(super) fn write(before: &str, rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new(before);
     push_opened(&mut sql, rows);
+    push_turns(&mut sql, rows);
     push_ended(&mut sql, rows);
     let exhibits = "review_exhibits (review_no, exhibit)";
     insert(&mut sql, exhibits, &rows.exhibits, |row, exhibit| {
@@ -65,16 +66,26 @@ fn push_padded<T>(
 }
 
 fn push_opened(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
-    let sessions = "sessions (tenant_id, session_id, caller, opened_at)";
+    let sessions = "sessions (tenant_id, session_id, caller, opened_at, words)";
     insert(sql, sessions, &rows.sessions, |row, opening| {
         row.push_bind(opening.map(|it| it.scope.tenant.as_str()))
             .push_bind(opening.and_then(|it| it.session_id.as_deref()))
             .push_bind(opening.map(|it| it.scope.caller.as_str()))
-            .push_bind(opening.map(|it| it.created_at.as_millisecond()));
+            .push_bind(opening.map(|it| it.created_at.as_millisecond()))
+            .push_bind(opening.and_then(|it| it.words.as_ref().map(|it| it.as_slice())));
     });
+    for opening in &rows.said {
+        sql.push("UPDATE OR ROLLBACK sessions SET words = ")
+            .push_bind(opening.words.as_ref().map(|it| it.as_slice()))
+            .push(" WHERE tenant_id = ")
+            .push_bind(opening.scope.tenant.as_str())
+            .push(" AND session_id = ")
+            .push_bind(opening.session_id.as_deref())
+            .push("; ");
+    }
     let reviews = "reviews (review_no, review_id, tenant_id, caller, nonce, nonce_key, request_digest, session_id, \
                    action_digest, policy_revision, owner, status, created_at, deadline_at, ended_seq, completed_at, \
-                   expires_at)";
+                   expires_at, turn_key, words)";
     insert(sql, reviews, &rows.opened, |row, opened| {
         let opening = opened.map(|it| it.opening);
         let end = opened.and_then(|it| it.end.as_ref());
@@ -95,7 +106,9 @@ fn push_opened(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
             .push_bind(opening.map(|it| it.deadline_at.as_millisecond()))
             .push_bind(end.map(|it| it.ended_seq))
             .push_bind(end.map(|it| it.completed_at.as_millisecond()))
-            .push_bind(end.map(|it| it.expires_at.as_millisecond()));
+            .push_bind(end.map(|it| it.expires_at.as_millisecond()))
+            .push_bind(opening.map(|it| it.turn.key.as_slice()))
+            .push_bind(opening.and_then(|it| it.words.as_ref().map(|it| it.as_slice())));
     });
     let requests = "review_requests (review_no, question, context)";
     insert(sql, requests, &rows.opened, |row, opened| {
@@ -103,6 +116,42 @@ fn push_opened(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
             .push_bind(opened.map(|it| it.opening.question.as_str()))
             .push_bind(opened.map(|it| it.opening.context.as_str()));
     });
+}
+
+fn push_turns(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {
+    let (asked, counted): (Vec<_>, Vec<_>) = rows
+        .turns
+        .iter()
+        .partition(|(_, row)| row.opening.is_some());
+    for asked in asked.chunks(MOST) {
+        sql.push("INSERT OR ROLLBACK INTO turns (turn_key, tenant_id, caller, session_id, turn_id, opened_at, last_at, state) \
+                  SELECT * FROM (");
+        push_padded(sql, asked, &mut |row, turn| {
+            let opening = turn.and_then(|(_, turn)| turn.opening);
+            let at = turn.map(|(_, turn)| turn.at.as_millisecond());
+            row.push_bind(turn.map(|(key, _)| key.as_slice()))
+                .push_bind(opening.map(|it| it.scope.tenant.as_str()))
+                .push_bind(opening.map(|it| it.scope.caller.as_str()))
+                .push_bind(opening.and_then(|it| it.session_id.as_deref()))
+                .push_bind(opening.and_then(|it| it.turn.turn_id.as_deref()))
+                .push_bind(at)
+                .push_bind(at)
+                .push_bind(turn.map(|(_, turn)| turn.state.as_str()));
+        });
+        sql.push(
+            ") WHERE column1 IS NOT NULL ON CONFLICT (turn_key) DO UPDATE SET last_at = excluded.last_at, \
+             state = excluded.state; ",
+        );
+    }
+    for (key, turn) in counted {
+        sql.push("UPDATE OR ROLLBACK turns SET last_at = ")
+            .push_bind(turn.at.as_millisecond())
+            .push(", state = ")
+            .push_bind(turn.state.as_str())
+            .push(" WHERE turn_key = ")
+            .push_bind(key.as_slice())
+            .push("; ");
+    }
 }
 
 fn push_ended(sql: &mut QueryBuilder<Sqlite>, rows: &Rows<'_>) {

@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 use protocol::{ActionDigest, CallerId, Canonical, Nonce, ReviewId, ReviewStatus, TenantId};
+use reviewer::CircuitBreaker;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use super::super::chain::Head;
 use super::super::{Scope, StoreError};
-use super::batch::{Known, State};
+use super::batch::{Known, Session, State};
 use super::command::Command;
 use crate::owner::OwnerId;
 
@@ -26,6 +27,7 @@ pub(super) fn begin(commands: &[Command]) -> QueryBuilder<Sqlite> {
     push_heads(&mut sql, commands);
     push_nonces(&mut sql, commands);
     push_sessions(&mut sql, commands);
+    push_turns(&mut sql, commands);
     push_reviews(&mut sql, commands);
     sql
 }
@@ -126,14 +128,49 @@ fn push_sessions(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
             .push_bind((*session).to_owned());
     });
     sql.push(
-        ") SELECT 'session', s.tenant_id, s.session_id, s.caller FROM asked CROSS JOIN sessions s \
+        ") SELECT 'session', s.tenant_id, s.session_id, s.caller, s.words FROM asked CROSS JOIN sessions s \
          ON s.tenant_id = asked.tenant AND s.session_id = asked.session",
     );
 }
 
+/// The turns that are asked in, and those of the reviews that end.
+fn push_turns(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
+    let mut keys: Vec<_> = commands
+        .iter()
+        .filter_map(Command::opening)
+        .map(|opening| opening.turn.key)
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    if !keys.is_empty() {
+        sql.push("; WITH asked (key) AS (");
+        push_asked(sql, &keys, |row, key| {
+            row.push_bind(key.to_vec());
+        });
+        sql.push(
+            ") SELECT 'turn', t.turn_key, t.state FROM asked CROSS JOIN turns t ON t.turn_key = asked.key",
+        );
+    }
+    let ends: Vec<_> = commands.iter().filter_map(Command::ends).collect();
+    if !ends.is_empty() {
+        sql.push("; WITH asked (tenant, caller, id) AS (");
+        push_asked(sql, &ends, |row, (scope, id)| {
+            row.push_bind(scope.tenant.as_str().to_owned())
+                .push_bind(scope.caller.as_str().to_owned())
+                .push_bind(bytes(*id));
+        });
+        sql.push(
+            ") SELECT 'ends', r.turn_key, t.state, r.tenant_id, r.session_id, s.caller, s.words FROM asked \
+             CROSS JOIN reviews r ON r.tenant_id = asked.tenant AND r.caller = asked.caller AND r.review_id = asked.id \
+             LEFT JOIN turns t ON t.turn_key = r.turn_key \
+             LEFT JOIN sessions s ON s.tenant_id = r.tenant_id AND s.session_id = r.session_id",
+        );
+    }
+}
+
 fn push_reviews(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
     const COLUMNS: &str = "SELECT 'review', r.review_id, r.tenant_id, r.caller, r.nonce, r.session_id, r.action_digest, \
-                           r.owner, r.status, r.completed_at, r.expires_at, r.redeemed_at, r.review_no FROM ";
+                           r.owner, r.status, r.completed_at, r.expires_at, r.redeemed_at, r.review_no, r.turn_key, r.words FROM ";
     let ids: Vec<_> = commands.iter().filter_map(Command::touches).collect();
     if !ids.is_empty() {
         sql.push("; WITH asked (tenant, caller, id) AS (");
@@ -185,10 +222,17 @@ fn read_row(state: &mut State, row: &SqliteRow) -> Result<(), sqlx::Error> {
         }
         "session" => {
             let session = (tenant(row.try_get(1)?)?, row.try_get(2)?);
-            state
-                .sessions
-                .insert(session, CallerId::stored(row.try_get(3)?));
+            let known = Session {
+                caller: CallerId::stored(row.try_get(3)?),
+                words: optional_half(row.try_get(4)?)?,
+            };
+            state.sessions.insert(session, known);
         }
+        "turn" => {
+            let breaker = breaker(row.try_get(2)?)?;
+            state.turns.insert(half(row.try_get(1)?)?, breaker);
+        }
+        "ends" => read_end(state, row)?,
         _review => {
             let known = Known {
                 no: row.try_get(12)?,
@@ -196,6 +240,8 @@ fn read_row(state: &mut State, row: &SqliteRow) -> Result<(), sqlx::Error> {
                 scope: scope(row, 2)?,
                 nonce: nonce(row.try_get(4)?)?,
                 session_id: row.try_get(5)?,
+                turn: optional_half(row.try_get(13)?)?,
+                words: optional_half(row.try_get(14)?)?,
                 action_digest: action_digest(row.try_get(6)?)?,
                 owner: OwnerId::parse(row.try_get(7)?).ok_or_else(unreadable)?,
                 status: status(row.try_get(8)?)?,
@@ -207,6 +253,34 @@ fn read_row(state: &mut State, row: &SqliteRow) -> Result<(), sqlx::Error> {
         }
     }
     Ok(())
+}
+
+/// The turn and the session of a review that ends.
+fn read_end(state: &mut State, row: &SqliteRow) -> Result<(), sqlx::Error> {
+    if let (Some(key), Some(text)) = (row.try_get(1)?, row.try_get(2)?) {
+        state.turns.insert(half(key)?, breaker(text)?);
+    }
+    if let (Some(session), Some(caller)) = (row.try_get(4)?, row.try_get(5)?) {
+        let known = Session {
+            caller: CallerId::stored(caller),
+            words: optional_half(row.try_get(6)?)?,
+        };
+        let key = (tenant(row.try_get(3)?)?, session);
+        state.sessions.insert(key, known);
+    }
+    Ok(())
+}
+
+pub(super) fn breaker(text: &str) -> Result<CircuitBreaker, sqlx::Error> {
+    serde_json::from_str(text).map_err(|_| unreadable())
+}
+
+fn half(bytes: &[u8]) -> Result<[u8; 16], sqlx::Error> {
+    bytes.try_into().map_err(|_| unreadable())
+}
+
+fn optional_half(bytes: Option<&[u8]>) -> Result<Option<[u8; 16]>, sqlx::Error> {
+    bytes.map(half).transpose()
 }
 
 pub(super) fn bytes(id: ReviewId) -> Vec<u8> {

@@ -77,6 +77,59 @@ keeps_the_contract! {
 }
 
 #[tokio::test]
+async fn turns_are_counted_and_words_are_heard() {
+    let folder = TestFolder::new();
+    let path = folder.path("db");
+    let store = SqliteStore::open(&path).await.expect("a store");
+    contract::turns::three_denials_in_a_row_stop_a_turn_and_no_other(&store).await;
+    contract::turns::a_turn_asks_for_so_many_reviews(&store).await;
+    contract::turns::an_approval_under_other_words_is_stale(&store).await;
+    store.close().await;
+    assert_eq!(first_broken(&path).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_processes_count_one_turn_exactly() {
+    let folder = TestFolder::new();
+    let path = folder.path("db");
+    let mut stores = Vec::new();
+    for _ in 0..20 {
+        let store = SqliteStore::open(&path).await.expect("a store");
+        stores.push(std::sync::Arc::new(store));
+    }
+    contract::turns::a_turn_is_counted_exactly_over_all_processes(stores.clone()).await;
+    for store in stores {
+        store.close().await;
+    }
+    assert_eq!(first_broken(&path).await, None);
+}
+
+#[tokio::test]
+async fn a_stopped_turn_stays_stopped_after_a_restart() {
+    let folder = TestFolder::new();
+    let path = folder.path("db");
+    let first = opening();
+    for attempt in 0..4 {
+        let store = SqliteStore::open(&path).await.expect("a store");
+        let opening = crate::store::Opening {
+            turn: first.turn.clone(),
+            ..opening()
+        };
+        let end = ending(
+            opening.review_id,
+            protocol::Decision::Denied(protocol::Denial::ByPerson("no".to_owned())),
+        );
+        let opened = store.record(opening, end).await.expect("recorded");
+        assert_eq!(
+            matches!(opened, Opened::Stopped(_)),
+            attempt == 3,
+            "{opened:?}"
+        );
+        store.close().await;
+    }
+}
+
+#[tokio::test]
 async fn what_was_written_is_there_after_a_restart_and_its_chain_holds() {
     let folder = TestFolder::new();
     let path = folder.path("db");

@@ -3,7 +3,7 @@
 //! Apart from the reviews: tokens are looked up together once a second and changed on the command line or by an admin.
 
 use jiff::Timestamp;
-use protocol::TenantId;
+use protocol::{CallerId, TenantId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -153,6 +153,15 @@ impl SqliteStore {
     }
 
     /// Every token of every tenant, revoked ones included, oldest first.
+    /// The human behind a token's calls, where that is known.
+    pub(crate) async fn person_of(&self, caller: &CallerId) -> Result<Option<String>, StoreError> {
+        let tokens = self.tokens().await?;
+        Ok(tokens
+            .into_iter()
+            .find(|token| CallerId::of_token_hash(&token.hash) == *caller)
+            .and_then(|token| token.grants.person))
+    }
+
     pub(crate) async fn tokens(&self) -> Result<Vec<KnownToken>, StoreError> {
         let rows = sqlx::query(
             "SELECT token_id, name, hash, created_at, revoked_at, tenant_id, roles, person, expires_at FROM tokens \

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::StoreError;
@@ -32,11 +32,19 @@ pub(super) struct Writer {
     options: SqliteConnectOptions,
     path: PathBuf,
     files: Option<Identity>,
-    /// Told when the log has grown long.
-    long: Arc<Notify>,
+    telling: Telling,
     changes: usize,
     commits: usize,
     tip: Tip,
+}
+
+/// Whom the writer tells.
+#[derive(Debug)]
+pub(super) struct Telling {
+    /// Told when the log has grown long.
+    pub(super) long: Arc<Notify>,
+    /// Told after each commit.
+    pub(super) commits: watch::Sender<()>,
 }
 
 /// Which files the database was when it was first written: device and inode of file and log.
@@ -48,14 +56,14 @@ impl Writer {
         connection: SqliteConnection,
         options: SqliteConnectOptions,
         path: PathBuf,
-        long: Arc<Notify>,
+        telling: Telling,
     ) -> Self {
         let mut writer = Self {
             connection: Some(connection),
             options,
             path,
             files: None,
-            long,
+            telling,
             changes: 0,
             commits: 0,
             tip: Tip::default(),
@@ -112,7 +120,10 @@ impl Writer {
         match connection {
             Ok(mut connection) => {
                 let sound = match work.run(&mut connection).await {
-                    Ok(()) => true,
+                    Ok(()) => {
+                        self.telling.commits.send_replace(());
+                        true
+                    }
                     Err(_told) => rolled_back(&mut connection).await,
                 };
                 self.connection = sound.then_some(connection);
@@ -165,11 +176,12 @@ impl Writer {
         };
         // Frames synced into a file that has no name any more are on no disk that a restart would read.
         self.still_the_database()?;
+        self.telling.commits.send_replace(());
         self.changes += batch.len();
         self.commits += 1;
         if self.changes >= checkpoint::EVERY || self.commits >= checkpoint::EVERY_COMMITS {
             (self.changes, self.commits) = (0, 0);
-            self.long.notify_one();
+            self.telling.long.notify_one();
         }
         Ok(outcomes)
     }
@@ -261,7 +273,7 @@ async fn write_on(
 ) -> Result<Written, sqlx::Error> {
     let mut fold = Fold::new(known);
     let outcomes = batch.iter().map(|command| fold.add(command)).collect();
-    let (rows, known) = fold.finish();
+    let (rows, known) = fold.finish().map_err(|error| spelling(&error))?;
     let mut write = rows::write(before, &rows);
     let written = write
         .build()
@@ -275,6 +287,10 @@ async fn write_on(
 /// Statements come in few shapes and are kept prepared; only what recovery closes may be of any size.
 fn is_kept(batch: &[Command]) -> bool {
     batch.iter().all(|command| command.closes().is_none())
+}
+
+fn spelling(error: &StoreError) -> sqlx::Error {
+    sqlx::Error::Encode(error.to_string().into())
 }
 
 fn is_constraint(error: &sqlx::Error) -> bool {

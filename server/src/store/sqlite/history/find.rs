@@ -2,15 +2,27 @@
 //!
 //! Invariant: the index only says which rows to read; what is answered comes from the chained events.
 
+use jiff::Timestamp;
 use protocol::{ReviewId, ReviewStatus};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::super::search::{Facet, Search};
 use super::super::super::{HistoryLine, Sight, StoreError};
 use super::super::{SqliteStore, read, sql};
+use crate::backtest::Stored;
 
 /// How far a count goes; more are told as this many.
 const MOST: i64 = 10_001;
+
+/// The last review that is surely too old, and the first that is surely too new. Before a review that is older than
+/// `since` by more than times were ever out of step there is none that is not; the same the other way round.
+const BOUNDS: &str = "SELECT \
+    (SELECT review_no FROM history INDEXED BY history_by_time WHERE tenant_id = ?1 \
+     AND created_at < ?2 - ifnull((SELECT disorder FROM history_state WHERE tenant_id = ?1), 0) \
+     ORDER BY created_at DESC LIMIT 1), \
+    (SELECT review_no FROM history INDEXED BY history_by_time WHERE tenant_id = ?1 \
+     AND created_at >= ?3 + ifnull((SELECT disorder FROM history_state WHERE tenant_id = ?1), 0) \
+     ORDER BY created_at LIMIT 1)";
 
 /// A page of what was found.
 #[derive(Debug)]
@@ -30,12 +42,8 @@ pub(crate) struct Exported {
 impl SqliteStore {
     /// What `search` finds of what `sight` covers, newest first.
     pub(crate) async fn find(&self, sight: &Sight, search: &Search) -> Result<Found, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(read::COLUMNS);
-        query.push(", q.question");
-        self.push_found(&mut query, sight, search).await?;
-        query
-            .push(" ORDER BY r.review_no DESC LIMIT ")
-            .push_bind(i64::from(search.limit) + 1);
+        let one_more = search.limit.saturating_add(1);
+        let mut query = self.whole(&lines(), sight, search, one_more).await?;
         let rows = query.build().fetch_all(&self.readers).await?;
         let limit = usize::try_from(search.limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
@@ -53,9 +61,7 @@ impl SqliteStore {
 
     /// How many `search` finds, up to ten thousand and one.
     pub(crate) async fn count(&self, sight: &Sight, search: &Search) -> Result<i64, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT count(*) FROM (SELECT 1");
-        self.push_found(&mut query, sight, search).await?;
-        query.push(" LIMIT ").push_bind(MOST).push(")");
+        let mut query = self.counting("", sight, search).await?;
         Ok(query.build_query_scalar().fetch_one(&self.readers).await?)
     }
 
@@ -65,12 +71,7 @@ impl SqliteStore {
         sight: &Sight,
         search: &Search,
     ) -> Result<Vec<Exported>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(read::COLUMNS);
-        query.push(", q.question");
-        self.push_found(&mut query, sight, search).await?;
-        query
-            .push(" ORDER BY r.review_no DESC LIMIT ")
-            .push_bind(i64::from(search.limit));
+        let mut query = self.whole(&lines(), sight, search, search.limit).await?;
         let rows = query.build().fetch_all(&self.readers).await?;
         let lines = rows.iter().map(|row| {
             Ok(Exported {
@@ -81,66 +82,64 @@ impl SqliteStore {
         lines.collect()
     }
 
-    /// Everything from `FROM` on, without order and limit.
-    async fn push_found(
+    /// What `search` finds, with all that was sent as it was stored.
+    pub(crate) async fn stored_page(
         &self,
-        query: &mut QueryBuilder<Sqlite>,
         sight: &Sight,
         search: &Search,
-    ) -> Result<(), StoreError> {
-        let (from, to) = self.numbers(sight, search).await?;
-        let by_word =
-            !search.facets.is_empty() || search.text.is_some() || sight.caller().is_some();
-        query.push(if by_word {
-            " FROM history_index h CROSS JOIN reviews r ON r.review_no = h.rowid"
-        } else {
-            " FROM history h INDEXED BY history_of_tenant CROSS JOIN reviews r ON r.review_no = h.review_no"
+    ) -> Result<Vec<Stored>, StoreError> {
+        let select = lines() + ", q.context";
+        let mut query = self.whole(&select, sight, search, search.limit).await?;
+        let rows = query.build().fetch_all(&self.readers).await?;
+        let stored = rows.iter().map(|row| {
+            Ok(Stored {
+                recorded: read::recorded(row, sight.tenant())?,
+                question: row.try_get(13)?,
+                context: row.try_get(14)?,
+            })
         });
+        stored.collect()
+    }
+
+    /// The question for at most `limit` reviews, newest first; `select` says what is wanted of each.
+    pub(super) async fn whole(
+        &self,
+        select: &str,
+        sight: &Sight,
+        search: &Search,
+        limit: u32,
+    ) -> Result<QueryBuilder<Sqlite>, StoreError> {
+        let numbers = self.numbers(sight, search).await?;
+        let mut query = QueryBuilder::<Sqlite>::new(select);
+        let way = Way::of(sight, search);
         query
+            .push(way.from())
             .push(" LEFT JOIN review_requests q ON q.review_no = r.review_no")
-            .push(read::ENDED_BY)
-            .push(" WHERE ");
-        if by_word {
-            let mut given = vec![(Facet::Tenant, sight.tenant().as_str())];
-            if let Some(caller) = sight.caller() {
-                given.insert(0, (Facet::Caller, caller.as_str()));
-            }
-            query
-                .push("history_index MATCH ")
-                .push_bind(search.matching(&given))
-                .push(" AND h.rowid >= ")
-                .push_bind(from)
-                .push(" AND h.rowid <= ")
-                .push_bind(to);
-        } else {
-            query
-                .push("h.tenant_id = ")
-                .push_bind(sight.tenant().as_str().to_owned())
-                .push(" AND h.review_no >= ")
-                .push_bind(from)
-                .push(" AND h.review_no <= ")
-                .push_bind(to);
-        }
-        // Words are hashes: a row of another tenant is not shown even where two of them meet.
+            .push(read::ENDED_BY);
+        push_where(&mut query, sight, search, numbers);
+        // By the index's own number and not by the row's: the index is then read backwards and no further than the page.
         query
-            .push(" AND r.tenant_id = ")
-            .push_bind(sight.tenant().as_str().to_owned());
-        if let Some(caller) = sight.caller() {
-            query
-                .push(" AND r.caller = ")
-                .push_bind(caller.as_str().to_owned());
-        }
-        if let Some(since) = search.since {
-            query
-                .push(" AND r.created_at >= ")
-                .push_bind(since.as_millisecond());
-        }
-        if let Some(until) = search.until {
-            query
-                .push(" AND r.created_at < ")
-                .push_bind(until.as_millisecond());
-        }
-        Ok(())
+            .push(way.order())
+            .push(" LIMIT ")
+            .push_bind(i64::from(limit));
+        Ok(query)
+    }
+
+    /// The question for how many there are.
+    pub(super) async fn counting(
+        &self,
+        before: &str,
+        sight: &Sight,
+        search: &Search,
+    ) -> Result<QueryBuilder<Sqlite>, StoreError> {
+        let numbers = self.numbers(sight, search).await?;
+        let mut query = QueryBuilder::<Sqlite>::new(before);
+        query
+            .push("SELECT count(*) FROM (SELECT 1")
+            .push(Way::of(sight, search).from());
+        push_where(&mut query, sight, search, numbers);
+        query.push(" LIMIT ").push_bind(MOST).push(")");
+        Ok(query)
     }
 
     /// Between which numbers the reviews lie that `search` can find: by page and by time.
@@ -149,20 +148,19 @@ impl SqliteStore {
         if let Some(before) = search.before {
             to = self.number(sight, before).await?.map_or(-1, |no| no - 1);
         }
-        if search.since.is_some() || search.until.is_some() {
-            // Numbers and times rise together but for a clock that was set: hence the least and the greatest.
-            let bounds: (Option<i64>, Option<i64>) = sqlx::query_as(
-                "SELECT min(review_no), max(review_no) FROM history INDEXED BY history_by_time WHERE tenant_id = ? \
-                 AND created_at >= ? AND created_at < ?",
-            )
+        if search.since.is_none() && search.until.is_none() {
+            return Ok((from, to));
+        }
+        let since = search.since.map_or(i64::MIN, Timestamp::as_millisecond);
+        let until = search.until.map_or(i64::MAX, Timestamp::as_millisecond);
+        let (below, above): (Option<i64>, Option<i64>) = sqlx::query_as(BOUNDS)
             .bind(sight.tenant().as_str())
-            .bind(search.since.map_or(i64::MIN, |at| at.as_millisecond()))
-            .bind(search.until.map_or(i64::MAX, |at| at.as_millisecond()))
+            .bind(since)
+            .bind(until)
             .fetch_one(&self.readers)
             .await?;
-            from = bounds.0.unwrap_or(i64::MAX);
-            to = to.min(bounds.1.unwrap_or(-1));
-        }
+        from = below.map_or(from, |no| no + 1);
+        to = to.min(above.map_or(i64::MAX, |no| no - 1));
         Ok((from, to))
     }
 
@@ -178,8 +176,102 @@ impl SqliteStore {
     }
 }
 
+/// What leads a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The full-text index: words and facets.
+    Words,
+    /// The list of the tenant's reviews.
+    Tenant,
+}
+
+impl Way {
+    fn of(sight: &Sight, search: &Search) -> Self {
+        let by_word =
+            !search.facets.is_empty() || search.text.is_some() || sight.caller().is_some();
+        if by_word { Self::Words } else { Self::Tenant }
+    }
+
+    fn from(self) -> &'static str {
+        match self {
+            Self::Words => " FROM history_index h CROSS JOIN reviews r ON r.review_no = h.rowid",
+            Self::Tenant => {
+                " FROM history h INDEXED BY history_of_tenant CROSS JOIN reviews r ON r.review_no = h.review_no"
+            }
+        }
+    }
+
+    fn order(self) -> &'static str {
+        match self {
+            Self::Words => " ORDER BY h.rowid DESC",
+            Self::Tenant => " ORDER BY h.review_no DESC",
+        }
+    }
+}
+
+/// Which of the reviews between two numbers.
+fn push_where(
+    query: &mut QueryBuilder<Sqlite>,
+    sight: &Sight,
+    search: &Search,
+    (from, to): (i64, i64),
+) {
+    query.push(" WHERE ");
+    match Way::of(sight, search) {
+        Way::Words => {
+            let mut given = vec![(Facet::Tenant, sight.tenant().as_str())];
+            if let Some(caller) = sight.caller() {
+                given.insert(0, (Facet::Caller, caller.as_str()));
+            }
+            query
+                .push("history_index MATCH ")
+                .push_bind(search.matching(&given))
+                .push(" AND h.rowid >= ")
+                .push_bind(from)
+                .push(" AND h.rowid <= ")
+                .push_bind(to);
+        }
+        Way::Tenant => {
+            query
+                .push("h.tenant_id = ")
+                .push_bind(sight.tenant().as_str().to_owned())
+                .push(" AND h.review_no >= ")
+                .push_bind(from)
+                .push(" AND h.review_no <= ")
+                .push_bind(to);
+        }
+    }
+    // Words are hashes: a row of another tenant is not shown even where two of them meet.
+    query
+        .push(" AND r.tenant_id = ")
+        .push_bind(sight.tenant().as_str().to_owned());
+    if let Some(caller) = sight.caller() {
+        query
+            .push(" AND r.caller = ")
+            .push_bind(caller.as_str().to_owned());
+    }
+    if let Some(since) = search.since {
+        query
+            .push(" AND r.created_at >= ")
+            .push_bind(since.as_millisecond());
+    }
+    if let Some(until) = search.until {
+        query
+            .push(" AND r.created_at < ")
+            .push_bind(until.as_millisecond());
+    }
+}
+
+/// What a line of the history is made of.
+pub(super) fn lines() -> String {
+    format!("{}, q.question", read::COLUMNS)
+}
+
 fn status_of(line: &HistoryLine) -> &'static str {
     let end = line.recorded.end.as_ref();
     end.map_or(ReviewStatus::Reviewing, |end| end.verdict.status)
         .as_str()
 }
+
+#[cfg(test)]
+mod plans;

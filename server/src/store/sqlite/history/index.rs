@@ -20,6 +20,46 @@ const PATIENCE: usize = 16;
 /// The longest text that is indexed of one part of a question, in bytes.
 const LONGEST: usize = 4_096;
 
+/// How far the index of each tenant is, and how long its chain. Each head is one look at the primary key: as a join it
+/// would be asked for again on every event that is not indexed yet.
+pub(super) const BEHIND: &str = "SELECT t.tenant_id, ifnull(s.seq, 0), \
+    ifnull((SELECT max(e.seq) FROM review_events e WHERE e.tenant_id = t.tenant_id), 0) \
+    FROM tenants t LEFT JOIN history_state s USING (tenant_id)";
+
+/// The reviews that a stretch of the chain is about, with all that is indexed of them, in the order of their numbers.
+pub(super) const CHANGED: &str = "SELECT r.review_no, r.review_id, r.caller, r.session_id, r.policy_revision, r.status, \
+    r.created_at, r.completed_at, q.question, e.body, x.exhibit, ifnull(h.counted, 0), h.review_no IS NULL FROM \
+    (SELECT DISTINCT review_id FROM review_events WHERE tenant_id = ?1 AND seq > ?2 AND seq <= ?3) t \
+    CROSS JOIN review_events o ON o.review_id = t.review_id AND o.kind = 'opened' \
+    CROSS JOIN reviews r ON r.tenant_id = o.tenant_id AND r.caller = (o.body ->> '$.caller') \
+    AND r.review_id = o.review_id \
+    LEFT JOIN review_requests q ON q.review_no = r.review_no \
+    LEFT JOIN review_exhibits x ON x.review_no = r.review_no \
+    LEFT JOIN review_events e ON e.tenant_id = r.tenant_id AND e.seq = r.ended_seq \
+    LEFT JOIN history h ON h.review_no = r.review_no ORDER BY r.review_no";
+
+/// How far times and numbers were ever out of step, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Times {
+    latest: i64,
+    disorder: i64,
+}
+
+impl Times {
+    /// After `documents`, in the order of their numbers; those that were seen before change nothing.
+    fn after(self, documents: &[Document]) -> Self {
+        let new = documents.iter().filter(|it| it.new);
+        new.fold(self, |times, it| {
+            let latest = times.latest.max(it.created_at);
+            let behind = latest.saturating_sub(it.created_at);
+            Self {
+                latest,
+                disorder: times.disorder.max(behind),
+            }
+        })
+    }
+}
+
 /// One review as the index has it.
 #[derive(Debug)]
 struct Document {
@@ -31,6 +71,8 @@ struct Document {
     /// It has ended, and was not counted before.
     sums: Vec<Sum>,
     counted: bool,
+    /// It was not in the index before.
+    new: bool,
 }
 
 impl SqliteStore {
@@ -46,16 +88,10 @@ impl SqliteStore {
 
     /// Indexes a step's worth of events of every tenant; how many are left.
     pub(crate) async fn index_step(&self) -> Result<u64, StoreError> {
-        let behind: Vec<(String, i64, i64)> = sqlx::query_as(
-            "SELECT t.tenant_id, ifnull(s.seq, 0), e.seq FROM tenants t LEFT JOIN history_state s USING (tenant_id) \
-             JOIN review_events e ON e.tenant_id = t.tenant_id \
-             AND e.seq = (SELECT max(seq) FROM review_events WHERE tenant_id = t.tenant_id) \
-             WHERE e.seq > ifnull(s.seq, 0)",
-        )
-        .fetch_all(&self.readers)
-        .await?;
+        let behind: Vec<(String, i64, i64)> =
+            sqlx::query_as(BEHIND).fetch_all(&self.readers).await?;
         let mut left = 0;
-        for (tenant, _, last) in behind {
+        for (tenant, _, last) in behind.into_iter().filter(|(_, seen, last)| seen < last) {
             let tenant = TenantId::parse(&tenant)
                 .map_err(|_| StoreError::Corrupt("a tenant has an impossible name"))?;
             let reached = self
@@ -69,11 +105,12 @@ impl SqliteStore {
 
 /// Indexes the next events of `tenant`; the last one of them.
 async fn step(connection: &mut SqliteConnection, tenant: TenantId) -> Result<i64, StoreError> {
-    let from: i64 =
-        sqlx::query_scalar("SELECT ifnull((SELECT seq FROM history_state WHERE tenant_id = ?), 0)")
+    let reached: Option<(i64, i64, i64)> =
+        sqlx::query_as("SELECT seq, latest, disorder FROM history_state WHERE tenant_id = ?")
             .bind(tenant.as_str())
-            .fetch_one(&mut *connection)
+            .fetch_optional(&mut *connection)
             .await?;
+    let (from, latest, disorder) = reached.unwrap_or_default();
     let to: Option<i64> = sqlx::query_scalar(
         "SELECT max(seq) FROM (SELECT seq FROM review_events WHERE tenant_id = ? AND seq > ? ORDER BY seq LIMIT ?)",
     )
@@ -85,31 +122,26 @@ async fn step(connection: &mut SqliteConnection, tenant: TenantId) -> Result<i64
     let Some(to) = to else {
         return Ok(from);
     };
-    let rows = sqlx::query(
-        "SELECT r.review_no, r.review_id, r.caller, r.session_id, r.policy_revision, r.status, r.created_at, \
-         r.completed_at, q.question, e.body, x.exhibit, ifnull(h.counted, 0) FROM \
-         (SELECT DISTINCT review_id FROM review_events WHERE tenant_id = ?1 AND seq > ?2 AND seq <= ?3) t \
-         CROSS JOIN review_events o ON o.review_id = t.review_id AND o.kind = 'opened' \
-         CROSS JOIN reviews r ON r.tenant_id = o.tenant_id AND r.caller = (o.body ->> '$.caller') \
-         AND r.review_id = o.review_id \
-         LEFT JOIN review_requests q ON q.review_no = r.review_no \
-         LEFT JOIN review_exhibits x ON x.review_no = r.review_no \
-         LEFT JOIN review_events e ON e.tenant_id = r.tenant_id AND e.seq = r.ended_seq \
-         LEFT JOIN history h ON h.review_no = r.review_no",
-    )
-    .bind(tenant.as_str())
-    .bind(from)
-    .bind(to)
-    .fetch_all(&mut *connection)
-    .await?;
+    let rows = sqlx::query(CHANGED)
+        .bind(tenant.as_str())
+        .bind(from)
+        .bind(to)
+        .fetch_all(&mut *connection)
+        .await?;
     let documents: Vec<_> = rows
         .iter()
         .map(|row| document(row, &tenant))
         .collect::<Result<_, _>>()?;
     write(connection, &tenant, &documents).await?;
-    sqlx::query("INSERT OR REPLACE INTO history_state (tenant_id, seq) VALUES (?, ?)")
+    let times = Times { latest, disorder }.after(&documents);
+    sqlx::query(
+        "INSERT INTO history_state (tenant_id, seq, latest, disorder) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET \
+         seq = excluded.seq, latest = excluded.latest, disorder = excluded.disorder",
+    )
         .bind(tenant.as_str())
         .bind(to)
+        .bind(times.latest)
+        .bind(times.disorder)
         .execute(connection)
         .await?;
     Ok(to)
@@ -197,6 +229,7 @@ fn document(row: &SqliteRow, tenant: &TenantId) -> Result<Document, StoreError> 
             text: text.0,
             sums,
             counted: status != ReviewStatus::Reviewing,
+            new: row.try_get(12)?,
         })
     };
     read().map_err(unreadable)

@@ -3,7 +3,7 @@
 //! Apart, because it trusts nothing that the writer left behind but the events' own columns. Invariant: it reads and
 //! never repairs; the first break is told, and everything after it counts as unproven.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use protocol::{ReviewEvent, ReviewId, ReviewStatus, Sha256Hex, TenantId};
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::super::super::StoreError;
 use super::super::super::chain::{Head, Line};
+use super::super::heads::SignedHead;
 use super::super::{SqliteStore, sql};
 
 /// How many lines are read at a time.
@@ -56,12 +57,67 @@ struct Walk<'a> {
     /// Where each review stands by the lines so far; those that ended may still be spent.
     standing: HashMap<ReviewId, ReviewStatus>,
     erased: u64,
+    /// The hashes that lines were signed with, by their number.
+    signed: BTreeMap<i64, Sha256Hex>,
+}
+
+/// The next lines of a chain, with the reviews that they are about and the payloads that are still there.
+const LINES: &str = "SELECT e.seq, e.review_id, e.kind, e.at, e.body, e.hash, r.status, r.ended_seq, r.redeemed_at, \
+    q.question, q.context, x.exhibit, r.review_no FROM review_events e \
+    LEFT JOIN review_events o ON o.review_id = e.review_id AND o.kind = 'opened' \
+    LEFT JOIN reviews r ON r.tenant_id = e.tenant_id AND r.caller = (o.body ->> '$.caller') \
+    AND r.review_id = e.review_id \
+    LEFT JOIN review_requests q ON q.review_no = r.review_no \
+    LEFT JOIN review_exhibits x ON x.review_no = r.review_no \
+    WHERE e.tenant_id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?";
+
+impl Verified {
+    fn nothing(broken: Break) -> Self {
+        Self {
+            lines: 0,
+            head: Sha256Hex::of(&Head::EMPTY.hash).as_str().to_owned(),
+            broken: Some(broken),
+            erased: 0,
+        }
+    }
+}
+
+/// The hashes that lines of `tenant` were signed with, by their number.
+fn signed_lines(
+    tenant: &TenantId,
+    heads: &[SignedHead],
+) -> Result<BTreeMap<i64, Sha256Hex>, Break> {
+    let mut signed = BTreeMap::new();
+    for head in heads.iter().filter(|head| head.tenant == *tenant) {
+        let before = signed.insert(head.seq, head.hash.clone());
+        if before.is_some_and(|before| before != head.hash) {
+            return Err(Break {
+                seq: head.seq,
+                what: "two signed heads say different things about it",
+            });
+        }
+    }
+    Ok(signed)
 }
 
 impl SqliteStore {
     /// Verifies the record of `tenant`.
     pub(crate) async fn verify(&self, tenant: &TenantId) -> Result<Verified, StoreError> {
+        self.verify_against(tenant, &[]).await
+    }
+
+    /// Verifies the record of `tenant`, and that it still holds what `heads` say that it held once.
+    pub(crate) async fn verify_against(
+        &self,
+        tenant: &TenantId,
+        heads: &[SignedHead],
+    ) -> Result<Verified, StoreError> {
+        let signed = match signed_lines(tenant, heads) {
+            Ok(signed) => signed,
+            Err(broken) => return Ok(Verified::nothing(broken)),
+        };
         let mut walk = Walk {
+            signed,
             tenant,
             head: Head::EMPTY,
             standing: HashMap::new(),
@@ -69,21 +125,12 @@ impl SqliteStore {
         };
         let mut broken = None;
         while broken.is_none() {
-            let rows = sqlx::query(
-                "SELECT e.seq, e.review_id, e.kind, e.at, e.body, e.hash, r.status, r.ended_seq, r.redeemed_at, \
-                 q.question, q.context, x.exhibit, r.review_no FROM review_events e \
-                 LEFT JOIN review_events o ON o.review_id = e.review_id AND o.kind = 'opened' \
-                 LEFT JOIN reviews r ON r.tenant_id = e.tenant_id AND r.caller = (o.body ->> '$.caller') \
-                 AND r.review_id = e.review_id \
-                 LEFT JOIN review_requests q ON q.review_no = r.review_no \
-                 LEFT JOIN review_exhibits x ON x.review_no = r.review_no \
-                 WHERE e.tenant_id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?",
-            )
-            .bind(tenant.as_str())
-            .bind(walk.head.seq)
-            .bind(PAGE)
-            .fetch_all(&self.readers)
-            .await?;
+            let rows = sqlx::query(LINES)
+                .bind(tenant.as_str())
+                .bind(walk.head.seq)
+                .bind(PAGE)
+                .fetch_all(&self.readers)
+                .await?;
             if rows.is_empty() {
                 break;
             }
@@ -94,6 +141,14 @@ impl SqliteStore {
                     break;
                 }
             }
+        }
+        if let (None, Some((seq, _))) = (&broken, walk.signed.last_key_value())
+            && *seq > walk.head.seq
+        {
+            broken = Some(Break {
+                seq: walk.head.seq + 1,
+                what: "the record ends before a head that was signed",
+            });
         }
         Ok(Verified {
             lines: walk.head.seq,
@@ -123,6 +178,10 @@ impl Walk<'_> {
         }
         if next.hash.as_slice() != row.try_get::<&[u8], _>(5).map_err(unreadable)? {
             return Err("its hash does not cover it and the line before it");
+        }
+        let signed = self.signed.get(&next.seq);
+        if signed.is_some_and(|hash| *hash != Sha256Hex::of(&next.hash)) {
+            return Err("it is not the line that was signed");
         }
         let before = self.standing.get(&review_id).copied();
         let status =

@@ -1,0 +1,160 @@
+//! What is taken on: how often a caller and a tenant may ask, how much room they get, and whether there is time.
+//!
+//! Apart from the desk, because it decides before anything is written: a question that is turned away here leaves no
+//! trace in the record, and its `Idempotency-Key` stays unused. Pure but for its own counts. Invariant (P2): whatever is
+//! turned away was not reviewed; nothing here ever says yes to an action.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use protocol::TenantId;
+use tokio::time::Instant;
+
+use crate::service::Limits;
+use crate::store::Scope;
+
+mod rate;
+mod room;
+mod slots;
+
+use rate::Rates;
+use room::Rooms;
+pub(crate) use slots::Slots;
+
+/// Why a question is not taken on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The caller or its tenant asks too often. When the next question is taken.
+    TooOften(Duration),
+    /// There is no room, or the tenant has its share of it.
+    NoRoom,
+    /// It would not be judged before its deadline. How long the wait is likely to be.
+    TooLate(Duration),
+}
+
+/// What is taken on.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    counts: Mutex<Counts>,
+    pub(crate) slots: Slots,
+}
+
+#[derive(Debug)]
+struct Counts {
+    rates: Rates,
+    rooms: Rooms,
+}
+
+/// Room that is held while a review is judged; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    admission: Arc<Admission>,
+    tenant: TenantId,
+    kibibytes: u32,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            counts: Mutex::new(Counts {
+                rates: Rates::new(limits.per_minute_of_caller, limits.per_minute_of_tenant),
+                rooms: Rooms::new(u32::from(limits.in_flight_mib) * 1024),
+            }),
+            slots: Slots::new(limits.models_at_once),
+        }
+    }
+
+    /// Takes a question of `kibibytes` on that has `time` left, or says why not. Nothing is counted where it is refused.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        scope: &Scope,
+        kibibytes: u32,
+        time: Duration,
+    ) -> Result<Held, Refused> {
+        let wait = self.slots.likely_wait(&scope.tenant);
+        if wait >= time {
+            return Err(Refused::TooLate(wait));
+        }
+        let mut counts = self.counts();
+        let Counts { rates, rooms } = &mut *counts;
+        rooms.check(&scope.tenant, kibibytes)?;
+        rates.count(scope, Instant::now())?;
+        rooms.take(&scope.tenant, kibibytes);
+        Ok(Held {
+            admission: Arc::clone(self),
+            tenant: scope.tenant.clone(),
+            kibibytes,
+        })
+    }
+
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut counts = self.admission.counts();
+        counts.rooms.give_back(&self.tenant, self.kibibytes);
+    }
+}
+
+/// How many a minute; `None`: as many as like.
+pub(crate) type PerMinute = Option<NonZeroU32>;
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use protocol::{CallerId, TenantId};
+
+    use super::{Admission, Refused};
+    use crate::service::Limits;
+    use crate::store::Scope;
+
+    const LONG: Duration = Duration::from_secs(90);
+
+    fn scope(tenant: &str, caller: &str) -> Scope {
+        Scope {
+            tenant: TenantId::parse(tenant).expect("a tenant"),
+            caller: CallerId::stored(caller.to_owned()),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_for_room_counts_against_no_rate() {
+        let admission = Arc::new(Admission::new(&Limits {
+            in_flight_mib: 1,
+            per_minute_of_caller: NonZeroU32::new(1),
+            ..Limits::default()
+        }));
+        let one = scope("a", "x");
+        for _ in 0..3 {
+            let refused = admission.admit(&one, 2_000, LONG).expect_err("no room");
+            assert_eq!(refused, Refused::NoRoom);
+        }
+        let held = admission.admit(&one, 10, LONG).expect("taken on");
+        let refused = admission.admit(&one, 10, LONG).expect_err("too often");
+        assert!(matches!(refused, Refused::TooOften(_)), "{refused:?}");
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_question_that_would_wait_past_its_deadline_is_turned_away_at_once() {
+        let admission = Arc::new(Admission::new(&Limits {
+            models_at_once: NonZeroU32::MIN,
+            ..Limits::default()
+        }));
+        let one = scope("a", "x");
+        let _judged = admission.slots.take(&one.tenant).await;
+        admission.slots.state().mean = Duration::from_secs(10);
+        let likely = admission.slots.likely_wait(&one.tenant);
+        assert_eq!(likely, Duration::from_secs(10));
+        let refused = admission.admit(&one, 10, Duration::from_secs(9));
+        assert_eq!(refused.expect_err("too late"), Refused::TooLate(likely));
+        assert!(admission.admit(&one, 10, Duration::from_secs(11)).is_ok());
+    }
+}

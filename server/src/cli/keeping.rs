@@ -1,0 +1,241 @@
+//! `verify`, `head`, `erase`, `backup`: whether the record holds, and what is kept of it how long.
+//!
+//! Apart from looking things up. Invariants: a copy is verified before it is told of; a signed head that does not fit
+//! this server's key counts as broken, never as absent.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use protocol::{Printable, TenantId};
+
+use super::audit::{Shown, print_json};
+use super::{CommandError, print_line};
+use crate::config::{Config, key_file};
+use crate::desk::now;
+use crate::history::verified;
+use crate::key::SigningKey;
+use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::erase::Erasure;
+use crate::store::sqlite::heads::SignedHead;
+
+/// What is done for the record.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeepingCommand {
+    /// Holds the record against itself and its signed heads: every hash, every end, every payload that is still there.
+    Verify {
+        /// As JSON, a line for each tenant.
+        #[arg(long)]
+        json: bool,
+        /// Signed heads that were kept elsewhere, as `head` prints them: they must still be in the record.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+    },
+    /// Signs where every tenant's chain stands, and prints the last signed head of each: a JSON object a line, to be kept
+    /// elsewhere.
+    Head,
+    /// Erases transcripts, evidence and what reviewers were shown. What was decided, about what and why, stays.
+    Erase {
+        /// Of reviews that were opened before this time, for example `2026-01-31T00:00:00Z`.
+        #[arg(long, value_name = "TIME")]
+        before: Timestamp,
+        /// Whose.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Who wants it so: it is kept on record.
+        #[arg(long, value_name = "NAME")]
+        by: String,
+    },
+    /// Copies the database to a new file while it is used, and verifies the copy.
+    Backup {
+        /// The file; it must not exist, and its folder must be private.
+        file: PathBuf,
+    },
+}
+
+pub(super) async fn keeping(config: &Config, command: KeepingCommand) -> Result<(), CommandError> {
+    match command {
+        KeepingCommand::Verify { json, against } => {
+            verify(config, Shown::of(json), against.as_deref()).await
+        }
+        KeepingCommand::Head => head(config).await,
+        KeepingCommand::Erase { before, tenant, by } => erase(config, &tenant, before, by).await,
+        KeepingCommand::Backup { file } => backup(config, file).await,
+    }
+}
+
+/// The largest file of signed heads that is read, in bytes.
+const MAX_HEADS: u64 = 64 << 20;
+/// The longest name of who erases, in characters.
+const MAX_NAME: usize = 64;
+
+async fn verify(config: &Config, shown: Shown, against: Option<&Path>) -> Result<(), CommandError> {
+    let key = SigningKey::load_or_make(&key_file(&config.database))?;
+    let heads = match against {
+        Some(path) => read_heads(path)?,
+        None => Vec::new(),
+    };
+    let lines = verify_all(&config.database, shown, Some((&key, &heads))).await?;
+    if shown == Shown::Table {
+        print_line(&format!("the record holds: {lines} lines"))?;
+    }
+    Ok(())
+}
+
+fn read_heads(path: &Path) -> Result<Vec<SignedHead>, CommandError> {
+    let wrong = |line, problem: String| CommandError::Heads {
+        path: path.to_owned(),
+        line,
+        problem,
+    };
+    let size = std::fs::metadata(path).map_err(|error| wrong(0, error.to_string()))?;
+    if size.len() > MAX_HEADS {
+        return Err(wrong(0, "it is larger than 64 MiB".to_owned()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(0, error.to_string()))?;
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty());
+    lines
+        .map(|(index, line)| {
+            serde_json::from_str(line).map_err(|error| wrong(index + 1, error.to_string()))
+        })
+        .collect()
+}
+
+/// Verifies every tenant's record, and with a key its signed heads and those that were kept elsewhere; how many lines
+/// hold in all.
+async fn verify_all(
+    database: &Path,
+    shown: Shown,
+    signed: Option<(&SigningKey, &[SignedHead])>,
+) -> Result<i64, CommandError> {
+    let store = SqliteStore::open(database).await?;
+    let verified = verify_each(&store, shown, signed).await;
+    store.close().await;
+    verified
+}
+
+async fn verify_each(
+    store: &SqliteStore,
+    shown: Shown,
+    signed: Option<(&SigningKey, &[SignedHead])>,
+) -> Result<i64, CommandError> {
+    let tenants = store.tenants().await?;
+    if let Some((_, elsewhere)) = signed {
+        check_known(elsewhere, &tenants)?;
+    }
+    let mut lines = 0;
+    for tenant in tenants {
+        let mut heads = Vec::new();
+        if let Some((key, elsewhere)) = signed {
+            heads = store.signed_heads(&tenant.id).await?;
+            let own = elsewhere.iter().filter(|head| head.tenant == tenant.id);
+            heads.extend(own.cloned());
+            if let Some(head) = heads.iter().find(|head| !head.is_signed_by(key)) {
+                return Err(broken(
+                    tenant.id,
+                    head.seq,
+                    "its signed head is not this server's",
+                ));
+            }
+        }
+        let found = verified(store.verify_against(&tenant.id, &heads).await?);
+        lines += found.lines;
+        if shown == Shown::Json {
+            print_json(&serde_json::json!({"tenant": tenant.id, "record": found}))?;
+        }
+        if let Some((seq, what)) = found.broken {
+            return Err(broken(tenant.id, seq, &what));
+        }
+    }
+    Ok(lines)
+}
+
+/// A tenant whose heads were kept, and that is not there any more, is a record that was cut.
+fn check_known(
+    heads: &[SignedHead],
+    tenants: &[crate::store::sqlite::tenants::KnownTenant],
+) -> Result<(), CommandError> {
+    let gone = heads
+        .iter()
+        .find(|head| !tenants.iter().any(|tenant| tenant.id == head.tenant));
+    match gone {
+        Some(head) => Err(broken(head.tenant.clone(), head.seq, "its tenant is gone")),
+        None => Ok(()),
+    }
+}
+
+fn broken(tenant: TenantId, seq: i64, what: &str) -> CommandError {
+    CommandError::Broken {
+        tenant,
+        seq,
+        what: what.to_owned(),
+    }
+}
+
+/// Signs every head that has moved, and prints the last one of each tenant.
+async fn head(config: &Config) -> Result<(), CommandError> {
+    let key = SigningKey::load_or_make(&key_file(&config.database))?;
+    let store = SqliteStore::open(&config.database).await?;
+    let heads = last_heads(&store, &key).await;
+    store.close().await;
+    heads?.iter().try_for_each(print_json)
+}
+
+async fn last_heads(
+    store: &SqliteStore,
+    key: &SigningKey,
+) -> Result<Vec<SignedHead>, CommandError> {
+    store.sign_heads(key, now()).await?;
+    let mut last = Vec::new();
+    for tenant in store.tenants().await? {
+        last.extend(store.signed_heads(&tenant.id).await?.pop());
+    }
+    Ok(last)
+}
+
+async fn erase(
+    config: &Config,
+    tenant: &str,
+    before: Timestamp,
+    by: String,
+) -> Result<(), CommandError> {
+    let tenant = TenantId::parse(tenant)?;
+    let at = now();
+    if before >= at {
+        return Err(CommandError::NotPast);
+    }
+    let shown = Printable(&by).to_string();
+    if by.trim().is_empty() || shown != by || by.chars().count() > MAX_NAME {
+        return Err(CommandError::Name("`--by`"));
+    }
+    let store = SqliteStore::open(&config.database).await?;
+    let erasure = Erasure {
+        tenant,
+        before,
+        at,
+        by,
+    };
+    let erased = store.erase(erasure).await;
+    store.close().await;
+    print_line(&format!("erased the payloads of {} reviews", erased?))
+}
+
+/// Copies the database while it is used, and verifies the copy.
+async fn backup(config: &Config, to: PathBuf) -> Result<(), CommandError> {
+    let store = SqliteStore::open(&config.database).await?;
+    let copied = store.copy_to(&to).await;
+    store.close().await;
+    copied?;
+    let lines = verify_all(&to, Shown::Table, None).await?;
+    // What opening it for the check left beside it.
+    let lock = crate::store::sqlite::beside(&to, ".start");
+    std::fs::remove_file(lock).unwrap_or_default();
+    print_line(&format!(
+        "copied to `{}` and verified: {lines} lines\nhint: keep the signing key `{}` with it",
+        to.display(),
+        key_file(&config.database).display()
+    ))
+}

@@ -1,0 +1,79 @@
+//! What a server does for its record from time to time: signs where the chains stand, and erases old payloads.
+//!
+//! Apart from reviewing, which never waits for it. Invariant: what fails here is logged and tried again; it makes no
+//! review fail.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Desk, now};
+use crate::store::StoreError;
+use crate::store::sqlite::erase::Erasure;
+use crate::store::sqlite::policies::KnownPolicy;
+
+/// A day.
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Desk {
+    /// One round.
+    pub(crate) async fn keep_the_record(&self, payload_days: Option<NonZeroU32>) {
+        self.sign_heads().await;
+        if let Some(days) = payload_days
+            && let Err(error) = self.erase_older_than(days).await
+        {
+            tracing::warn!(%error, "old payloads could not be erased");
+        }
+    }
+
+    /// Keeps the text of the policies that this server judges by. Who wrote them the settings do not say.
+    pub(crate) async fn keep_policies(&self) -> Result<(), StoreError> {
+        for tenant in self.store.tenants().await? {
+            let policy = self.reviewer_of(&tenant.id).policy();
+            let known = KnownPolicy {
+                revision: policy.revision().to_string(),
+                text: policy.text(),
+                author: "settings".to_owned(),
+                since: now(),
+                tenant: tenant.id,
+            };
+            self.store.add_policy(known).await?;
+        }
+        Ok(())
+    }
+
+    /// Signs where every chain stands.
+    pub(crate) async fn sign_heads(&self) {
+        if let Err(error) = self.store.sign_heads(&self.key, now()).await {
+            tracing::warn!(%error, "the heads of the record could not be signed");
+        }
+    }
+
+    async fn erase_older_than(&self, days: NonZeroU32) -> Result<(), StoreError> {
+        let at = now();
+        let age = DAY.saturating_mul(days.get());
+        let Ok(before) = at.checked_sub(age) else {
+            return Ok(());
+        };
+        for tenant in self.store.tenants().await? {
+            let erased = self.store.erase(of(tenant.id, before, at)).await?;
+            if erased > 0 {
+                tracing::info!(
+                    erased,
+                    "erased payloads that were older than the settings keep them"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn of(tenant: protocol::TenantId, before: Timestamp, at: Timestamp) -> Erasure {
+    Erasure {
+        tenant,
+        before,
+        at,
+        by: "retention.payload_days".to_owned(),
+    }
+}

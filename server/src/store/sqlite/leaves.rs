@@ -1,0 +1,177 @@
+//! A person's leave in SQLite: kept, looked up, spent once; and sessions with their turns, as they are told.
+//!
+//! Apart from the batches: both are rare. Invariant: spending is one conditional update, so of all who race one spends.
+
+use protocol::{CallerId, ReviewId};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::super::{
+    Leave, LeaveKey, Scope, SessionRecord, Sight, Spending, StoreError, TurnRecord,
+};
+use super::{SqliteStore, sql};
+
+/// How many turns of a session are told.
+const MOST_TURNS: i64 = 1_000;
+
+impl SqliteStore {
+    /// Keeps a leave and starts the counts of its review's turn anew. `false`: there was one for that review before.
+    pub(crate) async fn give_leave(&self, leave: Leave) -> Result<bool, StoreError> {
+        self.aside(move |connection| Box::pin(give(connection, leave)))
+            .await
+    }
+
+    /// The newest leave that was not spent, if there is one.
+    pub(crate) async fn leave(&self, key: &LeaveKey) -> Result<Option<Leave>, StoreError> {
+        let row = sqlx::query(
+            "SELECT review_id, session_id, nonce, given_by, reason, given_at, expires_at, signature FROM leaves \
+             WHERE tenant_id = ? AND caller = ? AND action_digest = ? AND spent_by IS NULL AND session_id IS ? \
+             ORDER BY given_at DESC LIMIT 1",
+        )
+        .bind(key.scope.tenant.as_str())
+        .bind(key.scope.caller.as_str())
+        .bind(key.action_digest.to_string())
+        .bind(key.session_id.as_deref())
+        .fetch_optional(&self.readers)
+        .await?;
+        let read = row.map(|row| read_leave(&row, key)).transpose();
+        read.map_err(|_| StoreError::Corrupt("a leave cannot be read"))
+    }
+
+    /// Spends a leave; whether it was there to spend.
+    pub(crate) async fn spend_leave(&self, spending: Spending) -> Result<bool, StoreError> {
+        self.aside(move |connection| Box::pin(spend(connection, spending)))
+            .await
+    }
+
+    /// A session that `sight` covers, with its turns.
+    pub(crate) async fn session(
+        &self,
+        sight: &Sight,
+        session_id: &str,
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        let found = sqlx::query(
+            "SELECT caller, opened_at FROM sessions WHERE tenant_id = ? AND session_id = ?",
+        )
+        .bind(sight.tenant().as_str())
+        .bind(session_id)
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let caller: String = found.try_get(0)?;
+        let scope = Scope {
+            tenant: sight.tenant().clone(),
+            caller: CallerId::stored(caller.clone()),
+        };
+        if !sight.covers(&scope) {
+            return Ok(None);
+        }
+        let rows = sqlx::query(
+            "SELECT turn_id, opened_at, last_at, state FROM turns INDEXED BY turns_of_session \
+             WHERE tenant_id = ? AND session_id = ? AND caller = ? ORDER BY opened_at DESC LIMIT ?",
+        )
+        .bind(sight.tenant().as_str())
+        .bind(session_id)
+        .bind(&caller)
+        .bind(MOST_TURNS)
+        .fetch_all(&self.readers)
+        .await?;
+        let turns: Result<Vec<_>, _> = rows.iter().map(read_turn).collect();
+        Ok(Some(SessionRecord {
+            session_id: session_id.to_owned(),
+            caller,
+            opened_at: sql::time(found.try_get(1)?)?,
+            turns: turns.map_err(|_| StoreError::Corrupt("a turn cannot be read"))?,
+        }))
+    }
+}
+
+async fn give(connection: &mut SqliteConnection, leave: Leave) -> Result<bool, StoreError> {
+    let given = sqlx::query(
+        "INSERT INTO leaves (review_id, tenant_id, caller, session_id, action_digest, nonce, given_by, reason, given_at, \
+         expires_at, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (review_id) DO NOTHING",
+    )
+    .bind(sql::bytes(leave.review_id))
+    .bind(leave.scope.tenant.as_str())
+    .bind(leave.scope.caller.as_str())
+    .bind(leave.session_id.as_deref())
+    .bind(leave.action_digest.to_string())
+    .bind(leave.nonce.as_str())
+    .bind(&leave.given_by)
+    .bind(&leave.reason)
+    .bind(leave.given_at.as_millisecond())
+    .bind(leave.expires_at.as_millisecond())
+    .bind(&leave.signature)
+    .execute(&mut *connection)
+    .await?;
+    if given.rows_affected() == 0 {
+        return Ok(false);
+    }
+    forgive(connection, &leave).await?;
+    Ok(true)
+}
+
+async fn forgive(connection: &mut SqliteConnection, leave: &Leave) -> Result<(), StoreError> {
+    let turn = sqlx::query(
+        "SELECT t.turn_key, t.state FROM reviews r CROSS JOIN turns t ON t.turn_key = r.turn_key \
+         WHERE r.tenant_id = ? AND r.caller = ? AND r.review_id = ?",
+    )
+    .bind(leave.scope.tenant.as_str())
+    .bind(leave.scope.caller.as_str())
+    .bind(sql::bytes(leave.review_id))
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(turn) = turn else {
+        return Ok(());
+    };
+    let mut breaker = sql::breaker(turn.try_get(1)?)?;
+    breaker.forgive();
+    let state = serde_json::to_string(&breaker)
+        .map_err(|_| StoreError::Corrupt("a turn cannot be spelled"))?;
+    sqlx::query("UPDATE turns SET state = ? WHERE turn_key = ?")
+        .bind(state)
+        .bind(turn.try_get::<Vec<u8>, _>(0)?)
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
+}
+
+async fn spend(connection: &mut SqliteConnection, spending: Spending) -> Result<bool, StoreError> {
+    let at = spending.at.as_millisecond();
+    let spent = sqlx::query(
+        "UPDATE leaves SET spent_by = ? WHERE review_id = ? AND spent_by IS NULL AND expires_at > ?",
+    )
+    .bind(sql::bytes(spending.by))
+    .bind(sql::bytes(spending.denied))
+    .bind(at)
+    .execute(connection)
+    .await?;
+    Ok(spent.rows_affected() == 1)
+}
+
+fn read_leave(row: &SqliteRow, key: &LeaveKey) -> Result<Leave, sqlx::Error> {
+    let review_id: ReviewId = sql::review_id(row.try_get(0)?)?;
+    Ok(Leave {
+        review_id,
+        scope: key.scope.clone(),
+        session_id: row.try_get(1)?,
+        action_digest: key.action_digest,
+        nonce: sql::nonce(row.try_get(2)?)?,
+        given_by: row.try_get(3)?,
+        reason: row.try_get(4)?,
+        given_at: sql::time(row.try_get(5)?)?,
+        expires_at: sql::time(row.try_get(6)?)?,
+        signature: row.try_get(7)?,
+    })
+}
+
+fn read_turn(row: &SqliteRow) -> Result<TurnRecord, sqlx::Error> {
+    Ok(TurnRecord {
+        turn_id: row.try_get(0)?,
+        opened_at: sql::time(row.try_get(1)?)?,
+        last_at: sql::time(row.try_get(2)?)?,
+        breaker: sql::breaker(row.try_get(3)?)?,
+    })
+}

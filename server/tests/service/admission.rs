@@ -1,0 +1,138 @@
+//! What is taken on, in which order, and what identical questions share.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::Router;
+use serde_json::{Value, json};
+use server::{Limits, Service};
+use tokio::task::JoinSet;
+
+use crate::api::caller;
+use crate::harness::{
+    AlikeModel, Answered, Folder, SilentModel, embedded, get, harmless, post, submission, submit,
+    unclear, with, with_limits,
+};
+
+async fn full(router: &Router, id: &str) -> Value {
+    get(router, &format!("/v1/reviews/{id}?view=full"))
+        .await
+        .body
+}
+
+/// Asks the same question twice at the same time, and lets the model answer once both are open.
+async fn asked_twice(service: &Service, model: &AlikeModel) -> [Answered; 2] {
+    let router = service.embedded_router(caller());
+    let body = submission(&unclear());
+    let mut asked = JoinSet::new();
+    for _ in 0..2 {
+        let (router, body) = (router.clone(), body.clone());
+        asked.spawn(async move { submit(&router, &body).await });
+    }
+    let open = "/v1/reviews?status=reviewing";
+    while get(&router, open).await.body["reviews"]
+        .as_array()
+        .map(Vec::len)
+        != Some(2)
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    model.let_go();
+    let mut told = asked.join_all().await.into_iter();
+    [told.next().expect("one"), told.next().expect("another")]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn identical_questions_in_flight_share_a_denial_and_the_record_says_so() {
+    let folder = Folder::new();
+    let model = AlikeModel::new("deny", "high").await;
+    let service = embedded(&folder, &model.settings()).await;
+    let told = asked_twice(&service, &model).await;
+    assert_eq!(model.asked(), 1);
+    let router = service.embedded_router(caller());
+    let mut shared = Vec::new();
+    for (one, other) in [(0, 1), (1, 0)] {
+        assert_eq!(told[one].end(), "denied");
+        let detail = full(&router, &told[one].id()).await;
+        if detail["exhibit"]["shared_with"] == json!(told[other].id()) {
+            shared.push(one);
+        }
+    }
+    assert_eq!(shared.len(), 1, "one was judged, the other heard of it");
+    service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_is_never_shared() {
+    let folder = Folder::new();
+    let model = AlikeModel::new("allow", "low").await;
+    let service = embedded(&folder, &model.settings()).await;
+    let told = asked_twice(&service, &model).await;
+    assert_eq!(model.asked(), 2, "each approval has a judgement of its own");
+    let router = service.embedded_router(caller());
+    for one in &told {
+        assert_eq!(one.end(), "approved");
+        let detail = full(&router, &one.id()).await;
+        assert_eq!(detail["exhibit"]["shared_with"], json!(null));
+    }
+    service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_session_shares_nothing() {
+    let folder = Folder::new();
+    let model = AlikeModel::new("deny", "high").await;
+    model.let_go();
+    let service = embedded(&folder, &model.settings()).await;
+    let router = service.embedded_router(caller());
+    let one = submission(&unclear());
+    let other = with(one.clone(), &json!({"session": {"session_id": "s-2"}}));
+    let told = tokio::join!(submit(&router, &one), submit(&router, &other));
+    assert_eq!(
+        (told.0.end(), told.1.end()),
+        ("denied".into(), "denied".into())
+    );
+    assert_eq!(model.asked(), 2);
+    service.close().await;
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_ask_again_and_nothing_is_recorded() {
+    let folder = Folder::new();
+    let limits = Limits {
+        per_minute_of_caller: NonZeroU32::new(2),
+        ..Limits::default()
+    };
+    let service = with_limits(&folder, "", limits).await;
+    let router = service.embedded_router(caller());
+    let body = submission(&harmless());
+    for _ in 0..2 {
+        assert_eq!(submit(&router, &body).await.end(), "approved");
+    }
+    let refused = submit(&router, &body).await;
+    assert_eq!(refused.told(), (429, "rate_limited"));
+    let seconds: u64 = refused.retry_after.expect("when").parse().expect("seconds");
+    assert!((1..=31).contains(&seconds), "{seconds}");
+    let history = get(&router, "/v1/reviews").await.body;
+    assert_eq!(history["reviews"].as_array().map(Vec::len), Some(2));
+    service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_whose_turn_does_not_come_in_time_failed_and_was_not_denied() {
+    let folder = Folder::new();
+    let model = SilentModel::new();
+    let limits = Limits {
+        models_at_once: NonZeroU32::MIN,
+        ..Limits::default()
+    };
+    let service = with_limits(&folder, &model.settings(), limits).await;
+    let router = service.embedded_router(caller());
+    let first = post(&router, "/v1/reviews", &[], &submission(&unclear())).await;
+    assert_eq!(first.status, 202);
+    let other = json!({"session": {"session_id": "s-2"}, "deadline_ms": 300});
+    let late = submit(&router, &with(submission(&unclear()), &other)).await;
+    assert_eq!(late.end(), "failed/admission/no_slot");
+    assert_eq!(late.body["risk_level"], json!(null));
+    service.close().await;
+}

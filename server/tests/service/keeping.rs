@@ -1,0 +1,357 @@
+//! What is kept of the record and how long, and what shows when somebody takes something away from it.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sqlx::Executor as _;
+
+use crate::api::caller;
+use crate::harness::{
+    Folder, Program, embedded, get, harmful, harmless, post, raw, submission, submit, unclear, with,
+};
+
+/// A text that only a transcript holds.
+const CANARY: &str = "canary-5d1c7f0e-in-the-transcript";
+
+fn with_transcript() -> Value {
+    let entry = json!({"n": 1, "author": "tool_output", "trust": "untrusted", "text": CANARY});
+    let transcript = json!({"complete": true, "omitted": 0, "entries": [entry]});
+    with(submission(&harmless()), &json!({"transcript": transcript}))
+}
+
+/// Some reviews on record: two approved and one denied, none open.
+async fn recorded(folder: &Folder) {
+    let service = embedded(folder, "").await;
+    let router = service.embedded_router(caller());
+    for body in [
+        with_transcript(),
+        submission(&harmless()),
+        submission(&harmful()),
+    ] {
+        assert_eq!(submit(&router, &body).await.status, 200);
+    }
+    service.close().await;
+}
+
+fn holds(program: &Program, arguments: &[&str]) -> Result<String, String> {
+    let (code, out, err) = program.output(arguments);
+    match code {
+        0 => Ok(out),
+        1 => Err(err),
+        other => panic!("{arguments:?} ended with {other}: {err}"),
+    }
+}
+
+/// Takes the last review away, with everything that would show it but what was signed.
+async fn cut(database: &Path) {
+    let mut connection = raw(database).await;
+    for sql in [
+        "DROP TRIGGER review_events_are_not_removed",
+        "CREATE TEMP TABLE last AS SELECT review_id, review_no FROM reviews ORDER BY review_no DESC LIMIT 1",
+        "DELETE FROM review_events WHERE review_id IN (SELECT review_id FROM last)",
+        "DELETE FROM reviews WHERE review_no IN (SELECT review_no FROM last)",
+        "DELETE FROM review_requests WHERE review_no IN (SELECT review_no FROM last)",
+        "DELETE FROM review_exhibits WHERE review_no IN (SELECT review_no FROM last)",
+        "DELETE FROM history WHERE review_no IN (SELECT review_no FROM last)",
+        "DELETE FROM history_index WHERE rowid IN (SELECT review_no FROM last)",
+        "DELETE FROM history_state",
+    ] {
+        connection.execute(sql).await.expect("forced");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_was_cut_does_not_fit_its_signed_heads() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    recorded(&folder).await;
+    let kept = folder.path("heads.jsonl");
+    let heads = holds(&program, &["head"]).expect("signed");
+    assert_eq!(
+        holds(&program, &["head"]).expect("again"),
+        heads,
+        "it has not moved"
+    );
+    std::fs::write(&kept, &heads).expect("kept");
+    let against = ["verify", "--against", kept.to_str().expect("a name")];
+    assert!(
+        holds(&program, &["verify"])
+            .expect("holds")
+            .contains("6 lines")
+    );
+    assert!(holds(&program, &against).is_ok());
+
+    cut(&folder.database()).await;
+    let told = holds(&program, &["verify"]).expect_err("cut");
+    assert!(
+        told.contains("ends before a head that was signed"),
+        "{told}"
+    );
+    // Who removes the heads as well is caught by the copy alone.
+    let mut connection = raw(&folder.database()).await;
+    for sql in [
+        "DROP TRIGGER signed_heads_are_not_removed",
+        "DELETE FROM signed_heads",
+    ] {
+        connection.execute(sql).await.expect("forced");
+    }
+    assert!(holds(&program, &["verify"]).is_ok());
+    let told = holds(&program, &against).expect_err("cut");
+    assert!(
+        told.contains("ends before a head that was signed"),
+        "{told}"
+    );
+    // What was recorded since is another line six, whatever it says.
+    recorded(&folder).await;
+    let told = holds(&program, &against).expect_err("rewritten");
+    assert!(told.contains("not the line that was signed"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_this_server_did_not_sign_is_no_proof() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    recorded(&folder).await;
+    let head: Value =
+        serde_json::from_str(&holds(&program, &["head"]).expect("signed")).expect("JSON");
+    let kept = folder.path("heads.jsonl");
+    let against = ["verify", "--against", kept.to_str().expect("a name")];
+    for (name, value) in [
+        ("seq", json!(4)),
+        ("hash", json!("0".repeat(64))),
+        ("at", json!("2001-01-01T00:00:00Z")),
+        ("signature", json!("ed25519:00")),
+    ] {
+        let forged = with(head.clone(), &json!({ name: value }));
+        std::fs::write(&kept, forged.to_string()).expect("forged");
+        let told = holds(&program, &against).expect_err("forged");
+        assert!(told.contains("not this server's"), "{name}: {told}");
+    }
+    std::fs::write(&kept, "{}").expect("written");
+    assert_eq!(program.output(&against).0, 2, "not a head at all");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn going_down_signs_where_the_record_stands_and_heads_cannot_be_changed() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    let token = program.token();
+    let mut server = program.serve();
+    let body = submission(&harmless());
+    for _ in 0..3 {
+        let told = server.post(&token, "/v1/reviews", &body).await;
+        assert_eq!(told.review_status(), "approved");
+    }
+    assert_eq!(server.terminate(), Some(0));
+    let mut connection = raw(&folder.database()).await;
+    let signed: i64 = sqlx::query_scalar("SELECT max(seq) FROM signed_heads")
+        .fetch_one(&mut connection)
+        .await
+        .expect("a head");
+    assert_eq!(signed, 6);
+    for sql in [
+        "UPDATE signed_heads SET seq = 1",
+        "DELETE FROM signed_heads",
+    ] {
+        assert!(connection.execute(sql).await.is_err(), "{sql}");
+    }
+}
+
+fn holds_text(folder: &Folder, text: &str) -> bool {
+    let names = ["reviews.db", "reviews.db-wal"].map(|name| folder.path(name));
+    names.iter().any(|path| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn erased_payloads_are_in_no_file_and_the_chain_still_holds() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    recorded(&folder).await;
+    assert!(holds_text(&folder, CANARY), "it was there");
+    let now = jiff::Timestamp::now().to_string();
+    let erase = ["erase", "--by", "ana", "--before", now.as_str()];
+    assert!(
+        holds(&program, &erase)
+            .expect("erased")
+            .contains("of 3 reviews")
+    );
+    assert!(
+        !holds_text(&folder, CANARY),
+        "a page or the log still holds it"
+    );
+    assert!(
+        holds(&program, &erase)
+            .expect("erased")
+            .contains("of 0 reviews")
+    );
+
+    let verified: Value =
+        serde_json::from_str(&holds(&program, &["verify", "--json"]).expect("holds"))
+            .expect("JSON");
+    assert_eq!(verified["record"]["holds"], true);
+    assert_eq!(verified["record"]["lines"], 6);
+    assert!(
+        verified["record"]["erased"].as_u64() >= Some(3),
+        "{verified}"
+    );
+    let table = holds(&program, &["history"]).expect("listed");
+    assert_eq!(table.lines().count(), 4, "decisions stay: {table}");
+    let service = embedded(&folder, "").await;
+    let router = service.embedded_router(caller());
+    let page = get(&router, "/v1/reviews").await.body;
+    let id = page["reviews"][2]["review"]["review_id"]
+        .as_str()
+        .expect("an id");
+    let detail = get(&router, &format!("/v1/reviews/{id}?view=full"))
+        .await
+        .body;
+    assert_eq!(
+        (&detail["context"], &detail["exhibit"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(detail["question"]["action"]["tool"], "exec_command");
+    service.close().await;
+    let mut connection = raw(&folder.database()).await;
+    let by: String = sqlx::query_scalar("SELECT by FROM erasures")
+        .fetch_one(&mut connection)
+        .await
+        .expect("on record, once");
+    assert_eq!(by, "ana");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_open_or_not_past_is_not_erased() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    let later = ["erase", "--by", "ana", "--before", "2999-01-01T00:00:00Z"];
+    assert_eq!(program.output(&later).0, 2);
+    let nobody = ["erase", "--by", " ", "--before", "2020-01-01T00:00:00Z"];
+    assert_eq!(program.output(&nobody).0, 2);
+    let service = embedded(&folder, "").await;
+    let router = service.embedded_router(caller());
+    let waits = with(submission(&unclear()), &json!({"must_be_human": true}));
+    let id = post(&router, "/v1/reviews", &[], &waits).await.id();
+    let now = jiff::Timestamp::now().to_string();
+    let erase = ["erase", "--by", "ana", "--before", now.as_str()];
+    assert!(
+        holds(&program, &erase)
+            .expect("nothing")
+            .contains("of 0 reviews")
+    );
+    let path = format!("/v1/reviews/{id}?view=full");
+    assert_ne!(get(&router, &path).await.body["context"], Value::Null);
+    service.close().await;
+}
+
+/// What the history says of each review.
+async fn statuses(router: &axum::Router) -> Option<Vec<(String, String)>> {
+    let page = get(router, "/v1/reviews").await;
+    let reviews = page.body["reviews"].as_array()?.clone();
+    let told = reviews.iter().map(|entry| {
+        let text = |name: &str| {
+            entry["review"][name]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        (text("review_id"), text("status"))
+    });
+    Some(told.collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_file_never_turns_a_review_into_another_and_never_brings_the_program_down() {
+    let folder = Folder::new();
+    recorded(&folder).await;
+    let whole = std::fs::read(folder.database()).expect("a database");
+    let service = embedded(&folder, "").await;
+    let sound = statuses(&service.embedded_router(caller()))
+        .await
+        .expect("a page");
+    service.close().await;
+    let pages = whole.len() / 4096;
+    assert!(pages > 20, "{pages} pages");
+    let mut noticed = 0;
+    for page in 0..pages {
+        let folder = Folder::new();
+        let mut bytes = whole.clone();
+        // Past the first page's header, so that it is still a database; in the others the head of the page too.
+        let from = page * 4096 + if page == 0 { 108 } else { 0 };
+        bytes[from..from + 64].fill(0xa5);
+        bytes[page * 4096 + 3900..page * 4096 + 4000].fill(0x5a);
+        std::fs::write(folder.database(), bytes).expect("damaged");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(folder.database(), mode).expect("private");
+        let program = Program::new(&folder, "");
+        let (code, _, err) = program.output(&["verify"]);
+        assert!([0, 1].contains(&code), "page {page}: {code} {err}");
+        assert!(!err.contains("panicked"), "page {page}: {err}");
+        noticed += usize::from(code == 1);
+        // What is still answered is what was recorded.
+        let router = program.output(&["history", "--json"]);
+        let listed: Value = serde_json::from_str(&router.1).unwrap_or_default();
+        for entry in listed["reviews"].as_array().unwrap_or(&Vec::new()) {
+            let text = |name: &str| {
+                entry["review"][name]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            let told = (text("review_id"), text("status"));
+            assert!(sound.contains(&told), "page {page}: {told:?}");
+        }
+    }
+    assert!(noticed >= pages / 3, "{noticed} of {pages} noticed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_an_older_step_is_brought_up_to_date_and_loses_nothing() {
+    // One file for each step that was released, made by the program of that step: two approvals that were spent and run,
+    // one denial, two tokens, two tenants.
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/databases");
+    let mut files = 0;
+    for file in std::fs::read_dir(kept).expect("fixtures") {
+        let file = file.expect("a file").path();
+        let folder = Folder::new();
+        std::fs::copy(&file, folder.database()).expect("copied");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(folder.database(), mode).expect("private");
+        let program = Program::new(&folder, "");
+        let run = |arguments: &[&str]| {
+            holds(&program, arguments).unwrap_or_else(|err| panic!("{}: {err}", file.display()))
+        };
+        assert!(run(&["verify"]).contains("the record holds: 10 lines"));
+        assert_eq!(run(&["history"]).lines().count(), 4);
+        let denied = run(&[
+            "history",
+            "--where",
+            "program=rm",
+            "--where",
+            "status=denied",
+        ]);
+        assert_eq!(denied.lines().count(), 2, "{denied}");
+        let early = run(&["history", "--until", "2020-01-01T00:00:00Z"]);
+        assert_eq!(early.lines().count(), 1, "{early}");
+        assert!(run(&["stats"]).starts_with("reviews            3\n"));
+        assert!(run(&["tenant", "list"]).contains("acme"));
+        assert!(run(&["token", "list"]).contains("laptop"));
+        let now = jiff::Timestamp::now().to_string();
+        let tested = run(&["erase", "--by", "ana", "--before", &now]);
+        assert!(tested.starts_with("erased"), "{tested}");
+        // It goes on from there.
+        let service = embedded(&folder, "").await;
+        let session = json!({"session": {"session_id": "s-2"}});
+        let body = with(submission(&harmless()), &session);
+        let told = submit(&service.embedded_router(caller()), &body).await;
+        assert_eq!(told.end(), "approved");
+        service.close().await;
+        assert!(run(&["verify"]).contains("the record holds: 12 lines"));
+        files += 1;
+    }
+    assert!(files > 0, "no fixture");
+}

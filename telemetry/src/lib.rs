@@ -1,0 +1,23 @@
+//! What runner and server tell a collector: OpenTelemetry logs, traces and metrics over OTLP (design D11, D30).
+//!
+//! Off until the settings ask for it; off, it is one `None`. Our own few lines, because they cost the runner nothing at its
+//! start and tell exactly what is named here: no other library's spans can slip in. Invariants: telling never waits (what
+//! does not fit is dropped and counted); what is secret or said by people is told only where the settings say so.
+#![forbid(unsafe_code)]
+
+mod buffer;
+mod export;
+mod grpc;
+mod message;
+mod record;
+mod settings;
+mod trace;
+
+pub use buffer::{Carrier, Signal, Telemetry};
+pub use export::{Export, HttpOnly, NotSent};
+pub use grpc::HttpOrGrpc;
+#[doc(hidden)]
+pub use message::Message;
+pub use record::{Event, Span, SpanKind, Value};
+pub use settings::{InvalidOtel, OtelTable, Prompts, Settings, Target};
+pub use trace::TraceContext;
