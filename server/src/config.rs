@@ -183,7 +183,7 @@ impl<'a> Reading<'a> {
             tenants,
             reviewer,
             speaks_for_user: channels.unwrap_or_default(),
-            limits: limits,
+            limits,
             payload_days: reading
                 .take::<RetentionTable>("retention")
                 .and_then(|table| table.payload_days),
