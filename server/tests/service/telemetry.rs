@@ -268,7 +268,9 @@ fn check_trace(collector: &Collector, traces: &[String]) {
     assert_eq!(spans[0]["traceId"], TRACE);
     assert_eq!(spans[0]["parentSpanId"], "00f067aa0ba902b7");
     let span = spans[0]["spanId"].as_str().expect("an id");
-    assert_eq!(traces[0], format!("00-{TRACE}-{span}-01"));
+    // The question whether the model is there at all belongs to no review.
+    let of_reviews: Vec<_> = traces.iter().filter(|trace| !trace.is_empty()).collect();
+    assert_eq!(of_reviews[0], &format!("00-{TRACE}-{span}-01"));
 }
 
 /// The fields of a protobuf message, read without the code that wrote it: number and bytes, or the value of a number.

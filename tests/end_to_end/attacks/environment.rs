@@ -158,7 +158,9 @@ fn the_file_that_holds_the_model_s_key_can_be_read_by_no_command() {
         "{}api_key_file = \"{path}\"\n",
         model.table("openai-chat")
     ));
-    stage.file("task.sh", &format!("cat '{path}' || exit 0\n"));
+    // Behind a script of its own: for what it does in plain sight no reviewer gives leave.
+    stage.file("inner.sh", &format!("cat '{path}' || exit 0\n"));
+    stage.file("task.sh", "exec sh ./inner.sh\n");
     for flags in [&[][..], &["--escalate"]] {
         let ran = stage.exec(flags, &["sh", "task.sh"]).ran();
         assert_eq!(ran.code(), 0, "{flags:?}: {}", ran.stderr);

@@ -96,12 +96,15 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
         .any(|window| window == needle)
 }
 
-fn words(paths: &[PathBuf]) -> Vec<String> {
+/// The command that runs the probe on `paths`. They stand in the probe: named beside it, no reviewer gives leave.
+fn words(stage: &Stage, paths: &[PathBuf]) -> [&'static str; 2] {
+    let text = fs::read_to_string(stage.workspace("inner.sh")).expect("the probe");
+    let quoted: Vec<_> = paths
+        .iter()
+        .map(|path| format!("'{}'", path.display()))
+        .collect();
+    stage.file("inner.sh", &format!("set -- {}\n{text}", quoted.join(" ")));
     ["sh", "probe.sh"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain(paths.iter().map(|path| path.display().to_string()))
-        .collect()
 }
 
 /// The file that the mask key is made into exists once something was shown to a reviewer.
@@ -114,9 +117,9 @@ fn asked_once(stage: &Stage) {
 fn the_probes_of_these_tests_do_read_what_no_wall_guards() {
     let (trusting, paths) = with_secrets();
     asked_once(&trusting.stage);
-    trusting.stage.file("probe.sh", READ);
+    probe(&trusting.stage, READ);
     let bare = Command::new("sh")
-        .arg("probe.sh")
+        .arg("inner.sh")
         .args(&paths)
         .current_dir(trusting.stage.workspace(""))
         .output();
@@ -131,8 +134,11 @@ fn the_probes_of_these_tests_do_read_what_no_wall_guards() {
 fn holds_against_reading(flags: &[&str]) {
     let (trusting, paths) = with_secrets();
     asked_once(&trusting.stage);
-    trusting.stage.file("probe.sh", &[READ, UNCOVER].concat());
-    let ran = trusting.stage.exec(flags, &words(&paths)).ran();
+    probe(&trusting.stage, &[READ, UNCOVER].concat());
+    let ran = trusting
+        .stage
+        .exec(flags, &words(&trusting.stage, &paths))
+        .ran();
     assert_eq!(ran.code(), 0, "the probe ran: {}", ran.stderr);
     let output = [ran.stdout.as_slice(), ran.stderr.as_bytes()].concat();
     assert_eq!(
@@ -161,7 +167,7 @@ fn an_escalated_command_that_was_approved_reads_none_of_the_runner_s_secrets() {
 fn holds_against_writing(flags: &[&str]) {
     let (trusting, paths) = with_secrets();
     asked_once(&trusting.stage);
-    trusting.stage.file("probe.sh", WRITE);
+    probe(&trusting.stage, WRITE);
     let contents = |name: &PathBuf| {
         (
             fs::read(name).unwrap_or_default(),
@@ -174,7 +180,10 @@ fn holds_against_writing(flags: &[&str]) {
         .cloned()
         .collect::<Vec<_>>();
     let before: Vec<_> = files.iter().map(contents).collect();
-    let ran = trusting.stage.exec(flags, &words(&paths)).ran();
+    let ran = trusting
+        .stage
+        .exec(flags, &words(&trusting.stage, &paths))
+        .ran();
     assert_eq!(ran.code(), 0, "the probe ran: {}", ran.stderr);
     let after: Vec<_> = files.iter().map(contents).collect();
     for ((file, before), after) in files.iter().zip(before).zip(after) {
@@ -235,8 +244,11 @@ fn holds_behind_closed_folders(flags: &[&str]) {
     ] {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("a mode");
     }
-    trusting.stage.file("probe.sh", READ);
-    let ran = trusting.stage.exec(flags, &words(&paths)).ran();
+    probe(&trusting.stage, READ);
+    let ran = trusting
+        .stage
+        .exec(flags, &words(&trusting.stage, &paths))
+        .ran();
     assert_eq!(ran.code(), 0, "it runs: {}", ran.stderr);
     assert_eq!(leaks(&trusting, &ran.stdout), Vec::<String>::new());
 }
@@ -273,6 +285,12 @@ fn a_confined_command_that_starts_the_runner_gets_no_further_than_its_walls() {
     );
 }
 
+/// Puts a probe in its place, behind a script of its own: for what it does in plain sight no reviewer gives leave.
+fn probe(stage: &Stage, text: &str) {
+    stage.file("inner.sh", text);
+    stage.file("probe.sh", "exec sh ./inner.sh\n");
+}
+
 /// Runs a probe that replaces the runner's own program, by a runner that is a copy for this purpose.
 fn holds_program(flags: &[&str]) {
     let trusting = Trusting::new();
@@ -283,7 +301,7 @@ fn holds_program(flags: &[&str]) {
     let probe = format!(
         "printf '#!/bin/sh\\n' > evil && chmod 755 evil; cat evil > '{path}'; mv -f evil '{path}'; rm -f '{path}'; exit 0\n"
     );
-    stage.file("probe.sh", &probe);
+    self::probe(stage, &probe);
     let before = fs::read(&copy).expect("the program");
     let run = stage.exec(flags, &["sh", "probe.sh"]);
     // The launcher hands everything on to the copy in the program's place.
