@@ -33,9 +33,16 @@ fn twenty_at_once(stage: &Stage, database: &Path, lines: usize) {
             std::fs::create_dir(PathBuf::from(&command[2])).expect("a folder");
         }
     }
+    // Each in a turn of its own: three denials in one would stop whoever comes after them.
     let runs: Vec<_> = questions
         .iter()
-        .map(|(command, ..)| stage.escalate(command))
+        .enumerate()
+        .map(|(number, (command, ..))| {
+            let session = format!("s-{number}");
+            let flags = ["--escalate", "--justification", "the test asks for it"];
+            let turn = ["--session", session.as_str(), "--turn", "t-1"];
+            stage.exec(&[&flags[..], &turn[..]].concat(), command)
+        })
         .collect();
     let started: Vec<_> = runs.into_iter().map(harness::Run::start).collect();
     let ended: Vec<Ran> = started.into_iter().map(harness::Started::wait).collect();
