@@ -177,14 +177,16 @@ fn limits(host: &Probe) -> Finding {
     const OF: &str = "limits";
     match &host.control_groups {
         ControlGroups::Delegated { folder } => {
-            let says = format!("control groups, in {}", folder.display());
-            Finding::new(OF, Standing::Stands, says)
+            let says = format!(
+                "by process, and memory by a watch over all of them; the control group in {} is not used",
+                folder.display()
+            );
+            Finding::new(OF, Standing::Reduced, says)
         }
         ControlGroups::NotDelegated => {
-            let says = "by process, not by control group: this one is not ours to divide";
-            Finding::new(OF, Standing::Reduced, says).cured_by(
-                "start inside a delegated group: systemd-run --user --scope -p Delegate=yes",
-            )
+            let says =
+                "by process, and memory by a watch over all of them: control groups are not used";
+            Finding::new(OF, Standing::Reduced, says)
         }
         ControlGroups::Missing => {
             let says = "by process, not by control group: there is no version 2 of them here";
@@ -337,7 +339,7 @@ mod tests {
                 "limits",
                 Standing::Reduced,
             ),
-            (delegated, "limits", Standing::Stands),
+            (delegated, "limits", Standing::Reduced),
         ];
         for (host, of, standing) in cases {
             let found = finding(&diagnose(&host, &trial()), of);
