@@ -94,6 +94,10 @@ pub enum ReviewEvent {
     Redeemed,
     /// What it allowed was run, as its runner tells it.
     Ran,
+    /// One of several approvers who must agree has answered.
+    Voted,
+    /// A second policy or model judged it as well. It binds nobody.
+    Shadowed,
 }
 
 impl ReviewStatus {
@@ -121,6 +125,8 @@ impl ReviewStatus {
             (Some(Self::Approved), ReviewEvent::Redeemed | ReviewEvent::Ran) => {
                 Some(Self::Approved)
             }
+            (Some(Self::Reviewing), ReviewEvent::Voted) => Some(Self::Reviewing),
+            (Some(ended @ (Self::Approved | Self::Denied)), ReviewEvent::Shadowed) => Some(ended),
             (None | Some(_), _) => None,
         }
     }
@@ -166,7 +172,7 @@ impl ReviewStatus {
 
 impl ReviewEvent {
     /// Every event, in the order in which they may happen.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Opened,
         Self::Approved,
         Self::Denied,
@@ -175,6 +181,8 @@ impl ReviewEvent {
         Self::Failed,
         Self::Redeemed,
         Self::Ran,
+        Self::Voted,
+        Self::Shadowed,
     ];
 
     /// Reads [`ReviewEvent::as_str`].
@@ -195,6 +203,8 @@ impl ReviewEvent {
             Self::Failed => "failed",
             Self::Redeemed => "redeemed",
             Self::Ran => "ran",
+            Self::Voted => "voted",
+            Self::Shadowed => "shadowed",
         }
     }
 }
@@ -216,13 +226,13 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table, @r"
-        -: reviewing - - - - - - -
-        reviewing: - approved denied timed_out aborted failed - -
-        approved: - - - - - - approved approved
-        denied: - - - - - - - -
-        timed_out: - - - - - - - -
-        aborted: - - - - - - - -
-        failed: - - - - - - - -
+        -: reviewing - - - - - - - - -
+        reviewing: - approved denied timed_out aborted failed - - reviewing -
+        approved: - - - - - - approved approved - approved
+        denied: - - - - - - - - - denied
+        timed_out: - - - - - - - - - -
+        aborted: - - - - - - - - - -
+        failed: - - - - - - - - - -
         ");
     }
 

@@ -3,7 +3,7 @@
 //! Apart from the rules of `batch.rs`, because nothing binding hangs on it. Invariant: told once, by the caller who
 //! spent the approval, for the action that it covered; the same told again changes nothing.
 
-use protocol::{ReviewEvent, ReviewId, ReviewStatus};
+use protocol::{ReviewEvent, ReviewStatus};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
@@ -49,41 +49,42 @@ async fn report(connection: &mut SqliteConnection, ran: RanReport) -> Result<Rep
     }
     ReviewStatus::after(Some(status), ReviewEvent::Ran)
         .ok_or(StoreError::Corrupt("an event that cannot follow"))?;
-    append(connection, ran.review_id, &ran).await?;
+    let line = Line {
+        tenant: &ran.scope.tenant,
+        review_id: ran.review_id,
+        event: ReviewEvent::Ran,
+        at: ran.at.as_millisecond(),
+        body: &ran.body,
+    };
+    append(connection, &line).await?;
     Ok(Reported::Recorded)
 }
 
-async fn append(
+/// Puts `line` at the end of its tenant's chain. That it may follow is the caller's to know.
+pub(in super::super) async fn append(
     connection: &mut SqliteConnection,
-    review_id: ReviewId,
-    ran: &RanReport,
+    line: &Line<'_>,
 ) -> Result<(), StoreError> {
     let head = sqlx::query(
         "SELECT seq, hash FROM review_events WHERE tenant_id = ? ORDER BY seq DESC LIMIT 1",
     )
-    .bind(ran.scope.tenant.as_str())
+    .bind(line.tenant.as_str())
     .fetch_one(&mut *connection)
     .await?;
     let head = Head {
         seq: head.try_get(0)?,
         hash: sql::array(head.try_get(1)?)?,
     };
-    let head = head.after(&Line {
-        tenant: &ran.scope.tenant,
-        review_id,
-        event: ReviewEvent::Ran,
-        at: ran.at.as_millisecond(),
-        body: &ran.body,
-    });
+    let head = head.after(line);
     sqlx::query(
         "INSERT INTO review_events (tenant_id, seq, review_id, kind, at, body, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
-    .bind(ran.scope.tenant.as_str())
+    .bind(line.tenant.as_str())
     .bind(head.seq)
-    .bind(sql::bytes(review_id))
-    .bind(ReviewEvent::Ran.as_str())
-    .bind(ran.at.as_millisecond())
-    .bind(&ran.body)
+    .bind(sql::bytes(line.review_id))
+    .bind(line.event.as_str())
+    .bind(line.at)
+    .bind(line.body)
     .bind(head.hash.as_slice())
     .execute(connection)
     .await?;

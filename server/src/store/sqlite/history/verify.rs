@@ -201,7 +201,10 @@ impl Walk<'_> {
         let ended_seq: Option<i64> = row.try_get(7).map_err(unreadable)?;
         let spent: Option<i64> = row.try_get(8).map_err(unreadable)?;
         let ends = match event {
-            ReviewEvent::Opened | ReviewEvent::Ran => {
+            ReviewEvent::Opened
+            | ReviewEvent::Ran
+            | ReviewEvent::Voted
+            | ReviewEvent::Shadowed => {
                 return status.map(|_| ()).ok_or("its review is missing");
             }
             ReviewEvent::Redeemed => {
@@ -226,7 +229,13 @@ impl Walk<'_> {
         event: ReviewEvent,
         body: &str,
     ) -> Result<(), &'static str> {
-        if matches!(event, ReviewEvent::Redeemed | ReviewEvent::Ran) {
+        if matches!(
+            event,
+            ReviewEvent::Redeemed
+                | ReviewEvent::Ran
+                | ReviewEvent::Voted
+                | ReviewEvent::Shadowed
+        ) {
             return Ok(());
         }
         let digests: Digests = serde_json::from_str(body).map_err(|_| "its body cannot be read")?;
