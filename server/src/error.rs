@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use protocol::{InvalidEscalation, Printable, Problem};
 
 use crate::admission::Refused;
+use crate::policy_life::NotChanged;
 use crate::store::{RedeemRefusal, StoreError};
 
 /// Why a call is not answered as wanted.
@@ -59,6 +60,10 @@ pub(crate) enum ApiError {
     ReportedBefore,
     /// There was no approval that was spent, so there was no run.
     NotSpent,
+    /// The change of the policy cannot follow what is on record.
+    PolicyNotChanged(NotChanged),
+    /// What the policy is made of was not kept.
+    PolicyWithoutBody,
     /// The tenant has as many of them as it may have.
     TooMany,
     /// The server is going down.
@@ -112,6 +117,8 @@ impl ApiError {
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
             Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
             Self::NotSpent => (StatusCode::CONFLICT, "not_redeemed"),
+            Self::PolicyNotChanged(_) => (StatusCode::CONFLICT, "policy_not_changed"),
+            Self::PolicyWithoutBody => (StatusCode::CONFLICT, "policy_without_body"),
             Self::TooMany => (StatusCode::CONFLICT, "too_many"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::NotTakenOn(Refused::TooOften(_)) => {
@@ -132,6 +139,10 @@ impl ApiError {
                 return Printable(text).to_string();
             }
             Self::InvalidEscalation(error) => return error.to_string(),
+            Self::PolicyNotChanged(error) => return format!("Nothing was changed: {error}."),
+            Self::PolicyWithoutBody => {
+                "An older program kept this policy's text alone. Keep it again to put it in force."
+            }
             Self::Unauthorized => {
                 "A valid token is wanted: `Authorization: Bearer TOKEN`. `auto-review-server token create` makes one."
             }

@@ -22,6 +22,8 @@ mod key;
 mod model_health;
 mod openapi;
 mod owner;
+mod policies;
+mod policy_life;
 mod private_files;
 mod resource;
 mod role;

@@ -294,7 +294,7 @@ impl Life {
     /// The same where a staged policy whose time has come is the one in force.
     fn at(self, now: Timestamp) -> Self {
         match &self.staged {
-            Some(staged) if matches!(staged.share, Share::From(time) if time <= now) => {
+            Some(staged) if staged.is_whole(now) => {
                 let policy = staged.policy.clone();
                 self.activated(policy)
             }
@@ -358,11 +358,31 @@ impl Life {
     }
 
     /// The policy that judges what `scope` asks in `session`. Without a session, a caller counts as one.
-    pub(crate) fn judges(&self, (scope, session): (&Scope, Option<&str>), now: Timestamp) -> &Named {
+    pub(crate) fn judges(
+        &self,
+        (scope, session): (&Scope, Option<&str>),
+        now: Timestamp,
+    ) -> &Named {
         match &self.staged {
             Some(staged) if staged.covers(scope, session, now) => &staged.policy,
             Some(_) | None => &self.active,
         }
+    }
+
+    /// The policy that judges whoever no staged policy judges.
+    pub(crate) fn in_force(&self, now: Timestamp) -> &Named {
+        match &self.staged {
+            Some(staged) if staged.is_whole(now) => &staged.policy,
+            Some(_) | None => &self.active,
+        }
+    }
+
+    /// The policy that is staged and does not judge everything yet.
+    pub(crate) fn on_its_way(&self, now: Timestamp) -> Option<&Named> {
+        let staged = self.staged.as_ref();
+        staged
+            .filter(|staged| !staged.is_whole(now))
+            .map(|staged| &staged.policy)
     }
 
     /// Every policy that judges somebody.
@@ -373,6 +393,10 @@ impl Life {
 }
 
 impl Staged {
+    fn is_whole(&self, now: Timestamp) -> bool {
+        matches!(self.share, Share::From(time) if time <= now)
+    }
+
     fn covers(&self, scope: &Scope, session: Option<&str>, now: Timestamp) -> bool {
         match self.share {
             Share::From(time) => time <= now,

@@ -56,7 +56,9 @@ impl Drop for File {
 #[test]
 fn no_settings_are_the_shipped_policy_with_90_seconds_and_no_model() {
     let valid = read(json!({})).expect("valid");
-    assert!(valid.law.policy.is_shipped() && valid.built_in_allow.is_none() && valid.models.is_empty());
+    assert!(
+        valid.law.policy.is_shipped() && valid.built_in_allow.is_none() && valid.models.is_empty()
+    );
     assert_eq!(valid.time_limit.as_secs(), 90);
 }
 

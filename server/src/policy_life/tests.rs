@@ -32,7 +32,8 @@ impl Book {
             tenant: TenantId::default(),
             changes: Vec::new(),
         };
-        book.change(0, What::Settings, Some("a"), None).expect("the first");
+        book.change(0, What::Settings, Some("a"), None)
+            .expect("the first");
         book
     }
 
@@ -96,7 +97,10 @@ fn a_share_of_the_sessions_meets_a_staged_policy_and_each_stays_with_its_own() {
         .zip(&met)
         .filter(|(it, met)| life.judges((&other, Some(it)), at(2)).revision == **met)
         .count();
-    assert!(same < sessions.len(), "a session's name alone chooses nothing");
+    assert!(
+        same < sessions.len(),
+        "a session's name alone chooses nothing"
+    );
     let whole = book.change(3, What::Activate, None, None).expect("active");
     assert!(sessions.iter().all(|it| judges(&whole, it, 4) == "b"));
 }
@@ -105,9 +109,16 @@ fn a_share_of_the_sessions_meets_a_staged_policy_and_each_stays_with_its_own() {
 fn a_policy_staged_for_a_time_is_in_force_from_then_on_and_can_be_taken_back() {
     let mut book = Book::new();
     let from = Some(Share::From(at(100)));
-    let life = book.change(1, What::Stage, Some("b"), from).expect("staged");
-    assert_eq!((judges(&life, "s", 99), judges(&life, "s", 100)), ("a".into(), "b".into()));
-    let life = book.change(200, What::Stage, Some("c"), Some(Share::Percent(1))).expect("staged");
+    let life = book
+        .change(1, What::Stage, Some("b"), from)
+        .expect("staged");
+    assert_eq!(
+        (judges(&life, "s", 99), judges(&life, "s", 100)),
+        ("a".into(), "b".into())
+    );
+    let life = book
+        .change(200, What::Stage, Some("c"), Some(Share::Percent(1)))
+        .expect("staged");
     assert_eq!(life.active, named("b"), "its time had come");
     let life = book.change(201, What::Rollback, None, None).expect("back");
     assert_eq!((&life.active, &life.staged), (&named("b"), &None));
@@ -123,13 +134,19 @@ fn a_policy_staged_for_a_time_is_in_force_from_then_on_and_can_be_taken_back() {
 fn a_rollback_names_what_it_went_back_to_and_goes_one_step() {
     let mut book = Book::new();
     for name in ["b", "c"] {
-        book.change(1, What::Activate, Some(name), None).expect("active");
+        book.change(1, What::Activate, Some(name), None)
+            .expect("active");
     }
     let life = book.change(2, What::Rollback, None, None).expect("back");
     assert_eq!(life.active, named("b"));
     let last = book.changes.last().expect("a change");
-    assert_eq!((last.policy.as_ref(), last.author.as_str()), (Some(&named("b")), "ana"));
-    let life = book.change(3, What::Settings, Some("d"), None).expect("settings");
+    assert_eq!(
+        (last.policy.as_ref(), last.author.as_str()),
+        (Some(&named("b")), "ana")
+    );
+    let life = book
+        .change(3, What::Settings, Some("d"), None)
+        .expect("settings");
     assert_eq!((&life.active, &life.settings), (&named("d"), &named("d")));
     let life = book.change(4, What::Rollback, None, None).expect("back");
     assert_eq!((&life.active, &life.settings), (&named("b"), &named("d")));
@@ -141,15 +158,39 @@ fn what_cannot_follow_is_refused() {
     for (what, policy, share, refused) in [
         (What::Activate, Some("a"), None, NotChanged::InForce),
         (What::Activate, None, None, NotChanged::NothingStaged),
-        (What::Stage, Some("a"), Some(Share::Percent(5)), NotChanged::InForce),
+        (
+            What::Stage,
+            Some("a"),
+            Some(Share::Percent(5)),
+            NotChanged::InForce,
+        ),
         (What::Stage, Some("b"), None, NotChanged::NoShare),
-        (What::Stage, Some("b"), Some(Share::Percent(0)), NotChanged::NoShare),
-        (What::Stage, Some("b"), Some(Share::Percent(100)), NotChanged::NoShare),
-        (What::Stage, None, Some(Share::Percent(5)), NotChanged::NoPolicy),
+        (
+            What::Stage,
+            Some("b"),
+            Some(Share::Percent(0)),
+            NotChanged::NoShare,
+        ),
+        (
+            What::Stage,
+            Some("b"),
+            Some(Share::Percent(100)),
+            NotChanged::NoShare,
+        ),
+        (
+            What::Stage,
+            None,
+            Some(Share::Percent(5)),
+            NotChanged::NoPolicy,
+        ),
         (What::Shadow, None, None, NotChanged::NothingShadowed),
         (What::Rollback, None, None, NotChanged::NothingBefore),
     ] {
-        assert_eq!(book.change(1, what, policy, share), Err(refused), "{what:?}");
+        assert_eq!(
+            book.change(1, what, policy, share),
+            Err(refused),
+            "{what:?}"
+        );
     }
     assert_eq!(book.changes.len(), 1);
     book.changes.clear();
@@ -160,7 +201,9 @@ fn what_cannot_follow_is_refused() {
 #[test]
 fn a_shadow_is_noted_and_never_judges() {
     let mut book = Book::new();
-    let life = book.change(1, What::Shadow, Some("z"), None).expect("shadowed");
+    let life = book
+        .change(1, What::Shadow, Some("z"), None)
+        .expect("shadowed");
     assert_eq!(life.shadow, Some(named("z")));
     assert!((0..1_000).all(|n| judges(&life, &format!("s-{n}"), 2) == "a"));
     let life = book.change(2, What::Shadow, None, None).expect("ended");
@@ -170,17 +213,28 @@ fn a_shadow_is_noted_and_never_judges() {
 #[test]
 fn changes_that_somebody_wrote_into_the_store_are_not_believed() {
     let mut book = Book::new();
-    book.change(1, What::Activate, Some("b"), None).expect("active");
-    book.change(2, What::Activate, Some("c"), None).expect("active");
+    book.change(1, What::Activate, Some("b"), None)
+        .expect("active");
+    book.change(2, What::Activate, Some("c"), None)
+        .expect("active");
     let tried = |alter: &dyn Fn(&mut Vec<Change>)| {
         let mut changes = book.changes.clone();
         alter(&mut changes);
         Life::of(&changes, &book.key).map(|life| life.map(|life| life.active.revision))
     };
     assert_eq!(tried(&|_| {}), Ok(Some("c".to_owned())));
-    assert_eq!(tried(&|it| it[1].policy = Some(named("x"))), Err(NotBelieved::Forged(2)));
-    assert_eq!(tried(&|it| it[2].author = "eve".into()), Err(NotBelieved::Forged(3)));
-    assert_eq!(tried(&|it| it[0].tenant = TenantId::parse("acme").expect("a name")), Err(NotBelieved::Forged(1)));
+    assert_eq!(
+        tried(&|it| it[1].policy = Some(named("x"))),
+        Err(NotBelieved::Forged(2))
+    );
+    assert_eq!(
+        tried(&|it| it[2].author = "eve".into()),
+        Err(NotBelieved::Forged(3))
+    );
+    assert_eq!(
+        tried(&|it| it[0].tenant = TenantId::parse("acme").expect("a name")),
+        Err(NotBelieved::Forged(1))
+    );
     assert_eq!(
         tried(&|it| {
             it.remove(1);

@@ -25,6 +25,8 @@ mod people;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod policy_life;
+#[cfg(test)]
 mod roles;
 #[cfg(test)]
 mod shapes;

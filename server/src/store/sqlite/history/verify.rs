@@ -201,10 +201,7 @@ impl Walk<'_> {
         let ended_seq: Option<i64> = row.try_get(7).map_err(unreadable)?;
         let spent: Option<i64> = row.try_get(8).map_err(unreadable)?;
         let ends = match event {
-            ReviewEvent::Opened
-            | ReviewEvent::Ran
-            | ReviewEvent::Voted
-            | ReviewEvent::Shadowed => {
+            ReviewEvent::Opened | ReviewEvent::Ran | ReviewEvent::Voted | ReviewEvent::Shadowed => {
                 return status.map(|_| ()).ok_or("its review is missing");
             }
             ReviewEvent::Redeemed => {
@@ -231,10 +228,7 @@ impl Walk<'_> {
     ) -> Result<(), &'static str> {
         if matches!(
             event,
-            ReviewEvent::Redeemed
-                | ReviewEvent::Ran
-                | ReviewEvent::Voted
-                | ReviewEvent::Shadowed
+            ReviewEvent::Redeemed | ReviewEvent::Ran | ReviewEvent::Voted | ReviewEvent::Shadowed
         ) {
             return Ok(());
         }
