@@ -242,7 +242,7 @@ fn the_persons_terminal_is_in_no_folder_of_the_command() {
         lacks(Missing::ControllingTerminal, "output on a terminal");
         return;
     };
-    let script = "test -t 1 && echo terminal; ls /dev/console /dev/pts/*; cat < /dev/tty";
+    let script = "ls /dev/console /dev/pts/*; cat < /dev/tty; test -t 1 && echo terminal";
     let run = on_such_a_host(&stage, stage.exec(&[], &["sh", "-c", script]));
     assert_ne!(terminal.run(run).code(), Some(125));
     terminal.shows("terminal");
