@@ -37,6 +37,8 @@ mod tcp;
 #[cfg(test)]
 mod telemetry;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod turns;
 #[cfg(test)]
 mod webhooks;
