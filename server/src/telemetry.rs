@@ -191,20 +191,23 @@ impl Asked {
                 rationale.filter(|_| telemetry.tells_assessments()),
             );
         telemetry.event(event);
-        if let Some(trace) = self.span {
-            let tags = tags
-                .iter()
-                .map(|(name, value)| (*name, Value::from(*value)));
-            telemetry.span(Span {
-                name: "review",
-                kind: SpanKind::Server,
-                trace,
-                parent: self.parent,
-                started: self.created_at,
-                ended: at,
-                attributes: tags.collect(),
-            });
-        }
+        self.tell_span(telemetry, &tags, at);
+    }
+
+    fn tell_span(&self, telemetry: &Telemetry, tags: &[(&'static str, &str)], at: Timestamp) {
+        let Some(trace) = self.span else { return };
+        let tags = tags
+            .iter()
+            .map(|(name, value)| (*name, Value::from(*value)));
+        telemetry.span(Span {
+            name: "review",
+            kind: SpanKind::Server,
+            trace,
+            parent: self.parent,
+            started: self.created_at,
+            ended: at,
+            attributes: tags.collect(),
+        });
     }
 
     fn tags<'a>(&'a self, verdict: &'a Verdict) -> Vec<(&'static str, &'a str)> {
