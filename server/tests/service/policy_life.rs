@@ -286,75 +286,29 @@ async fn a_change_that_somebody_wrote_into_the_database_stops_the_tenant_and_all
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_policy_author_does_it_over_http_and_can_send_text_and_rules_alone() {
-    let house = House::new("");
-    let post = |path: &'static str, body: Value| {
-        let house = &house;
-        async move { house.server.post(&house.author, path, &body).await }
-    };
-    for wrong in [
-        json!({"policy": {"section_file": "/etc/passwd"}}),
-        json!({"policy": {}, "reviewer": {"model": []}}),
-        json!({"policy": {"deny": ["rm"]}}),
-        json!({"policy": {"section": " "}}),
-        json!({"policy": {"mode": "none"}}),
-    ] {
-        let refused = post("/v1/policies", wrong.clone()).await;
-        assert_eq!(refused.told(), (422, "invalid_body"), "{wrong}");
+const KEEP: &str = "/v1/policies";
+const CHANGE: &str = "/v1/policies/changes";
+
+impl House {
+    async fn sent(&self, path: &str, body: &Value) -> Answered {
+        self.server.post(&self.author, path, body).await
     }
-    let kept = post(
-        "/v1/policies",
-        json!({"policy": {"deny": ["tool:tickets/close"]}}),
-    )
-    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_author_does_it_over_http() {
+    let house = House::new("");
+    let policy = json!({"policy": {"deny": ["tool:tickets/close"]}});
+    let kept = house.sent(KEEP, &policy).await;
     assert_eq!(
         (kept.status.as_u16(), &kept.body["author"]),
         (201, &json!("ana"))
     );
     assert_eq!(kept.body["stands"], json!([]), "it binds nobody yet");
-    let revision = kept.body["revision"]
-        .as_str()
-        .expect("a revision")
-        .to_owned();
+    let revision = kept.body["revision"].as_str().expect("a revision");
     assert_eq!(house.ask(&unclear(), "s-1").await.review_status(), "failed");
-    let change = |body: Value| {
-        post(
-            "/v1/policies/changes",
-            with(json!({"reason": "agreed"}), &body),
-        )
-    };
-    for (wrong, told) in [
-        (
-            json!({"step": "activate", "revision": "sha256:0"}),
-            (404, "not_found"),
-        ),
-        (json!({"step": "activate"}), (409, "policy_not_changed")),
-        (json!({"step": "rollback"}), (409, "policy_not_changed")),
-        (
-            json!({"step": "rollback", "revision": revision}),
-            (422, "invalid_body"),
-        ),
-        (
-            json!({"step": "stage", "revision": revision}),
-            (422, "invalid_body"),
-        ),
-        (
-            json!({"step": "stage", "revision": revision, "percent": 0}),
-            (422, "invalid_body"),
-        ),
-        (
-            json!({"step": "activate", "revision": revision, "reason": " "}),
-            (422, "invalid_body"),
-        ),
-        (
-            json!({"step": "activate", "revision": revision, "percent": 5}),
-            (422, "invalid_body"),
-        ),
-    ] {
-        assert_eq!(change(wrong.clone()).await.told(), told, "{wrong}");
-    }
-    let active = change(json!({"step": "activate", "revision": revision})).await;
+    let activate = json!({"step": "activate", "revision": revision, "reason": "agreed"});
+    let active = house.sent(CHANGE, &activate).await;
     assert_eq!(active.status, 200, "{:?}", active.body);
     assert_eq!(active.body["changes"][0]["author"], "ana");
     // At once, at the server that was told.
@@ -362,20 +316,55 @@ async fn a_policy_author_does_it_over_http_and_can_send_text_and_rules_alone() {
     let path = format!("/v1/policies/{revision}");
     let shown = house.server.get(&house.author, &path).await.body;
     assert_eq!(shown["policy"]["stands"], json!(["in_force"]));
-    assert!(
-        shown["text"]
-            .as_str()
-            .is_some_and(|text| text.contains("`tool:tickets/close`"))
-    );
-    let refused = house
-        .server
-        .post(
-            &house.runner,
-            "/v1/policies/changes",
-            &json!({"step": "rollback", "reason": "r"}),
-        )
-        .await;
+    let text = shown["text"].as_str().expect("a text");
+    assert!(text.contains("`tool:tickets/close`"), "{text}");
+    let rollback = json!({"step": "rollback", "reason": "r"});
+    let refused = house.server.post(&house.runner, CHANGE, &rollback).await;
     assert_eq!(refused.told(), (403, "role_missing"));
+    assert_eq!(house.sent(CHANGE, &rollback).await.status, 200);
+    assert_eq!(house.ask(&unclear(), "s-1").await.review_status(), "failed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_author_sends_text_and_rules_alone_and_no_step_that_cannot_follow() {
+    let house = House::new("");
+    for wrong in [
+        json!({"policy": {"section_file": "/etc/passwd"}}),
+        json!({"policy": {}, "reviewer": {"model": []}}),
+        json!({"policy": {"deny": ["rm"]}}),
+        json!({"policy": {"section": " "}}),
+        json!({"policy": {"mode": "none"}}),
+    ] {
+        let refused = house.sent(KEEP, &wrong).await;
+        assert_eq!(refused.told(), (422, "invalid_body"), "{wrong}");
+    }
+    let kept = house
+        .sent(KEEP, &json!({"policy": {"deny": ["program:dd"]}}))
+        .await;
+    let kept = kept.body["revision"].clone();
+    for (wrong, status) in [
+        (json!({"step": "activate", "revision": "sha256:0"}), 404),
+        (json!({"step": "activate"}), 409),
+        (json!({"step": "rollback"}), 409),
+        (json!({"step": "shadow"}), 409),
+        (json!({"step": "rollback", "revision": kept}), 422),
+        (json!({"step": "stage", "revision": kept}), 422),
+        (
+            json!({"step": "stage", "revision": kept, "percent": 0}),
+            422,
+        ),
+        (
+            json!({"step": "activate", "revision": kept, "reason": " "}),
+            422,
+        ),
+        (
+            json!({"step": "activate", "revision": kept, "percent": 5}),
+            422,
+        ),
+    ] {
+        let body = with(json!({"reason": "agreed"}), &wrong);
+        assert_eq!(house.sent(CHANGE, &body).await.status, status, "{wrong}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

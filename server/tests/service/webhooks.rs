@@ -320,97 +320,79 @@ async fn nothing_is_sent_inside_and_nobody_reaches_anothers_webhooks() {
     assert_eq!(server.get(&stage.runner, "/v1/webhooks").await.status, 403);
 }
 
+/// Somebody at a terminal, with a token in a private file.
+struct Terminal<'a> {
+    stage: &'a Stage,
+    address: String,
+    token_file: String,
+}
+
+impl<'a> Terminal<'a> {
+    fn of(stage: &'a Stage, server: &Server, (name, token): (&str, &str)) -> Self {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = stage._folder.path(name);
+        let mut options = std::fs::OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&path).expect("a file");
+        std::io::Write::write_all(&mut file, token.as_bytes()).expect("written");
+        Self {
+            stage,
+            address: format!("http://{}", server.address),
+            token_file: path.to_str().expect("a name").to_owned(),
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let at = ["--server", &self.address, "--token-file", &self.token_file];
+        let program = &self.stage.program;
+        program.output(&[&["webhook"], arguments, &at].concat())
+    }
+
+    fn is_refused(&self, arguments: &[&str], code: i32, told: &str) {
+        let refused = self.run(arguments);
+        assert_eq!(refused.0, code, "{refused:?}");
+        assert!(refused.2.contains(told), "{refused:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_admin_looks_after_webhooks_from_a_terminal() {
-    use std::os::unix::fs::OpenOptionsExt as _;
     let stage = Stage::new(SETTINGS);
     let server = stage.program.serve();
     let mut receiver = Receiver::answering(&[500, 500, 500]).await;
-    let file = |name: &str, token: &str| {
-        let path = stage._folder.path(name);
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .expect("a file");
-        std::io::Write::write_all(&mut file, token.as_bytes()).expect("written");
-        path.to_str().expect("a name").to_owned()
-    };
-    let (admin, approver) = (
-        file("admin", &stage.admin),
-        file("approver", &stage.approver),
-    );
-    let address = format!("http://{}", server.address);
-    let run = |arguments: &[&str], token_file: &str| {
-        let at = ["--server", address.as_str(), "--token-file", token_file];
-        stage
-            .program
-            .output(&[&["webhook"], arguments, &at].concat())
-    };
     let url = receiver.url();
-    let refused = run(&["create", &url, "--event", "denied"], &approver);
-    assert!(
-        refused.0 == 1 && refused.2.contains("role_missing"),
-        "{refused:?}"
-    );
-    let private = run(
-        &["create", "http://10.0.0.1/hook", "--event", "denied"],
-        &admin,
-    );
-    assert!(
-        private.0 == 1 && private.2.contains("invalid_body"),
-        "{private:?}"
-    );
-    let (code, made, err) = run(&["create", &url, "--event", "denied"], &admin);
+    let approver = Terminal::of(&stage, &server, ("approver", &stage.approver));
+    approver.is_refused(&["create", &url, "--event", "denied"], 1, "role_missing");
+    let admin = Terminal::of(&stage, &server, ("admin", &stage.admin));
+    let private = "http://10.0.0.1/hook";
+    admin.is_refused(&["create", private, "--event", "denied"], 1, "invalid_body");
+    let (code, made, err) = admin.run(&["create", &url, "--event", "denied"]);
     assert_eq!(code, 0, "{err}");
-    let id = made.split_whitespace().nth(1).expect("an id").to_owned();
-    let secret = made.split_whitespace().nth(3).expect("a secret").to_owned();
+    let mut words = made.split_whitespace();
+    let id = words.nth(1).expect("an id").to_owned();
+    let secret = words.nth(1).expect("a secret").to_owned();
     assert!(secret.starts_with("whsec_"), "{made}");
-    let (_, list, _) = run(&["list"], &admin);
+    let list = admin.run(&["list"]).1;
     assert!(list.contains(&id) && list.contains(&url), "{list}");
     assert!(!list.contains(&secret), "told once");
 
-    server
-        .post(&stage.runner, "/v1/reviews", &submission(&harmful()))
-        .await;
+    let body = submission(&harmful());
+    server.post(&stage.runner, "/v1/reviews", &body).await;
     for _ in 0..3 {
         receiver.next().await;
     }
-    let dead = until(
-        || async {
-            let path = format!("/v1/webhooks/{id}/deliveries");
-            server.get(&stage.admin, &path).await
-        },
-        |told| told.body["deliveries"][0]["status"] == "dead",
-    )
-    .await;
-    let number = dead.body["deliveries"][0]["id"].to_string();
-    let (_, letters, _) = run(&["dead-letters", &id], &admin);
-    assert!(
-        letters.contains("dead") && letters.contains(&number),
-        "{letters}"
-    );
-    for (arguments, code, told) in [
-        (vec!["resend", id.as_str(), "999999"], 1, "not_found"),
-        (vec!["dead-letters", "none"], 1, "not_found"),
-        (vec!["delete", "../tokens/x"], 2, "letters and digits"),
-    ] {
-        let refused = run(&arguments, &admin);
-        assert!(refused.0 == code && refused.2.contains(told), "{refused:?}");
-    }
-    let (code, sent, err) = run(&["resend", &id], &admin);
+    let path = format!("/v1/webhooks/{id}/deliveries");
+    let ask = || server.get(&stage.admin, &path);
+    until(ask, |told| told.body["deliveries"][0]["status"] == "dead").await;
+    let letters = admin.run(&["dead-letters", &id]).1;
+    assert!(letters.contains("dead"), "{letters}");
+    admin.is_refused(&["resend", &id, "999999"], 1, "not_found");
+    admin.is_refused(&["dead-letters", "none"], 1, "not_found");
+    admin.is_refused(&["delete", "../tokens/x"], 2, "letters and digits");
+    let (code, sent, err) = admin.run(&["resend", &id]);
     assert!(code == 0 && sent.starts_with("1 "), "{sent} {err}");
     receiver.next().await;
-    let empty = || async {
-        let path = format!("/v1/webhooks/{id}/deliveries");
-        server.get(&stage.admin, &path).await
-    };
-    until(empty, |told| {
-        told.body["deliveries"] == serde_json::json!([])
-    })
-    .await;
-    assert_eq!(run(&["delete", &id], &admin).0, 0);
-    assert!(!run(&["list"], &admin).1.contains(&id));
+    until(ask, |told| told.body["deliveries"] == serde_json::json!([])).await;
+    assert_eq!(admin.run(&["delete", &id]).0, 0);
+    assert!(!admin.run(&["list"]).1.contains(&id));
 }
