@@ -149,6 +149,42 @@ async fn a_question_that_nobody_answers_in_time_is_no_yes_and_no_no() {
     team.stage.service.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_follows_another_is_in_the_same_hands() {
+    let team = Team::new().await;
+    let asks = team
+        .stage
+        .token(&["--role", "runner", "--role", "approver", "--name", "both"]);
+    let (_, list, _) = team.stage.program.output(&["token", "list"]);
+    let line = list
+        .lines()
+        .find(|line| line.ends_with("both"))
+        .expect("a line");
+    let first = line.split_whitespace().next().expect("an id");
+    let follow = |id: &str| {
+        let (code, token, err) = team.stage.program.output(&["token", "rotate", id]);
+        assert_eq!(code, 0, "{err}");
+        token.trim().to_owned()
+    };
+    let second = follow(first);
+    let third = follow(
+        &protocol::CallerId::of_token(&second)
+            .as_str()
+            .replace("token:", ""),
+    );
+    let asked = Team {
+        runner: asks.clone(),
+        ..team
+    };
+    let id = asked.asked(60_000).await;
+    for token in [&asks, &second, &third] {
+        let refused = asked.answer(token, &id, &yes()).await;
+        assert_eq!(refused.told(), (403, "own_question"));
+    }
+    let told = asked.answer(&asked.approver, &id, &yes()).await;
+    assert_eq!(told.review_status(), "approved", "{:?}", told.body);
+}
+
 /// A server that wants two approvers, and files with tokens.
 struct Office {
     folder: Folder,
