@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answered, Folder, Program, bearer, harmless, redeem_body, submission, unclear, with,
+    Answered, Folder, Program, bearer, harmful, harmless, redeem_body, submission, unclear, with,
 };
 use crate::roles::Stage;
 
@@ -327,4 +327,27 @@ async fn one_who_denies_is_enough_and_a_token_file_that_others_can_read_is_refus
         (told.review_status(), &told.body["decided_by"]),
         ("denied", &json!("person"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_person_lifts_nothing_where_two_have_to_agree() {
+    let office = Office::new();
+    let bob = create(&office.program, &["--role", "approver", "--person", "bob"]);
+    let head = |token: &str, path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\n{}content-type: application/json\r\nprefer: wait=30\r\n",
+            bearer(token)
+        )
+    };
+    let question = submission(&harmful()).to_string();
+    let denied = office
+        .server
+        .call(&head(&office.runner, "/v1/reviews"), &question)
+        .await;
+    assert!(denied.text.contains("\"denied\""), "{}", denied.text);
+    let leave = json!({"reason": "it is a copy", "action_digest": harmful().digest()}).to_string();
+    let path = format!("/v1/reviews/{}/leave", denied.id());
+    let told = office.server.call(&head(&bob, &path), &leave).await;
+    assert_eq!(told.status, 409, "{}", told.text);
+    assert!(told.text.contains("wants_several_people"), "{}", told.text);
 }
