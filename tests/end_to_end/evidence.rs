@@ -281,6 +281,60 @@ fn what_would_be_removed_is_told_with_what_could_be_had_back() {
 }
 
 #[test]
+fn repositories_within_a_repository_are_counted() {
+    let watched = Watched::says_no();
+    let stage = &watched.stage;
+    committed(stage);
+    let (_, body) = watched.asked(&[], &["git", "commit", "-am", "x"]);
+    assert_eq!(one(&body, "repository")["nested_repositories"], 0);
+    let head = stage.git(&["rev-parse", "HEAD"]);
+    for name in ["one", "two"] {
+        let entry = format!("160000,{},{name}", head.trim());
+        stage.git(&["update-index", "--add", "--cacheinfo", &entry]);
+    }
+    let (_, body) = watched.asked(&[], &["git", "commit", "-am", "x"]);
+    let repository = one(&body, "repository");
+    assert_eq!(repository["nested_repositories"], 2, "{repository}");
+}
+
+#[test]
+fn a_large_repository_is_told_in_part_and_a_git_that_hangs_holds_nobody_up() {
+    let watched = Watched::says_no();
+    let stage = &watched.stage;
+    fs::create_dir(stage.workspace("many")).expect("a folder");
+    // Names alone make more than a mebibyte.
+    for at in 0..8_000 {
+        let name = format!("many/{at:0>200}");
+        fs::write(stage.workspace(&name), "x").expect("a file");
+    }
+    stage.git(&["add", "."]);
+    stage.git(&["commit", "--quiet", "-m", "many"]);
+    let (ran, body) = watched.asked(&[], &["rm", "-rf", "many"]);
+    assert_eq!(ran.code(), 126, "{}", ran.stderr);
+    let repository = one(&body, "repository");
+    assert_eq!(repository["branch"], "main", "{repository}");
+    assert_eq!(repository["paths"]["more"], true, "{repository}");
+    assert_eq!(repository["paths"]["recoverable"], "in_part");
+
+    // Whoever opens a pipe for reading waits for a writer, and none comes.
+    let index = stage.workspace(".git/index");
+    fs::remove_file(&index).expect("no index");
+    let mode = rustix::fs::Mode::from_raw_mode(0o666);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &index, mode).expect("a pipe");
+    let began = Instant::now();
+    let (ran, body) = watched.asked(&[], &["rm", "-rf", "many"]);
+    assert_eq!(ran.code(), 126, "{}", ran.stderr);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    let silent = facts(&body, "not_obtained");
+    assert!(
+        silent.iter().any(|fact| fact["reason"] == "timed_out"),
+        "{}",
+        body["evidence"]
+    );
+}
+
+#[test]
 fn what_would_be_pushed_is_told() {
     let watched = Watched::says_no();
     let stage = &watched.stage;
