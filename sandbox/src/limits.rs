@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -89,9 +89,10 @@ pub(crate) fn of_the_kernel(limits: &Limits) -> Vec<(Resource, Rlimit)> {
     asked.collect()
 }
 
-/// Ends a command that goes beyond its time or its memory.
+/// Ends a command that goes beyond its time or its memory. Its thread ends with the command, and nobody waits for it: what
+/// it saw is kept before it acts on it.
 #[derive(Debug)]
-pub(crate) struct Warden(JoinHandle<Watched>);
+pub(crate) struct Warden(Arc<Mutex<Watched>>);
 
 /// What the warden saw.
 #[derive(Debug, Clone, Copy, Default)]
@@ -110,20 +111,21 @@ impl Warden {
         }
         let pidfd = pidfd.try_clone_to_owned()?;
         let begin = now();
+        let watched = Arc::new(Mutex::new(Watched::default()));
         let watch = Watch {
             pidfd,
             until: time.map(|time| begin.saturating_add(time)),
             memory,
-            ended_by_kernel: None,
+            watched: Arc::clone(&watched),
         };
         let thread = std::thread::Builder::new().name("warden".to_owned());
-        let thread = thread.stack_size(128 * 1024).spawn(move || watch.run())?;
-        Ok(Some(Self(thread)))
+        thread.stack_size(128 * 1024).spawn(move || watch.run())?;
+        Ok(Some(Self(watched)))
     }
 
     /// What ended the command, which `signal` did; to be called when it is gone.
     pub(crate) fn finish(self, signal: Option<i32>) -> Option<LimitReached> {
-        let watched = self.0.join().unwrap_or_default();
+        let watched = *known(&self.0);
         let starved = || {
             let more = watched.ended_by_kernel? < ended_by_kernel()?;
             (more && signal == Some(libc::SIGKILL)).then_some(LimitReached::HostMemory)
@@ -136,23 +138,27 @@ struct Watch {
     pidfd: OwnedFd,
     until: Option<Duration>,
     memory: Option<u64>,
-    ended_by_kernel: Option<u64>,
+    watched: Arc<Mutex<Watched>>,
+}
+
+fn known(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Watch {
-    fn run(mut self) -> Watched {
+    fn run(self) {
         let mut next = self.memory.map(|most| pause(most, 0));
         loop {
             let left = self.until.map(|until| until.saturating_sub(now()));
             let wait = left.into_iter().chain(next).min().unwrap_or(LATEST);
             if self.has_ended(wait) {
-                return self.saw(None);
+                return;
             }
             if self.until.is_some_and(|until| until <= now()) {
                 return self.end(LimitReached::WallTime);
             }
             if let Some(most) = self.memory {
-                self.ended_by_kernel = self.ended_by_kernel.or_else(ended_by_kernel);
+                self.note_ended_by_kernel();
                 let begin = now();
                 let Some(used) = process_behind(self.pidfd.as_fd()).map(held) else {
                     // Nobody is there any more.
@@ -168,17 +174,17 @@ impl Watch {
         }
     }
 
-    /// Ends the command. Already gone, it ended by itself.
-    fn end(&self, reached: LimitReached) -> Watched {
-        let killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        self.saw(killed.ok().and(Some(reached)))
+    /// How many the kernel has ended by the first look.
+    fn note_ended_by_kernel(&self) {
+        let mut watched = known(&self.watched);
+        watched.ended_by_kernel = watched.ended_by_kernel.or_else(ended_by_kernel);
     }
 
-    fn saw(&self, reached: Option<LimitReached>) -> Watched {
-        Watched {
-            reached,
-            ended_by_kernel: self.ended_by_kernel,
-        }
+    /// Ends the command. Already gone, it ended by itself. Whoever sees it gone sees why: the lock is held meanwhile.
+    fn end(&self, reached: LimitReached) {
+        let mut watched = known(&self.watched);
+        let killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        watched.reached = killed.ok().and(Some(reached));
     }
 
     /// Waits for the end, no longer than `wait`.
