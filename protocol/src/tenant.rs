@@ -100,13 +100,16 @@ impl CallerId {
 }
 
 pub(crate) fn hex<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> String {
-    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
-    let mut text = String::with_capacity(64);
+    let digit = |half: u8| match half {
+        0..=9 => b'0' + half,
+        _ => b'a' + half - 10,
+    };
+    let mut text = Vec::with_capacity(64);
     for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0xf));
+        text.extend([digit(byte >> 4), digit(byte & 0xf)]);
     }
-    text
+    // Digits are ASCII, so nothing is lost here.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -159,6 +159,32 @@ fn a_secret_reaches_the_command_and_nobody_else() {
     }
 }
 
+#[test]
+fn a_secret_is_in_no_journal_and_no_report_where_nobody_answers() {
+    let mut watched = Watched::new();
+    watched.server.kill();
+    let (stage, secret) = (&watched.stage, token());
+    let justification = format!("the token is {secret}");
+    let flags = ["--escalate", "--justification", &justification];
+    let new = stage.outside("new").display().to_string();
+    let password = "q7xhunterK2";
+    let script = format!("touch '{new}' # {secret}");
+    let command = ["sh", "-c", &script, "sh", "--password", password];
+    let ran = stage
+        .exec(&flags, &command)
+        .env("GH_TOKEN", secret.as_str())
+        .ran();
+    assert_eq!(ran.code(), 126, "{}", ran.stderr);
+    let journal = stage.journal();
+    assert_eq!(journal.len(), 1, "{journal:?}");
+    assert!(journal[0].to_string().contains("MASKED.password.11."));
+    for needle in [secret.as_str(), password] {
+        assert!(!ran.report.to_string().contains(needle), "the report");
+        let state = stage.root().join("state");
+        assert_eq!(in_files(&state, needle), Vec::<String>::new());
+    }
+}
+
 /// Holds that word, script, input and transcript show marks, and the same one for the same secret.
 fn marked_alike(body: &Value) {
     let words = body["action"]["command"].as_array().expect("words");
