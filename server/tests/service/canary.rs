@@ -243,8 +243,10 @@ async fn no_key_token_or_typed_secret_stands_in_any_table_file_log_or_export() {
         "{reason}"
     );
     for (table, rows, with_it) in rows_with(&mut connection, IN_A_TRANSCRIPT).await {
+        // The search's own tables are SQLite's to fill.
+        let may_be_empty = EMPTY.contains(&table.as_str()) || table.starts_with("history_index");
         assert!(
-            rows > 0 || EMPTY.contains(&table.as_str()),
+            rows > 0 || may_be_empty,
             "nothing was written to `{table}`, so looking through it says nothing"
         );
         let may = table == "review_requests";

@@ -189,10 +189,11 @@ mod slow_model {
             }
         };
         notes.lock().expect("whole").push(body);
+        let mut more = [0];
         tokio::select! {
             permit = gate.acquire() => permit.expect("open").forget(),
             // Nothing more is sent on a connection that waits for its answer.
-            _end = stream.read(&mut [0]) => return given_up.add_permits(1),
+            _end = stream.read(&mut more) => return given_up.add_permits(1),
         }
         let assessment = json!({
             "risk_level": risk, "user_authorization": "high", "outcome": outcome, "rationale": "as told",
