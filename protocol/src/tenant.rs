@@ -100,12 +100,16 @@ impl CallerId {
 }
 
 pub(crate) fn hex<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> String {
-    use std::fmt::Write as _;
-    bytes.into_iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        write!(text, "{byte:02x}").unwrap_or_default();
-        text
-    })
+    let digit = |half: u8| match half {
+        0..=9 => b'0' + half,
+        _ => b'a' + half - 10,
+    };
+    let mut text = Vec::with_capacity(64);
+    for byte in bytes {
+        text.extend([digit(byte >> 4), digit(byte & 0xf)]);
+    }
+    // Digits are ASCII, so nothing is lost here.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
