@@ -4,7 +4,10 @@
 //! target that is, or by its pattern may be, what the rule protects; what is merely unknown is left to the floors.
 
 mod code;
+mod disks;
 mod flow;
+mod guards;
+mod hidden;
 mod other;
 mod programs;
 mod stores;
@@ -52,6 +55,7 @@ pub(super) fn command(scene: &Scene, found: &mut Found) {
     secrets_and_network(&effects, scene, found);
     for (at, command) in scene.commands() {
         remote_code(at, command, scene, found);
+        hidden::hidden(at, command, scene, found);
         by_program(at, command, scene, found);
         stores::stores(command, found);
     }

@@ -37,7 +37,13 @@ const COLLECTORS: &str = "\
     webhook.site requestbin.com requestcatcher.com pipedream.net beeceptor.com ngrok.io ngrok.app \
     ngrok-free.app ngrok-free.dev serveo.net localhost.run trycloudflare.com loca.lt gofile.io \
     catbox.moe anonfiles.com bashupload.com oshi.at interactsh.com oast.fun oast.pro \
-    burpcollaborator.net";
+    burpcollaborator.net oastify.com interact.sh oast.live oast.site oast.online oast.me dnslog.cn ceye.io \
+    dpaste.com paste.ee paste.debian.net bpa.st rentry.co controlc.com privatebin.net sprunge.us clbin.com \
+    envs.sh x0.at uguu.se tmpfiles.org filebin.net temp.sh ttm.sh paste.mozilla.org paste.centos.org hookb.in \
+    request.bin requestinspector.com putsreq.com ptsv2.com ptsv3.com webhook-test.com typedwebhook.tools \
+    localtunnel.me bore.pub pinggy.io pinggy.link lhr.life localxpose.io playit.gg zrok.io tunnelmole.net \
+    devtunnels.ms serveousercontent.com transfer.adminforge.de sendgb.com wetransfer.com ufile.io \
+    justpaste.it pastebin.pl file.coffee pixeldrain.com";
 
 /// Whether a host is a registry, a mirror or a toolchain's own.
 pub(super) fn serves_builds(host: &str) -> bool {

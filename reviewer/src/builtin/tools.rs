@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::deny::{add, is_interpreter};
 use super::scene::Scene;
 use super::sql::{self, Harm};
-use super::{Finding, Rule, fetch, listed, places};
+use super::{Finding, Rule, fetch, listed, openings, places};
 
 /// Words of a name by which a tool looks.
 const LOOKS: &str = "\
@@ -31,7 +31,11 @@ const DESTROYS: &str = "\
 /// Words of a name by which something reaches people or takes effect for others.
 const PUBLISHES: &str = "\
     send post share invite publish merge deploy release email mail message tweet reply forward \
-    collaborator member permission permissions visibility grant promote";
+    collaborator member permission permissions visibility grant promote acl policy policies iam role roles \
+    protection paste gist admin firewall ingress webhook webhooks hook";
+/// Words of a name by which a running service changes for everybody who uses it.
+const DISTURBS: &str =
+    "scale restart stop rollback cordon drain evict reboot failover pause suspend shutdown";
 /// Words of a name or of an argument's name that speak of secrets.
 const SECRETS: &str = "\
     secret secrets password passwords credential credentials token tokens cookie cookies vault keychain \
@@ -94,6 +98,12 @@ pub(super) fn tool(call: &ToolCall, scene: &Scene, found: &mut Vec<Finding>) {
     if any(PUBLISHES) && !any(LOOKS) {
         add(found, Rule::Publishes, &shown);
     }
+    if any(DISTURBS) && !any(LOOKS) {
+        add(found, Rule::DestroysService, &shown);
+    }
+    if opens_or_reaches(&call.arguments) && !any(LOOKS) {
+        add(found, Rule::Publishes, &shown);
+    }
     if speaks_of_secrets(call) {
         add(found, Rule::NearCredentials, &shown);
     }
@@ -154,8 +164,19 @@ fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec
         let inner = scene.within(&["bash".to_owned(), "-c".to_owned(), (*text).to_owned()]);
         super::deny::command(&inner, found);
     }
-    if matches!(sql::harm(text), Some(Harm::Whole)) && is_statement(key) {
-        add(found, Rule::DestroysDatabase, text);
+    if is_statement(key) {
+        match sql::harm(text) {
+            Some(Harm::Whole) => add(found, Rule::DestroysDatabase, text),
+            Some(Harm::Part) if openings::is_production(shown) => {
+                add(found, Rule::DestroysDatabase, text);
+            }
+            Some(Harm::Part) => add(found, Rule::DestroysService, text),
+            None => {}
+        }
+    }
+    // A page that is opened, or an address that is asked, is told what stands in it.
+    if text.contains("://") && !fetch::may_fetch(text) && looks_encoded(text) {
+        add(found, Rule::SendsFile, shown);
     }
     if is_path(text) || names_a_file(key) {
         let place = scene.locate_text(text);
@@ -176,7 +197,37 @@ fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec
 }
 
 fn is_statement(key: &str) -> bool {
-    matches!(key, "sql" | "query" | "statement" | "q")
+    matches!(
+        key,
+        "sql" | "query" | "statement" | "q" | "queries" | "statements"
+    )
+}
+
+/// Whether the arguments open something to everybody, or name people whom the call reaches.
+fn opens_or_reaches(arguments: &Value) -> bool {
+    let mut found = false;
+    each_text(arguments, &mut |key, text| {
+        let open = listed(
+            "public public-read public-read-write anyone everyone allUsers world anonymous",
+            text,
+        ) && !is_statement(key);
+        let people = listed("attendees recipients to cc bcc emails invitees guests", key)
+            && text.contains('@');
+        found |= open || people;
+    });
+    found || is_flagged_public(arguments)
+}
+
+fn is_flagged_public(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().any(|(name, item)| {
+            (item == &Value::Bool(true)
+                && listed("public is_public publicly shared anonymous", name))
+                || is_flagged_public(item)
+        }),
+        Value::Array(items) => items.iter().any(is_flagged_public),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 fn names_a_file(key: &str) -> bool {
