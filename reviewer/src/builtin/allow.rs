@@ -3,7 +3,7 @@
 //! Apart, because every line here is a yes. Invariant: the action was read whole, is plain, and every command in it is
 //! one of the forms written here with nothing left over; an option that is not named is not allowed.
 
-use exec_policy::{Class, Command, Effect, Location, Options, Redirect, Word};
+use exec_policy::{Class, Command, Effect, Location, Options, Piece, Redirect, Word};
 use protocol::{CommandAction, SandboxPermissions};
 
 use super::fetch::Walls;
@@ -40,7 +40,9 @@ fn is_explained(finding: &Finding, action: &CommandAction) -> bool {
     );
     let widened = action.additional_permissions.is_some()
         && matches!(finding.rule, Rule::WantsNetwork | Rule::WritesOutside);
-    services::explains(finding.rule) || by_form || widened
+    // Nothing but questions are allowed without walls, each of them by a form that is written here.
+    let asks_only = finding.rule == Rule::Unconfined;
+    services::explains(finding.rule) || by_form || widened || asks_only
 }
 
 /// The rule by which a command is low risk.
@@ -50,8 +52,9 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &[Finding]) 
         SandboxPermissions::WithAdditionalPermissions | SandboxPermissions::RequireEscalated => {
             false
         }
-        SandboxPermissions::RequireUnconfined => return None,
+        SandboxPermissions::RequireUnconfined => false,
     };
+    let no_walls = action.sandbox_permissions == SandboxPermissions::RequireUnconfined;
     let judged_here = scene.reading.is_plain() && !action.tty && action.stdin.is_none();
     if !judged_here || !found.iter().all(|finding| is_explained(finding, action)) {
         return None;
@@ -66,6 +69,9 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &[Finding]) 
         .commands()
         .filter(|(_, command)| command.role() == exec_policy::Role::Itself)
         .collect();
+    if no_walls && !leaves.iter().all(|(_, command)| services::looks(command)) {
+        return None;
+    }
     if let Some(wanted) = &action.additional_permissions
         && !open::widens_little(wanted, &leaves, scene)
     {
@@ -170,7 +176,7 @@ fn one(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule
     let quiet = command.redirects().iter().all(|redirect| match redirect {
         Redirect::Duplicate | Redirect::Document(Some(_)) => true,
         Redirect::Write(word) => word.literal() == Some("/dev/null"),
-        Redirect::Read(word) => readable(&scene.locate(at, word), scene),
+        Redirect::Read(word) => readable(&scene.locate(at, word), scene, walls),
         Redirect::Document(None) => false,
     });
     if !quiet || !named_plainly(command) || !command.assignments().is_empty() {
@@ -183,9 +189,9 @@ fn one(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule
         "git" => git_call::reads_history(at, command, scene)
             .or_else(|| quiet_git::is_harmless(at, command, scene).then_some(Rule::GitQuiet))
             .or_else(|| fetch::fetches(at, command, scene, walls).then_some(Rule::FetchesPublic)),
-        "mkdir" | "touch" | "cp" => makes_new(at, command, scene),
+        "mkdir" | "touch" | "cp" => makes_new(at, command, scene, walls),
         "rm" => removes(at, command, scene),
-        _ if looks(at, command, scene) => Some(Rule::Looks),
+        _ if looks(at, command, scene, walls) => Some(Rule::Looks),
         _ if services::looks(command) => Some(Rule::AsksService),
         _ if fetch::fetches(at, command, scene, walls) => Some(Rule::FetchesPublic),
         _ => None,
@@ -205,7 +211,7 @@ fn asks_version(command: &Command) -> bool {
 }
 
 /// A search over names for what holds secrets.
-fn seeks_secrets(command: &Command) -> bool {
+pub(super) fn seeks_secrets(command: &Command) -> bool {
     const NAMES: &str = "id_rsa id_ed25519 id_ecdsa id_dsa .pem .key .kdbx .p12 .pfx .jks .keystore .env .netrc .pgpass \
                          password passwd secret token credential wallet keychain shadow .ssh .aws .gnupg";
     matches!(command.program(), Some("find" | "fd" | "fdfind" | "locate"))
@@ -216,7 +222,7 @@ fn seeks_secrets(command: &Command) -> bool {
 }
 
 /// Known safe, or one of a few more that only look, on files that hold no secrets.
-fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
+fn looks(at: usize, command: &Command, scene: &Scene, walls: Walls) -> bool {
     if seeks_secrets(command) {
         return false;
     }
@@ -238,9 +244,9 @@ fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
             Effect::Reads(word)
                 if super::deny::names_only(command.program().unwrap_or_default()) =>
             {
-                is_listable(&scene.locate(at, word), scene)
+                is_listable(&scene.locate(at, word), scene, walls)
             }
-            Effect::Reads(word) => readable(&scene.locate(at, word), scene),
+            Effect::Reads(word) => readable(&scene.locate(at, word), scene, walls),
             Effect::Writes(word) => word.literal() == Some("/dev/null"),
             // The class says that `sed -n` prints and does no more.
             Effect::Runs => command.class() == Class::KnownSafe,
@@ -254,8 +260,12 @@ fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
 }
 
 fn looks_too(command: &Command) -> bool {
-    // The home folder is certain; a pattern could become an option.
-    let certain = |word: &Word| !word.has_unknown() && !word.has_glob();
+    // The home folder is certain; a pattern could become an option, but for one below a folder.
+    let certain = |word: &Word| {
+        let below = word.literal_prefix().starts_with('/')
+            || matches!(word.pieces().first(), Some(Piece::Home));
+        !word.has_unknown() && (!word.has_glob() || below)
+    };
     if !command.arguments().iter().all(certain) {
         return false;
     }
@@ -294,10 +304,9 @@ fn looks_too(command: &Command) -> bool {
     }
 }
 
-/// A file that is certain, or a pattern, and holds no secret.
-/// Whether a file may be read outside the walls. One in a workspace may be a link that the agent put there, to whatever;
-/// and there is no need to leave the walls to read it.
-fn readable(location: &Location, scene: &Scene) -> bool {
+/// Whether a file may be read. With no walls, one in a workspace may be a link that the agent put there, to whatever; and
+/// there is no need to leave the walls to read it.
+fn readable(location: &Location, scene: &Scene, walls: Walls) -> bool {
     let path = location.certain();
     let device = location.starts_with(&["dev"]) && path.as_deref() != Some("/dev/null");
     let told_to_all = path.as_deref().is_some_and(|path| {
@@ -314,7 +323,7 @@ fn readable(location: &Location, scene: &Scene) -> bool {
     });
     told_to_all
         || !device
-            && !scene.in_workspace(location)
+            && (walls == Walls::Stand || !scene.in_workspace(location))
             && !location.starts_with(&["sys"])
             && !location.starts_with(&["proc"])
             && !places::holds_credentials(location, scene)
@@ -326,16 +335,21 @@ fn readable(location: &Location, scene: &Scene) -> bool {
 
 /// Whether names and sizes may be told: as [`readable`], and in the workspace where the name is certain. A link there can
 /// lead to other names, and no further.
-fn is_listable(location: &Location, scene: &Scene) -> bool {
+fn is_listable(location: &Location, scene: &Scene, walls: Walls) -> bool {
+    let shown = places::shown_by_name(location, scene);
+    let location = &shown;
+    if location.starts_with(&["dev"]) {
+        return true;
+    }
     let named = scene.in_workspace(location)
         && location.certain().is_some()
         && !places::holds_credentials(location, scene)
         && !places::is_reviewers(location, scene);
-    named || readable(location, scene)
+    named || readable(location, scene, walls)
 }
 
 /// `mkdir`, `touch` and `cp -n` of certain paths into plain folders.
-fn makes_new(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
+fn makes_new(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule> {
     let options = Options::split(command.arguments(), &[]);
     let program = command.program()?;
     let known: &[&str] = match program {
@@ -362,7 +376,7 @@ fn makes_new(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
         let sources = std::mem::replace(&mut targets, vec![target]);
         if !sources
             .iter()
-            .all(|word| word.literal().is_some() && readable(&scene.locate(at, word), scene))
+            .all(|word| word.literal().is_some() && readable(&scene.locate(at, word), scene, walls))
         {
             return None;
         }

@@ -284,9 +284,11 @@ fn read(location: &Location, command: Option<&Command>, scene: &Scene, found: &m
             | "cpio"
     ) && places::holds_a_home(location, scene);
     let near = !names_only(program) && places::is_secretive(location);
+    let shown = places::shown_by_name(location, scene);
     let names = names_only(program)
-        && (places::holds_credentials(location, scene) || places::is_reviewers(location, scene));
-    if sweeps || near || names || places::is_device(location) {
+        && (places::holds_credentials(&shown, scene) || places::is_reviewers(&shown, scene));
+    let device = !names_only(program) && places::is_device(location);
+    if sweeps || near || names || device {
         add(found, Rule::NearCredentials, location.written());
     }
 }

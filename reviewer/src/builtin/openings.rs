@@ -38,8 +38,16 @@ pub(super) fn command(command: &Command, scene: &Scene, found: &mut Vec<Finding>
         .map(|word| word.literal().unwrap_or_default())
         .collect();
     let mut floor = |rule| add(found, rule, spelled(command));
-    if listens_in(program, &words, command) {
+    if listens_in(program, &words, command) || super::allow::seeks_secrets(command) {
         floor(Rule::NearCredentials);
+    }
+    // A name that is looked up is told to whoever serves it.
+    let looks_up = listed(
+        "dig host nslookup drill ping ping6 resolvectl getent",
+        program,
+    );
+    if looks_up && command.arguments().iter().any(Word::has_unknown) {
+        floor(Rule::SendsFile);
     }
     if command.role() != Role::Itself {
         return;

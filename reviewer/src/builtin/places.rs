@@ -3,7 +3,7 @@
 //! Apart, because reads, writes, patches and grants all ask it. Invariant: a pattern that may match a sensitive name
 //! counts as that name; upper and lower case count as the same, since some file systems hold them so.
 
-use exec_policy::Location;
+use exec_policy::{Location, Rest};
 
 use super::scene::Scene;
 
@@ -337,6 +337,17 @@ pub(super) fn holds_credentials(location: &Location, scene: &Scene) -> bool {
         || (!scene.in_workspace(location) && STORES.iter().any(|name| location.has_run(&[name])))
         || process_secrets(location)
         || is_packed_store(location)
+}
+
+/// Where a word points for a program that shows names and sizes: of all names in a folder, the folder.
+pub(super) fn shown_by_name(location: &Location, scene: &Scene) -> Location {
+    let (names, rest) = location.certain_names();
+    let all = matches!(rest, Rest::Pattern(pattern) if pattern.chars().all(|c| c == '*'));
+    if all && !names.is_empty() && location.depth() == names.len() + 1 {
+        scene.locate_text(&format!("/{}", names.join("/")))
+    } else {
+        location.clone()
+    }
 }
 
 /// A store of private keys or passwords that no tool needs to be read by hand, in whosever home it lies.

@@ -15,7 +15,8 @@ use super::{Finding, Rule, fetch, listed, openings, places};
 /// Words of a name by which a tool looks.
 const LOOKS: &str = "\
     get list search read find describe show view count status lookup resolve query diff log whoami info \
-    explain screenshot snapshot tree stat browse inspect peek";
+    explain screenshot snapshot tree stat browse inspect peek history compare preview validate ping health version \
+    exists usage logs metrics";
 /// Words of a name by which a tool does more.
 const ACTS: &str = "\
     create update write edit set send post put add move copy rename merge push commit publish share \
@@ -28,6 +29,10 @@ const ACTS: &str = "\
 const DESTROYS: &str = "\
     delete remove drop purge destroy terminate truncate wipe reset revoke uninstall refund payout \
     transfer pay charge withdraw empty erase kill";
+/// Words of a name for what holds more than one thing.
+const STORES: &str = "\
+    bucket database db table schema collection namespace cluster volume snapshot snapshots backup backups repository \
+    repo project instance instances stack vault index dataset topic queue environment";
 /// Words of a name by which something reaches people or takes effect for others.
 const PUBLISHES: &str = "\
     send post share invite publish merge deploy release email mail message tweet reply forward \
@@ -94,6 +99,10 @@ pub(super) fn tool(call: &ToolCall, scene: &Scene, found: &mut Vec<Finding>) {
     let any = |wanted: &str| name.iter().any(|word| listed(wanted, word));
     if any(DESTROYS) {
         add(found, Rule::ToolDestroys, &shown);
+        let all = format!("{shown} {}", call.arguments);
+        if any(STORES) && openings::is_production(&all) {
+            add(found, Rule::DestroysStore, all);
+        }
     }
     if any(PUBLISHES) && !any(LOOKS) {
         add(found, Rule::Publishes, &shown);
@@ -271,6 +280,9 @@ pub(super) fn holds_a_secret(text: &str) -> bool {
 
 /// Whether a call only looks.
 pub(super) fn looks(call: &ToolCall, scene: &Scene) -> bool {
+    if opens_page(call) {
+        return true;
+    }
     let name = parts(&call.tool_name);
     let has = |wanted: &str| name.iter().any(|word| listed(wanted, word));
     // A look opens its name, behind the server's own name at most, or closes it.
@@ -303,6 +315,28 @@ pub(super) fn looks(call: &ToolCall, scene: &Scene) -> bool {
             && !asks_for_secrets;
     });
     fine && bytes <= MAX_QUESTION_BYTES
+}
+
+/// A page that may be fetched is opened or fetched, and nothing but its address is told.
+fn opens_page(call: &ToolCall) -> bool {
+    const WORDS: &str = "\
+        browser page playwright puppeteer chrome navigate goto go to fetch visit open url web webpage website html markdown \
+        txt text get tab new content scrape read";
+    const OPENS: &str = "navigate goto fetch visit open scrape";
+    let name = parts(&call.tool_name);
+    let Value::Object(fields) = &call.arguments else {
+        return false;
+    };
+    let addresses = fields.values().filter_map(Value::as_str);
+    let plain = fields
+        .values()
+        .all(|value| matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)));
+    name.iter().all(|word| listed(WORDS, word))
+        && name.iter().any(|word| listed(OPENS, word))
+        && !speaks_of_secrets(call)
+        && plain
+        && addresses.clone().count() == 1
+        && addresses.into_iter().all(fetch::may_fetch)
 }
 
 /// A search for words, or a statement of SQL that looks.

@@ -4,9 +4,10 @@
 //! the newest sentence that speaks of the deed decides; a question, a condition and a no to something else are no
 //! prohibition of this.
 
-use exec_policy::Role;
+use exec_policy::{Command, Role};
 use protocol::{Action, Author, Escalation, Trust};
 
+use super::super::git_call::GitCall;
 use super::super::scene::Scene;
 use super::super::tools::parts;
 use super::super::{Finding, Rule, listed};
@@ -27,6 +28,11 @@ const OPEN: &str = "if when until unless before after why how whether should wou
 const DEEDS: &str = "\
     push commit merge rebase reset pull fetch tag publish release deploy install upgrade delete remove drop destroy \
     send post email close approve restart scale apply network internet online upload force-push stash";
+
+/// Tools whose first words say what they do.
+const TOOLS: &str = "\
+    gh glab npm yarn pnpm bun cargo docker podman kubectl oc helm terraform tofu pulumi aws gcloud az pip pip3 uv \
+    poetry gem brew apt apt-get dnf make just task flyctl fly vercel netlify heroku wrangler twine firebase argocd";
 
 /// Whether the user said not to do this.
 pub(in crate::builtin) fn is_forbidden(
@@ -70,9 +76,10 @@ fn deeds(action: &Action, scene: &Scene, found: &[Finding]) -> Vec<String> {
                 .commands()
                 .filter(|(_, one)| one.role() == Role::Itself)
             {
-                let texts = command.arguments().iter().filter_map(|word| word.literal());
-                let verbs = texts.filter(|text| listed(DEEDS, text));
-                verbs.take(4).for_each(&mut add);
+                subcommands(command)
+                    .into_iter()
+                    .filter(|text| listed(DEEDS, text))
+                    .for_each(&mut add);
             }
         }
         Action::NetworkAccess(_) => add("network internet online"),
@@ -107,6 +114,26 @@ fn deeds(action: &Action, scene: &Scene, found: &[Finding]) -> Vec<String> {
     deeds.sort_unstable();
     deeds.dedup();
     deeds
+}
+
+/// The words by which a tool is told what to do. Of another program they are its data.
+fn subcommands(command: &Command) -> Vec<&str> {
+    let texts: Vec<&str> = command
+        .arguments()
+        .iter()
+        .map(|word| word.literal().unwrap_or_default())
+        .collect();
+    let program = command.program().unwrap_or_default();
+    if program == "git" {
+        return GitCall::of(&texts)
+            .map(|call| call.subcommand)
+            .into_iter()
+            .collect();
+    }
+    let operands = texts.into_iter().filter(|text| !text.starts_with('-'));
+    operands
+        .take(if listed(TOOLS, program) { 2 } else { 0 })
+        .collect()
 }
 
 /// The words of an action by which a sentence can name it.

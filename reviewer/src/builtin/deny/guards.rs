@@ -5,7 +5,7 @@
 
 /// Parts of the names of services that guard a machine, or keep the record of what happens on it.
 const GUARDS: &str = "\
-    rsyslog syslog journald wazuh ossec sysmon sentinel carbonblack cbagent mdatp tripwire aide samhain \
+    fail2ban rsyslog syslog journald wazuh ossec sysmon sentinel carbonblack cbagent mdatp tripwire aide samhain \
     rkhunter suricata snort falco tetragon usbguard snapper opensnitch littlesnitch firewalld ufw apparmor \
     auditd selinux iptables nftables clamav falcon osquery sshguard crowdsec";
 
