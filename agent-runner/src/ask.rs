@@ -80,7 +80,10 @@ impl PersonsTerminal {
                 Err(error) => return Err(error.into()),
             }
             // Nothing is ever written to the pipe: that it can be read means that it is closed.
-            if watched.get(1).is_some_and(|pipe| !pipe.revents().is_empty()) {
+            if watched
+                .get(1)
+                .is_some_and(|pipe| !pipe.revents().is_empty())
+            {
                 return Ok(None);
             }
             drop(watched);

@@ -7,6 +7,7 @@
 mod asker;
 mod gate;
 mod log;
+mod proof;
 mod record;
 
 use std::io;
@@ -85,19 +86,9 @@ impl DoorPolicy {
         misses: Misses,
         environment: &Environment,
     ) -> Result<Self, Failure> {
-        let mut parts = network_proxy::Settings {
-            own_addresses: own_addresses(),
-            upstream: environment.upstream_proxy(),
-            misses,
-            ..settings.network_policy()
-        };
-        if let Some(managed) = &mut parts.managed
-            && (misses == Misses::Refuse || managed.managed_allowed_domains_only == Some(true))
-        {
-            // What is put to a reviewer by name is put to nobody where nobody may be asked.
-            managed.review_domains = None;
-        }
-        let compiled = parts.policy().map_err(|faults| refused(&faults))?;
+        let compiled = parts(settings, misses, environment)
+            .policy()
+            .map_err(|faults| refused(&faults))?;
         let doorway = Doorway::on([compiled.listen.http.port(), compiled.listen.socks.port()]);
         Ok(Self { compiled, doorway })
     }
@@ -116,7 +107,6 @@ impl DoorPolicy {
         };
         network_proxy::environment(&self.compiled.policy, surroundings)
     }
-
 }
 
 impl OpenDoor {
@@ -159,6 +149,19 @@ impl OpenDoor {
             execution,
             notes,
         })
+    }
+
+    /// Makes sure that a denied host is denied from inside, where that is not known.
+    ///
+    /// # Errors
+    /// It is not, or nobody can tell: nothing may run behind it (125).
+    pub(crate) async fn prove(
+        &self,
+        prepared: &Prepared,
+        environment: &Environment,
+    ) -> Result<(), Failure> {
+        let parts = parts(&prepared.settings, Misses::Refuse, environment);
+        proof::prove(parts, &prepared.state).await
     }
 
     /// What the user should know of it, a line each.
@@ -255,6 +258,27 @@ pub(crate) fn listeners(sockets: DoorSockets) -> Listeners {
         names_by_stream: sockets.names_by_stream,
         transparent: sockets.taken,
     }
+}
+
+/// What a door's policy is made of, on this host.
+fn parts(
+    settings: &Settings,
+    misses: Misses,
+    environment: &Environment,
+) -> network_proxy::Settings {
+    let mut parts = network_proxy::Settings {
+        own_addresses: own_addresses(),
+        upstream: environment.upstream_proxy(),
+        misses,
+        ..settings.network_policy()
+    };
+    if let Some(managed) = &mut parts.managed
+        && (misses == Misses::Refuse || managed.managed_allowed_domains_only == Some(true))
+    {
+        // What is put to a reviewer by name is put to nobody where nobody may be asked.
+        managed.review_domains = None;
+    }
+    parts
 }
 
 fn lines(blocked: &Blocked) -> Vec<String> {

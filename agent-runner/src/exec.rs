@@ -428,6 +428,9 @@ impl<'a> Walk<'a> {
     ) -> Result<Ended, Failure> {
         let env = self.prepared.env(self.environment, &self.request)?;
         let door = self.door()?;
+        if let Some(door) = &door {
+            Box::pin(door.prove(&self.prepared, self.environment)).await?;
+        }
         let network = NetworkRecord::of(
             door.as_ref(),
             &self.prepared,

@@ -7,6 +7,7 @@
 
 mod keep;
 mod person;
+mod terms;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
@@ -14,23 +15,23 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exec_policy::HostProposal;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
-use network_proxy::{Answer, Destination, Gate, Protocol, Question};
+use network_proxy::{Answer, Destination, Gate, Question};
 use protocol::{
-    Action, Decision, Denial, Evidence, Grant, NetworkAccess, NetworkProtocol, PermittedAction,
-    Printable, ReviewFailure, ReviewId, ReviewStatus, SubmitReview, TriggerKind,
+    Action, Decision, Evidence, Grant, NetworkAccess, NetworkProtocol, PermittedAction, Printable,
+    ReviewFailure, ReviewId, ReviewStatus, SubmitReview, TriggerKind,
 };
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell, mpsc, oneshot};
 
+use self::terms::{protocol, words};
 use super::asker::Asker;
 use crate::answer::set_up;
-use crate::ask::{Holds, HostQuestion};
+use crate::ask::Holds;
 use crate::config::{Environment, Settings};
 use crate::failure::Failure;
 use crate::journal::{self, JournalEntry, JournalEvent};
@@ -47,8 +48,6 @@ use crate::state::State;
 const MOST_QUESTIONS: usize = 64;
 /// How many questions wait to be taken; the door itself bounds how many are open.
 const MOST_WAITING: usize = 16;
-/// How much of a reviewer's words reaches whoever asked, in characters.
-const MOST_WORDS: usize = 300;
 
 /// The door's side: every question goes to whoever holds the [`Reviews`].
 #[derive(Debug)]
@@ -240,37 +239,6 @@ impl Reviews {
         ended.answer
     }
 
-    /// Opened by leave that stood before, where one covers exactly this; that is on record before anything is connected.
-    fn by_leave(&self, access: &NetworkAccess) -> Option<Answer> {
-        let review_id = self.hosts.covers(access, Timestamp::now())?;
-        let mut asked = self.asked.borrow_mut();
-        if !asked.by_leave.contains(access) {
-            let action = Action::NetworkAccess(access.clone());
-            let entry = JournalEntry {
-                at: Timestamp::now(),
-                event: JournalEvent::StandingLeave {
-                    reviews: vec![review_id],
-                },
-                action_digest: action.digest(),
-                action,
-                session: self.body.session.clone(),
-            };
-            if journal::append(&self.state.journal(), &entry).is_err() {
-                return Some(Answer::Failed);
-            }
-            asked.by_leave.push(access.clone());
-            asked.reviews.push(HostReview {
-                host: access.host.clone(),
-                port: access.port,
-                review_id: Some(review_id),
-                status: ReviewStatus::Approved,
-                holds: Some(Holds::Session),
-            });
-        }
-        // Not for the rest of the command: what comes by another protocol is another question.
-        Some(Answer::Once)
-    }
-
     /// Whether the destination is put to anybody: not what failed before, and not without end.
     fn may_be_asked(&self, to: &Destination) -> bool {
         let mut asked = self.asked.borrow_mut();
@@ -313,9 +281,7 @@ impl Reviews {
                 person::answered(client, &put, review, asked).await
             }
             (Asker::Reviewer(holds), _) => (client.wait(&put, review).await, holds),
-            (Asker::Nobody | Asker::Person, _) => {
-                (client.wait(&put, review).await, Holds::Command)
-            }
+            (Asker::Nobody | Asker::Person, _) => (client.wait(&put, review).await, Holds::Command),
         };
         let status = answered.decision.status();
         let ended = |answer| Ended {
@@ -366,16 +332,6 @@ impl Reviews {
             }
         }
         body
-    }
-
-    fn for_person(&self, access: NetworkAccess) -> HostQuestion {
-        let session = self.body.session.session_id.clone();
-        HostQuestion {
-            rule: rule(&access),
-            access,
-            command: self.body.trigger.detail.clone().unwrap_or_default(),
-            session: session.filter(|_| self.hosts.has_session()),
-        }
     }
 
     /// A failure that no server may have recorded is recorded here (design D25).
@@ -437,36 +393,5 @@ async fn spend(
             Retry::IsUseless,
             &error.to_string(),
         )),
-    }
-}
-
-/// The rule that would let exactly `access` through from now on.
-fn rule(access: &NetworkAccess) -> Option<String> {
-    let protocol = access.protocol.as_str();
-    let proposal = HostProposal::of(&access.host, protocol, access.port)?;
-    Some(proposal.line())
-}
-
-/// What whoever asked is told.
-fn words(denial: &Denial) -> String {
-    let text = match denial {
-        Denial::Judged(judgement) => judgement.assessment.rationale.as_str().to_owned(),
-        Denial::ByRule(rule) => format!("rule {}", rule.as_str()),
-        Denial::ByPerson(reason) if reason.is_empty() => "a person said no".to_owned(),
-        Denial::ByPerson(reason) => reason.clone(),
-    };
-    let text: String = text.chars().take(MOST_WORDS).collect();
-    Printable(&text).to_string()
-}
-
-/// The protocol's name in actions. What a program that knows of no proxy speaks is told by its port alone.
-fn protocol(protocol: Protocol, port: u16) -> NetworkProtocol {
-    match (protocol, port) {
-        (Protocol::Http | Protocol::Unix, _) | (Protocol::Transparent, 80) => NetworkProtocol::Http,
-        (Protocol::HttpsConnect | Protocol::Intercepted, _) | (Protocol::Transparent, 443) => {
-            NetworkProtocol::Https
-        }
-        (Protocol::Socks5Tcp | Protocol::Transparent, _) => NetworkProtocol::Socks5Tcp,
-        (Protocol::Socks5Udp, _) => NetworkProtocol::Socks5Udp,
     }
 }

@@ -175,7 +175,9 @@ mod tests {
     use std::net::IpAddr;
     use std::sync::Arc;
 
-    use network_proxy::{Blocked, Decided, Destination, Event, Events as _, Host, Protocol, Source};
+    use network_proxy::{
+        Blocked, Decided, Destination, Event, Events as _, Host, Protocol, Source,
+    };
 
     use super::{MOST_ENTRIES, MOST_RECORDED, NetworkLog};
 
@@ -204,7 +206,10 @@ mod tests {
         }
         log.record(decided("host-0.test", 1));
         let report = log.report("e".to_owned(), &Blocked::default(), Vec::new());
-        assert_eq!((report.decisions.len(), report.unlisted), (MOST_ENTRIES, 10));
+        assert_eq!(
+            (report.decisions.len(), report.unlisted),
+            (MOST_ENTRIES, 10)
+        );
         let first = report.decisions.first().expect("one");
         assert_eq!((first.times, first.addresses.len()), (2, 8));
         let (recorded, more) = report.for_record();

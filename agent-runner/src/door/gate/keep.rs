@@ -1,17 +1,50 @@
-//! What a yes about a host leaves behind: nothing, leave for the session, or a rule of the user's.
+//! What a yes about a host leaves behind (nothing, leave for the session, or a rule of the user's), and what stands from before.
 //!
 //! Apart from asking because here something is written that outlasts the command. Invariants: it is in the journal before it
 //! is kept; what cannot be kept holds for this command and no longer; a rule is the very line that the person was shown.
 
+use exec_policy::HostProposal;
 use jiff::Timestamp;
-use protocol::{Action, PermittedAction, ReviewId};
+use network_proxy::Answer;
+use protocol::{Action, NetworkAccess, PermittedAction, ReviewId, ReviewStatus};
 
-use super::Reviews;
+use super::{HostReview, Reviews};
 use crate::ask::Holds;
 use crate::journal::{self, JournalEntry, JournalEvent};
 use crate::rules_allow::add_line;
 
 impl Reviews {
+    /// Opened by leave that stood before, where one covers exactly this; that is on record before anything is connected.
+    pub(super) fn by_leave(&self, access: &NetworkAccess) -> Option<Answer> {
+        let review_id = self.hosts.covers(access, Timestamp::now())?;
+        let mut asked = self.asked.borrow_mut();
+        if !asked.by_leave.contains(access) {
+            let action = Action::NetworkAccess(access.clone());
+            let entry = JournalEntry {
+                at: Timestamp::now(),
+                event: JournalEvent::StandingLeave {
+                    reviews: vec![review_id],
+                },
+                action_digest: action.digest(),
+                action,
+                session: self.body.session.clone(),
+            };
+            if journal::append(&self.state.journal(), &entry).is_err() {
+                return Some(Answer::Failed);
+            }
+            asked.by_leave.push(access.clone());
+            asked.reviews.push(HostReview {
+                host: access.host.clone(),
+                port: access.port,
+                review_id: Some(review_id),
+                status: ReviewStatus::Approved,
+                holds: Some(Holds::Session),
+            });
+        }
+        // Not for the rest of the command: what comes by another protocol is another question.
+        Some(Answer::Once)
+    }
+
     /// Makes of `permitted` what lasts as long as `holds` says; answers how long it does.
     pub(super) async fn keep(
         &self,
@@ -20,7 +53,7 @@ impl Reviews {
         holds: Holds,
     ) -> Holds {
         let line = match permitted.action() {
-            Action::NetworkAccess(access) => super::rule(access),
+            Action::NetworkAccess(access) => rule(access),
             Action::Command(_)
             | Action::FileChange(_)
             | Action::ToolCall(_)
@@ -67,4 +100,11 @@ impl Reviews {
         };
         journal::append(&self.state.journal(), &entry).is_ok()
     }
+}
+
+/// The rule that would let exactly `access` through from now on.
+pub(super) fn rule(access: &NetworkAccess) -> Option<String> {
+    let protocol = access.protocol.as_str();
+    let proposal = HostProposal::of(&access.host, protocol, access.port)?;
+    Some(proposal.line())
 }

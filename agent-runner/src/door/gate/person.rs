@@ -6,13 +6,28 @@
 use std::io;
 use std::time::Duration;
 
-use protocol::{Decision, PersonsAnswer, ReviewResource};
+use protocol::{Decision, NetworkAccess, PersonsAnswer, ReviewResource};
 
+use super::Reviews;
+use super::keep::rule;
 use crate::ask::{Holds, HostAnswer, HostQuestion, PersonsTerminal};
 use crate::review_client::{Answered, Question, ReviewClient};
 
 /// How long the person may take.
 const PATIENCE: Duration = Duration::from_secs(80);
+
+impl Reviews {
+    /// What the person is shown about `access`.
+    pub(super) fn for_person(&self, access: NetworkAccess) -> HostQuestion {
+        let session = self.body.session.session_id.clone();
+        HostQuestion {
+            rule: rule(&access),
+            access,
+            command: self.body.trigger.detail.clone().unwrap_or_default(),
+            session: session.filter(|_| self.hosts.has_session()),
+        }
+    }
+}
 
 /// Asks the person, and tells the answer to the record; what comes back is as binding as any.
 pub(super) async fn answered(
