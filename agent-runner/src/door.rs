@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::leaves::StandingHosts;
 use crate::prepare::{Prepared, UnknownHosts};
 use crate::request::RunRequest;
-use asker::{Asker, TerminalIs};
+pub(crate) use asker::{Asker, TerminalIs};
 pub(crate) use gate::HostReview;
 use gate::Reviews;
 use log::NetworkLog;

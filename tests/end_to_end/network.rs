@@ -4,6 +4,7 @@
 mod answers;
 mod past;
 mod peer;
+mod proof;
 mod tools;
 
 use harness::{Ran, Script, ScriptedModel, Stage, TestServer, assessment};

@@ -186,3 +186,26 @@ fn says_something(address: &str) -> bool {
     };
     said().is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Attempt, DoorTested};
+
+    #[test]
+    fn whatever_did_not_hold_is_named_and_so_is_a_door_that_did_not_answer() {
+        let tested = |held, answers| DoorTested {
+            attempts: vec![
+                Attempt {
+                    what: "one",
+                    held: true,
+                },
+                Attempt { what: "two", held },
+            ],
+            answers,
+            covers_unaware: true,
+        };
+        assert_eq!(tested(true, true).broken(), None);
+        assert_eq!(tested(false, true).broken(), Some("two"));
+        assert!(tested(true, false).broken().is_some());
+    }
+}

@@ -35,7 +35,7 @@ pub(crate) enum TerminalIs {
 
 impl Asker {
     /// Pure: who is asked under `settings`.
-    pub(super) fn of(settings: &Settings, unknown: UnknownHosts, terminal: TerminalIs) -> Self {
+    pub(crate) fn of(settings: &Settings, unknown: UnknownHosts, terminal: TerminalIs) -> Self {
         match (unknown, settings.asks_about_hosts(), terminal) {
             (UnknownHosts::Closed, _, _) | (_, None, _) => Self::Nobody,
             (UnknownHosts::AsSet, Some(ApprovalsReviewer::AutoReview), _) => {
