@@ -81,17 +81,23 @@ fn events(stage: &Stage, kind: &str) -> Vec<Value> {
         .collect()
 }
 
-#[test]
-fn a_yes_for_the_session_holds_for_that_host_port_and_protocol_in_that_session() {
-    if !can_be_shown() {
-        return;
-    }
+/// A stage on which a person said yes to this host for the session.
+fn approved_for_the_session() -> (Stage, String) {
     let stage = stage();
     let script = ask_for("http://nowhere.invalid/");
     let twice = format!("{script}; {script}");
     let shown = "nowhere.invalid, port 80, by http";
     let said = answered(&stage, SESSION, &twice, (shown, "s"));
     assert_eq!(said, format!("{OPEN}{OPEN}"), "asked once");
+    (stage, script)
+}
+
+#[test]
+fn a_yes_for_the_session_is_on_record_and_so_is_each_run_that_it_opens_something_for() {
+    if !can_be_shown() {
+        return;
+    }
+    let (stage, script) = approved_for_the_session();
     let recorded = events(&stage, "host_allowed");
     assert_eq!(recorded.len(), 1, "{recorded:?}");
     assert_eq!(recorded[0]["event"]["holds"], "session");
@@ -101,8 +107,7 @@ fn a_yes_for_the_session_holds_for_that_host_port_and_protocol_in_that_session()
     });
     let by_person = by_person.expect("the answer is on record");
     assert!(by_person["redeemed_at"].is_string(), "{by_person}");
-
-    // With nobody to ask: what stands is open, and on record before it is; nothing else is.
+    // With nobody to ask: what stands is open, and on record before it is.
     let ran = away(&stage, SESSION, &script);
     assert_eq!(ran.text(), OPEN, "{}", ran.stderr);
     assert_eq!(ran.reported("/network/reviews/0/holds"), "session");
@@ -110,40 +115,43 @@ fn a_yes_for_the_session_holds_for_that_host_port_and_protocol_in_that_session()
     let host = json!({"tool": "network_access", "host": "nowhere.invalid", "port": 80, "protocol": "http"});
     assert_eq!(used.len(), 1, "{used:?}");
     assert_eq!(used[0]["action"], host, "{used:?}");
-    for (elsewhere, url, reason) in [
-        (SESSION, "http://nowhere.invalid:8080/", NOBODY),
-        (SESSION, "http://sub.nowhere.invalid/", NOBODY),
-        (
-            SESSION,
-            "-x socks5h://127.0.0.1:3128 http://nowhere.invalid/ -o /dev/null || echo '\"reason\":\"review_failed\"'",
-            NOBODY,
-        ),
-        (
-            &["-c", "approvals_reviewer=user", "--session", "s-2"],
-            "http://nowhere.invalid/",
-            NOT_ALLOWED,
-        ),
-        (
-            &["-c", "approvals_reviewer=user"],
-            "http://nowhere.invalid/",
-            NOT_ALLOWED,
-        ),
-        (
-            &[SESSION, &["-a", "never"]].concat(),
-            "http://nowhere.invalid/",
-            NOT_ALLOWED,
-        ),
-    ] {
-        let ran = away(&stage, elsewhere, &ask_for(url));
-        assert_eq!(ran.text(), reason, "{elsewhere:?} {url} {}", ran.stderr);
+}
+
+#[test]
+fn a_yes_for_the_session_holds_for_nothing_else_and_nowhere_else() {
+    if !can_be_shown() {
+        return;
     }
+    let (stage, script) = approved_for_the_session();
+    let other = &["-c", "approvals_reviewer=user", "--session", "s-2"];
+    let none = &["-c", "approvals_reviewer=user"];
+    let never = &[SESSION, &["-a", "never"]].concat();
     let aside = stage.workspace("sub");
     fs::create_dir(&aside).expect("a folder");
-    let cd = ["--cd", aside.to_str().expect("a path")];
-    let ran = away(&stage, &[SESSION, &cd].concat(), &script);
-    assert_eq!(ran.text(), NOT_ALLOWED, "another workspace: {}", ran.stderr);
+    let elsewhere = &[SESSION, &["--cd", aside.to_str().expect("a path")]].concat();
+    let same = "http://nowhere.invalid/";
+    let by_socks = "-x socks5h://127.0.0.1:3128 http://nowhere.invalid/ -o /dev/null || echo '\"reason\":\"review_failed\"'";
+    for (flags, url, reason) in [
+        (SESSION, "http://nowhere.invalid:8080/", NOBODY),
+        (SESSION, "http://sub.nowhere.invalid/", NOBODY),
+        (SESSION, by_socks, NOBODY),
+        (other, same, NOT_ALLOWED),
+        (none, same, NOT_ALLOWED),
+        (never, same, NOT_ALLOWED),
+        (elsewhere, same, NOT_ALLOWED),
+    ] {
+        let ran = away(&stage, flags, &ask_for(url));
+        assert_eq!(ran.text(), reason, "{flags:?} {url} {}", ran.stderr);
+    }
+    assert_eq!(away(&stage, SESSION, &script).text(), OPEN);
+}
 
-    // A rule that denies it by now is asked first.
+#[test]
+fn a_yes_for_the_session_yields_to_a_later_deny_and_ends_when_it_is_ended() {
+    if !can_be_shown() {
+        return;
+    }
+    let (stage, script) = approved_for_the_session();
     stage.settings(&SETTINGS.replace(
         "\"denied.test\" = \"deny\"",
         "\"denied.test\" = \"deny\", \"nowhere.invalid\" = \"deny\"",

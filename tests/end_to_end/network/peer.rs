@@ -162,7 +162,7 @@ for i in $(seq 100); do curl -s -o /dev/null --noproxy '*' http://127.0.0.1:7000
 for i in $(seq 100); do curl -s -o /dev/null --noproxy '*' http://198.41.0.4/ && break; sleep 0.1; done
 PATH=$OLD
 set +e
-{back}"$@"
+{back}setsid --wait "$@"
 "#
     );
     let namespaces: Vec<&str> = if is_root() {
