@@ -130,11 +130,9 @@ fn a_yes_for_the_session_holds_for_nothing_else_and_nowhere_else() {
     fs::create_dir(&aside).expect("a folder");
     let elsewhere = &[SESSION, &["--cd", aside.to_str().expect("a path")]].concat();
     let same = "http://nowhere.invalid/";
-    let by_socks = "-x socks5h://127.0.0.1:3128 http://nowhere.invalid/ -o /dev/null || echo '\"reason\":\"review_failed\"'";
     for (flags, url, reason) in [
         (SESSION, "http://nowhere.invalid:8080/", NOBODY),
         (SESSION, "http://sub.nowhere.invalid/", NOBODY),
-        (SESSION, by_socks, NOBODY),
         (other, same, NOT_ALLOWED),
         (none, same, NOT_ALLOWED),
         (never, same, NOT_ALLOWED),
@@ -143,7 +141,18 @@ fn a_yes_for_the_session_holds_for_nothing_else_and_nowhere_else() {
         let ran = away(&stage, flags, &ask_for(url));
         assert_eq!(ran.text(), reason, "{flags:?} {url} {}", ran.stderr);
     }
-    assert_eq!(away(&stage, SESSION, &script).text(), OPEN);
+    // By another protocol it is another question, in the same command too.
+    let by_socks =
+        format!("{script}; curl -s -m 20 -x socks5h://127.0.0.1:3128 {same}; {script}; true");
+    let ran = away(&stage, SESSION, &by_socks);
+    assert_eq!(ran.text(), format!("{OPEN}{OPEN}"), "{}", ran.stderr);
+    let decisions = ran.report["network"]["decisions"].as_array();
+    let verdict = decisions
+        .into_iter()
+        .flatten()
+        .find(|it| it["protocol"] == "socks5_tcp")
+        .map(|it| it["verdict"].clone());
+    assert_eq!(verdict, Some(json!("review_failed")), "{}", ran.report);
 }
 
 #[test]
