@@ -100,16 +100,11 @@ impl CallerId {
 }
 
 pub(crate) fn hex<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> String {
-    let digit = |half: u8| match half {
-        0..=9 => b'0' + half,
-        _ => b'a' + half - 10,
-    };
-    let mut text = Vec::with_capacity(64);
-    for byte in bytes {
-        text.extend([digit(byte >> 4), digit(byte & 0xf)]);
-    }
-    // Digits are ASCII, so nothing is lost here.
-    String::from_utf8(text).unwrap_or_default()
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+    bytes
+        .into_iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -43,6 +43,9 @@ impl Desk {
         review_id: ReviewId,
         wanted: GiveLeave,
     ) -> Result<Leave, ApiError> {
+        if self.limits.approvals_wanted.get() > 1 {
+            return Err(ApiError::WantsSeveralPeople);
+        }
         let reason = reason_of(&wanted.reason)?;
         let secs = wanted.valid_secs.unwrap_or(STANDARD_SECS);
         if !(1..=LONGEST_SECS).contains(&secs) {

@@ -360,6 +360,29 @@ async fn ask(stage: &Stage, token: &str, body: &Value) -> Answered {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leave_starts_the_counts_of_its_turn_anew_at_once() {
+    let stage = Stage::new().await;
+    let runner = stage.token(&["--person", "ana"]);
+    let approver = stage.token(&["--role", "approver", "--person", "bob"]);
+    let question = in_turn(&risky(), Some("s-1"), Some("t-1"));
+    let denied = ask(&stage, &runner, &question).await;
+    for _ in 0..2 {
+        assert_eq!(ask(&stage, &runner, &question).await.end(), "denied");
+    }
+    let stopped = ask(&stage, &runner, &question).await;
+    assert_eq!(stopped.end(), "failed/breaker/too_many_denials");
+    assert_eq!(
+        give(&stage, &approver, &denied.id(), &json!({}))
+            .await
+            .status,
+        201
+    );
+    // Nothing else is written in between.
+    assert_eq!(ask(&stage, &runner, &question).await.end(), "approved");
+    stage.service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leave_lifts_one_denial_once_for_exactly_that_action() {
     let stage = Stage::new().await;
     let runner = stage.token(&["--person", "ana"]);
