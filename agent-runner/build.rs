@@ -1,5 +1,5 @@
 //! What the runner is built with beside its own code: the reader of rules files, as a program of its own that the runner
-//! carries (`RULES_READER`), and packed relocations.
+//! carries (`RULES_READER`), packed relocations, and the unwinder within the program.
 //!
 //! Both are about the start: a command line starts once for every command, and everything that is linked costs it time,
 //! used or not. The language of rules files would be a third of the program.
@@ -16,7 +16,13 @@ use std::process::Command;
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=build.rs");
     let setting = |name: &str| env::var(name).map_err(|error| format!("{name}: {error}"));
-    pack_relocations(setting)?;
+    let is_gnu = setting("CARGO_CFG_TARGET_OS")? == "linux"
+        && setting("CARGO_CFG_TARGET_ENV").is_ok_and(|environment| environment == "gnu");
+    // For another machine nobody here knows its libraries.
+    if is_gnu && setting("TARGET")? == setting("HOST")? {
+        pack_relocations();
+        link_the_unwinder();
+    }
     carry_the_rules_reader(setting)
 }
 
@@ -64,15 +70,29 @@ fn carry_the_rules_reader(setting: impl Fn(&str) -> Result<String, String>) -> R
 
 /// Packs the relative relocations (`-z pack-relative-relocs`), where the C library that will load the program can read them
 /// (glibc 2.36): applying fifteen thousand one by one is a tenth of the start.
-fn pack_relocations(setting: impl Fn(&str) -> Result<String, String>) -> Result<(), String> {
-    let is_gnu = setting("CARGO_CFG_TARGET_OS")? == "linux"
-        && setting("CARGO_CFG_TARGET_ENV").is_ok_and(|environment| environment == "gnu");
-    // For another machine nobody here knows its library.
-    let is_native = setting("TARGET")? == setting("HOST")?;
-    if is_gnu && is_native && glibc().is_some_and(|version| version >= (2, 36)) {
+fn pack_relocations() {
+    if glibc().is_some_and(|version| version >= (2, 36)) {
         println!("cargo::rustc-link-arg-bin=agent-runner=-Wl,-z,pack-relative-relocs");
     }
-    Ok(())
+}
+
+/// Links the unwinder that comes with the C compiler into the program, where it is there to be linked: as a library of its
+/// own it asks the processor what it can do before `main`, which a virtual machine answers slowly.
+fn link_the_unwinder() {
+    let said = Command::new("cc")
+        .arg("-print-file-name=libgcc_eh.a")
+        .output();
+    // A compiler that has none prints the name alone.
+    let archive = said.ok().and_then(|said| {
+        let path = PathBuf::from(String::from_utf8(said.stdout).ok()?.trim());
+        path.is_absolute().then_some(path)
+    });
+    if let Some(archive) = archive {
+        println!(
+            "cargo::rustc-link-arg-bin=agent-runner=-Wl,--push-state,--whole-archive,{},--pop-state",
+            archive.display()
+        );
+    }
 }
 
 /// The version of the C library of this machine.

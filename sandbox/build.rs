@@ -1,11 +1,15 @@
-//! Compiles the init (`init/main.rs`) to a static image of its own, which the library embeds.
+//! Compiles the init (`init/main.rs`) to a static image of its own, which the library embeds, and writes the filters
+//! (`src/filters/*.json`) as Rust, so that a command waits for no parser.
 //!
-//! Needs only the Rust compiler that builds the crate and its linker. No standard library, no C library, no start-up
-//! objects: what comes out is a few kilobytes that run under every wall.
+//! The init needs only the Rust compiler that builds the crate and its linker. No standard library, no C library, no
+//! start-up objects: what comes out is a few kilobytes that run under every wall.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+#[path = "build/filters.rs"]
+mod filters;
 
 #[expect(
     clippy::disallowed_methods,
@@ -13,9 +17,13 @@ use std::process::Command;
 )]
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed=init");
+    println!("cargo::rerun-if-changed=src/filters");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     let setting = |name: &str| env::var(name).map_err(|error| format!("{name}: {error}"));
-    let image = PathBuf::from(setting("OUT_DIR")?).join("init");
+    let folder = PathBuf::from(setting("OUT_DIR")?);
+    filters::write(Path::new("src/filters"), &folder.join("filters.rs"))?;
+    let image = folder.join("init");
     let mut compiler = Command::new(setting("RUSTC")?);
     compiler.args([
         "--edition=2024",

@@ -1,6 +1,6 @@
 //! The system call wall: filters written down in `filters/*.json`, each refusal with its reason, compiled to BPF.
 //!
-//! Pure: JSON in, a program out. A plan names the filters it wants; their refusals go into *one* program that finds
+//! Pure: what the files say in (read when this crate is built), a program out. A plan names the filters it wants; their refusals go into *one* program that finds
 //! the call by binary search, since the kernel runs a filter once for every system call number when it is installed and
 //! again for each call that is not always allowed. That is why no crate compiles it: those that do compare with one call
 //! after the other and need a program for each errno. Installing 172 instructions that are all passed through took 476 µs
@@ -10,10 +10,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 
 mod number;
+
+use number::{Syscall, errnos};
 
 /// A set of refusals, by the name of its file in `filters/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -53,16 +55,16 @@ impl Filter {
         }
     }
 
-    fn text(self) -> &'static str {
+    fn refusals(self) -> &'static [Refusal] {
         match self {
-            Self::Terminal => include_str!("filters/terminal.json"),
-            Self::Mounts => include_str!("filters/mounts.json"),
-            Self::Namespaces => include_str!("filters/namespaces.json"),
-            Self::Surface => include_str!("filters/surface.json"),
-            Self::Sockets => include_str!("filters/sockets.json"),
-            Self::UnixSockets => include_str!("filters/unix-sockets.json"),
-            Self::Internet => include_str!("filters/internet.json"),
-            Self::Shared => include_str!("filters/shared.json"),
+            Self::Terminal => written::TERMINAL,
+            Self::Mounts => written::MOUNTS,
+            Self::Namespaces => written::NAMESPACES,
+            Self::Surface => written::SURFACE,
+            Self::Sockets => written::SOCKETS,
+            Self::UnixSockets => written::UNIX_SOCKETS,
+            Self::Internet => written::INTERNET,
+            Self::Shared => written::SHARED,
         }
     }
 }
@@ -70,12 +72,6 @@ impl Filter {
 /// Why a filter cannot be built: a fault of this crate's own files, found by its tests.
 #[derive(Debug, Error)]
 pub enum FilterError {
-    /// The file is not what it should be.
-    #[error("the filter `{0}` cannot be read")]
-    Unreadable(&'static str, #[source] serde_json::Error),
-    /// A name the kernel does not have.
-    #[error("the filter `{0}` names an unknown system call or errno `{1}`")]
-    UnknownName(&'static str, String),
     /// A refusal that jumps too far for BPF.
     #[error("a refusal of the filters is too long")]
     TooLong,
@@ -94,61 +90,54 @@ pub enum Observing {
     Everything,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(rename = "why")]
-    _why: String,
-    refuse: Vec<Refusal>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WatchFile {
-    #[serde(rename = "why")]
-    _why: String,
-    watch: Vec<Watched>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Watched {
-    syscall: String,
-    #[serde(default)]
-    when: Vec<Condition>,
-    #[serde(default)]
-    reads: bool,
-    #[serde(rename = "why")]
-    _why: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One line of a filter's file: a call that fails with `errno` where all of `when` holds.
+#[derive(Debug)]
 struct Refusal {
-    syscall: String,
-    errno: String,
-    #[serde(default)]
-    when: Vec<Condition>,
-    #[serde(rename = "why")]
-    _why: String,
+    name: &'static str,
+    call: Syscall,
+    errno: u32,
+    when: &'static [Condition],
+}
+
+/// One line of `filters/watched.json`.
+#[derive(Debug)]
+struct Watched {
+    name: &'static str,
+    call: Syscall,
+    /// Only where reading is observed, too.
+    reads: Reads,
+    when: &'static [Condition],
+}
+
+/// Whether a watched call only reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    Only,
+    NotOnly,
 }
 
 /// A test on the low 32 bits of an argument, which is all the kernel reads of those tested here.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug)]
 struct Condition {
     argument: u32,
-    #[serde(flatten)]
     test: Test,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug)]
 enum Test {
-    Is(Vec<u32>),
-    IsNot(Vec<u32>),
+    Is(&'static [u32]),
+    IsNot(&'static [u32]),
     AnyBit(u32),
     NoBit(u32),
+}
+
+/// The files of `filters/` as data: written by the build script, which refuses what it cannot read, and by the compiler,
+/// which refuses a call or an errno that it does not know.
+mod written {
+    use super::number::{calls, errnos};
+    use super::{Condition, Reads, Refusal, Test, Watched};
+
+    include!(concat!(env!("OUT_DIR"), "/filters.rs"));
 }
 
 /// What becomes of a call.
@@ -172,11 +161,11 @@ impl Answer {
 }
 
 /// A refusal, or a call to watch, with its names looked up. The first of a call's rules that holds decides.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Rule {
-    name: String,
+    name: &'static str,
     answer: Answer,
-    when: Vec<Condition>,
+    when: &'static [Condition],
 }
 
 impl Rule {
@@ -197,11 +186,11 @@ impl Rule {
 
 /// What a watcher has to do about a call that it is told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told<'a> {
+pub(crate) enum Told {
     /// Answer with this errno: the call is refused here.
-    Refused { name: &'a str, errno: i32 },
+    Refused { name: &'static str, errno: i32 },
     /// Let it go on.
-    Watched { name: &'a str },
+    Watched { name: &'static str },
 }
 
 /// The rules that a program was made of, for whoever answers what it tells.
@@ -210,10 +199,10 @@ pub(crate) struct Reading(BTreeMap<u32, Vec<Rule>>);
 
 impl Reading {
     /// What to do about a call. One that no rule tells of is refused.
-    pub(crate) fn of(&self, call: u32, arguments: [u32; 6]) -> Told<'_> {
+    pub(crate) fn of(&self, call: u32, arguments: [u32; 6]) -> Told {
         let rules = self.0.get(&call).into_iter().flatten();
         let rule = rules.into_iter().find(|rule| rule.holds(arguments));
-        match rule.map(|rule| (rule.name.as_str(), rule.answer)) {
+        match rule.map(|rule| (rule.name, rule.answer)) {
             Some((name, Answer::Watch)) => Told::Watched { name },
             Some((name, Answer::Tell(errno) | Answer::Refuse(errno))) => Told::Refused {
                 name,
@@ -245,7 +234,7 @@ pub(crate) fn compile(
     if let Some((program, reading)) = compiled.get(&key) {
         return Ok((Arc::clone(program), Arc::clone(reading)));
     }
-    let rules = rules(filters, observing)?;
+    let rules = rules(filters, observing);
     let program: Program = assemble(&rules)?.into();
     let made = (program, Arc::new(Reading(rules)));
     compiled.insert(key, (Arc::clone(&made.0), Arc::clone(&made.1)));
@@ -255,64 +244,48 @@ pub(crate) fn compile(
 /// Refusals that say a thing is not permitted are worth telling; one that says it is not there is expected, and followed by
 /// another way.
 fn answer(errno: u32, observing: Observing) -> Answer {
-    let missing = ["ENOSYS", "EOPNOTSUPP"].map(number::errno);
-    if observing == Observing::Nothing || missing.contains(&Some(errno)) {
+    let missing = [errnos::ENOSYS, errnos::EOPNOTSUPP];
+    if observing == Observing::Nothing || missing.contains(&errno) {
         Answer::Refuse(errno)
     } else {
         Answer::Tell(errno)
     }
 }
 
-fn rules(
-    filters: &[Filter],
-    observing: Observing,
-) -> Result<BTreeMap<u32, Vec<Rule>>, FilterError> {
+fn rules(filters: &[Filter], observing: Observing) -> BTreeMap<u32, Vec<Rule>> {
     let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
-    for filter in filters {
-        let name = filter.as_str();
-        let file: File = serde_json::from_str(filter.text())
-            .map_err(|error| FilterError::Unreadable(name, error))?;
-        for refusal in file.refuse {
-            let unknown = |word: &str| FilterError::UnknownName(name, word.to_owned());
-            let errno = number::errno(&refusal.errno).ok_or_else(|| unknown(&refusal.errno))?;
-            let call =
-                number::syscall(&refusal.syscall).ok_or_else(|| unknown(&refusal.syscall))?;
-            let number::Syscall::Number(call) = call else {
-                continue;
-            };
-            rules.entry(call).or_default().push(Rule {
-                name: refusal.syscall,
-                answer: answer(errno, observing),
-                when: refusal.when,
-            });
+    let mut add = |call, rule| {
+        // One that this processor's kernel never had needs no rule.
+        if let Syscall::Number(number) = call
+            && let Ok(number) = u32::try_from(number)
+        {
+            rules.entry(number).or_default().push(rule);
         }
+    };
+    for refusal in filters.iter().flat_map(|filter| filter.refusals()) {
+        let rule = Rule {
+            name: refusal.name,
+            answer: answer(refusal.errno, observing),
+            when: refusal.when,
+        };
+        add(refusal.call, rule);
     }
-    if observing > Observing::Nothing {
-        watched(&mut rules, observing)?;
-    }
-    Ok(rules)
-}
-
-/// Adds what is only watched, after what is refused.
-fn watched(rules: &mut BTreeMap<u32, Vec<Rule>>, observing: Observing) -> Result<(), FilterError> {
-    let name = "watched";
-    let file: WatchFile = serde_json::from_str(include_str!("filters/watched.json"))
-        .map_err(|error| FilterError::Unreadable(name, error))?;
-    for watched in file.watch {
-        if watched.reads && observing < Observing::Everything {
-            continue;
-        }
-        let unknown = || FilterError::UnknownName(name, watched.syscall.clone());
-        let call = number::syscall(&watched.syscall).ok_or_else(unknown)?;
-        if let number::Syscall::Number(call) = call {
-            rules.entry(call).or_default().push(Rule {
-                name: watched.syscall,
+    // What is only watched comes after what is refused.
+    for watched in written::WATCHED {
+        let wanted = match watched.reads {
+            Reads::NotOnly => observing > Observing::Nothing,
+            Reads::Only => observing == Observing::Everything,
+        };
+        if wanted {
+            let rule = Rule {
+                name: watched.name,
                 answer: Answer::Watch,
                 when: watched.when,
-            });
+            };
+            add(watched.call, rule);
         }
     }
-    Ok(())
+    rules
 }
 
 const ARCHITECTURE_AT: u32 = 4;
@@ -349,7 +322,7 @@ fn branch(code: u32, k: u32, [yes, no]: [usize; 2]) -> Result<libc::sock_filter,
 }
 
 fn assemble(rules: &BTreeMap<u32, Vec<Rule>>) -> Result<Vec<libc::sock_filter>, FilterError> {
-    let refuse_x32 = libc::SECCOMP_RET_ERRNO | number::errno("ENOSYS").unwrap_or(1);
+    let refuse_x32 = libc::SECCOMP_RET_ERRNO | errnos::ENOSYS;
     let mut program = vec![
         step(LOAD, ARCHITECTURE_AT)?,
         branch(IS, ARCHITECTURE, [1, 0])?,

@@ -159,9 +159,5 @@ fn a_persons_terminal_is_left_alone() {
         &["sh", "-c", "test -t 1 && echo terminal"],
     );
     assert_eq!(terminal.run(run).code(), Some(0));
-    assert!(
-        terminal.shown().contains("terminal"),
-        "{}",
-        terminal.shown()
-    );
+    terminal.shows("terminal");
 }

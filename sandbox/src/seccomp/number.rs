@@ -6,38 +6,36 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Syscall {
     /// Its number.
-    Number(u32),
+    Number(libc::c_long),
     /// This processor's kernel never had it.
+    #[cfg_attr(
+        target_arch = "x86_64",
+        expect(dead_code, reason = "this one has them all")
+    )]
     Absent,
 }
 
 macro_rules! table {
-    ($name:ident: everywhere $($call:ident = $number:expr),*; x86_64 $($old:ident = $old_number:expr),*) => {
-        match $name {
-            $(stringify!($call) => Some(numbered($number)),)*
-            $(
-                #[cfg(target_arch = "x86_64")]
-                stringify!($old) => Some(numbered($old_number)),
-                #[cfg(not(target_arch = "x86_64"))]
-                stringify!($old) => Some(Syscall::Absent),
-            )*
-            _ => None,
-        }
+    (everywhere $($call:ident = $number:expr),*; x86_64 $($old:ident = $old_number:expr),*) => {
+        $(pub(in crate::seccomp) const $call: Syscall = Syscall::Number($number);)*
+        $(
+            #[cfg(target_arch = "x86_64")]
+            pub(in crate::seccomp) const $old: Syscall = Syscall::Number($old_number);
+            #[cfg(not(target_arch = "x86_64"))]
+            pub(in crate::seccomp) const $old: Syscall = Syscall::Absent;
+        )*
     };
 }
 
-fn numbered(number: libc::c_long) -> Syscall {
-    u32::try_from(number).map_or(Syscall::Absent, Syscall::Number)
-}
+/// System calls by their names. The plain numbers are of calls newer than the C library's headers, the same everywhere.
+#[expect(non_upper_case_globals, reason = "named as the kernel names them")]
+pub(super) mod calls {
+    use super::Syscall;
 
-/// The number behind `name`; `None` where no processor known here has it.
-pub(super) fn syscall(name: &str) -> Option<Syscall> {
-    /// New since 6.15, the same number everywhere; not in the C library's headers yet.
-    const OPEN_TREE_ATTR: libc::c_long = 467;
-    table!(name: everywhere
+    table!(everywhere
         ioctl = libc::SYS_ioctl, mount = libc::SYS_mount, umount2 = libc::SYS_umount2,
         pivot_root = libc::SYS_pivot_root, move_mount = libc::SYS_move_mount, open_tree = libc::SYS_open_tree,
-        open_tree_attr = OPEN_TREE_ATTR, fsopen = libc::SYS_fsopen, fsconfig = libc::SYS_fsconfig,
+        open_tree_attr = 467, fsopen = libc::SYS_fsopen, fsconfig = libc::SYS_fsconfig,
         fsmount = libc::SYS_fsmount, fspick = libc::SYS_fspick, mount_setattr = libc::SYS_mount_setattr,
         setns = libc::SYS_setns, open_by_handle_at = libc::SYS_open_by_handle_at, unshare = libc::SYS_unshare,
         clone = libc::SYS_clone, clone3 = libc::SYS_clone3, add_key = libc::SYS_add_key, keyctl = libc::SYS_keyctl,
@@ -83,18 +81,14 @@ pub(super) fn syscall(name: &str) -> Option<Syscall> {
         rmdir = libc::SYS_rmdir, mknod = libc::SYS_mknod, unlink = libc::SYS_unlink, rename = libc::SYS_rename,
         link = libc::SYS_link, symlink = libc::SYS_symlink, chmod = libc::SYS_chmod, create_module = 174,
         _sysctl = libc::SYS__sysctl, chown = libc::SYS_chown, lchown = libc::SYS_lchown, utime = libc::SYS_utime,
-        utimes = libc::SYS_utimes, futimesat = libc::SYS_futimesat)
+        utimes = libc::SYS_utimes, futimesat = libc::SYS_futimesat);
 }
 
-/// The number behind an errno's name.
-pub(super) fn errno(name: &str) -> Option<u32> {
-    let number = match name {
-        "EPERM" => libc::EPERM,
-        "ENOSYS" => libc::ENOSYS,
-        "EAFNOSUPPORT" => libc::EAFNOSUPPORT,
-        "EPROTONOSUPPORT" => libc::EPROTONOSUPPORT,
-        "EOPNOTSUPP" => libc::EOPNOTSUPP,
-        _ => return None,
-    };
-    u32::try_from(number).ok()
+/// What a refused call fails with.
+pub(super) mod errnos {
+    pub(in crate::seccomp) const EPERM: u32 = libc::EPERM.unsigned_abs();
+    pub(in crate::seccomp) const ENOSYS: u32 = libc::ENOSYS.unsigned_abs();
+    pub(in crate::seccomp) const EAFNOSUPPORT: u32 = libc::EAFNOSUPPORT.unsigned_abs();
+    pub(in crate::seccomp) const EPROTONOSUPPORT: u32 = libc::EPROTONOSUPPORT.unsigned_abs();
+    pub(in crate::seccomp) const EOPNOTSUPP: u32 = libc::EOPNOTSUPP.unsigned_abs();
 }

@@ -110,6 +110,8 @@ impl Writer {
     }
 
     async fn work(&mut self, work: Box<dyn Work>) {
+        // It may move what is known, a turn's counts for one: the next batch reads.
+        self.tip = Tip::default();
         if let Err(error) = self.still_the_database() {
             return work.refuse(error);
         }
