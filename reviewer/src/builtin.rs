@@ -20,6 +20,7 @@ mod rule;
 mod scene;
 mod services;
 mod sql;
+mod steered;
 mod tools;
 
 use protocol::{

@@ -8,7 +8,7 @@ use protocol::{CommandAction, SandboxPermissions};
 
 use super::fetch::Walls;
 use super::scene::Scene;
-use super::{Finding, Rule, fetch, open, places, quiet_git, services};
+use super::{Finding, Rule, fetch, open, places, quiet_git, services, steered};
 
 /// Folders that a build makes again, directly in a workspace root. Names that also hold people's work are not here.
 const BUILD_OUTPUT: &[&str] = &[
@@ -95,6 +95,7 @@ fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
     }
     let mut rule = Rule::Looks;
     let mut moved = false;
+    let mut git_calls = steered::GitCalls::default();
     for (at, command) in scene.commands() {
         if command.role() == exec_policy::Role::Wrapper {
             if !plain_wrapper(command) {
@@ -104,6 +105,10 @@ fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
         }
         moved |= matches!(command.program(), Some("cd" | "pushd" | "popd"));
         let found = one(at, command, scene, walls)?;
+        if steered::is_steered(at, command, scene, found) {
+            return None;
+        }
+        git_calls.note(command, found);
         // Where a `cd` may have failed, what changes something would do it somewhere else.
         if moved && !matches!(found, Rule::Looks) {
             return None;
@@ -111,6 +116,9 @@ fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
         if rule == Rule::Looks {
             rule = found;
         }
+    }
+    if git_calls.build_on_each_other() {
+        return None;
     }
     scene.reading.leaves().next().map(|_| rule)
 }
