@@ -458,6 +458,7 @@ impl<'a> Walk<'a> {
         self.report.unlisted_denials = ending.run.unlisted_denials;
         self.report.signal = ending.signal();
         self.report.limit = ending.run.limit;
+        self.report.lost_guard.clone_from(&ending.run.lost_guard);
         self.report.output_thrown_away = ending.thrown_away;
         let ended = Ended {
             code: ending.exit_code(),

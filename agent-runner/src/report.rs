@@ -45,6 +45,9 @@ pub(crate) struct Report {
     pub(crate) signal: Option<i32>,
     /// The limit that ended it.
     pub(crate) limit: Option<LimitReached>,
+    /// The path whose guard was lost, where that ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lost_guard: Option<String>,
     /// Bytes that it printed beyond what is passed on.
     pub(crate) output_thrown_away: u64,
     /// What the runner said, where it refused or failed.
@@ -72,7 +75,12 @@ impl Report {
 
     /// What a person reads behind the command's own output: only what the runner itself did to it.
     pub(crate) fn said_at_the_end(&self) -> Vec<String> {
-        let limit = self.limit.map(|limit| {
+        let lost = self.lost_guard.as_ref().map(|path| {
+            format!(
+                "the command was ended: `{path}`, which it may not change or see, was replaced or moved meanwhile\nhint: run it again"
+            )
+        });
+        let limit = self.limit.filter(|_| lost.is_none()).map(|limit| {
             let (did, key) = match limit {
                 LimitReached::WallTime => ("ran longer than it may", Some("wall_secs")),
                 LimitReached::Memory => ("held more memory than it may", Some("memory_mebibytes")),
@@ -81,6 +89,7 @@ impl Report {
                     ("wrote a longer file than it may", Some("file_mebibytes"))
                 }
                 LimitReached::HostMemory => ("ran while the machine was out of memory", None),
+                LimitReached::GuardLost => ("could not be kept to its paths any more", None),
             };
             let hint = key
                 .map(|key| format!("\nhint: `{key}` of `[limits]` in agent-runner.toml moves it"));
@@ -95,7 +104,7 @@ impl Report {
                 "{bytes} bytes of output were thrown away, beyond what is passed on"
             )),
         };
-        limit.into_iter().chain(cut).collect()
+        lost.into_iter().chain(limit).chain(cut).collect()
     }
 }
 

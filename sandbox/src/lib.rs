@@ -25,6 +25,7 @@ mod door;
 mod error;
 mod glob;
 mod guarded;
+mod guards;
 mod image;
 mod keeper;
 mod landlock;

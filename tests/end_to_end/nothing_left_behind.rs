@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use harness::{
-    Marker, Missing, Run, Script, ScriptedModel, Stage, Started, Terminal, assessment, eventually,
-    is_alive, lacks,
+    Marker, Missing, Run, Script, ScriptedModel, Stage, Started, Terminal, assessment, children_of,
+    eventually, is_alive, kill, lacks,
 };
 use rustix::process::Signal;
 
@@ -303,9 +303,36 @@ fn the_terminal_is_as_it_was_after_a_signal_to_the_runner() {
             (terminal.modes() != before).then_some(())
         });
         terminal.shows("under way");
-        harness::kill(run.pid(), signal);
+        kill(run.pid(), signal);
         assert_eq!(run.code(), Some(code), "{}", terminal.shown());
         assert_eq!(terminal.modes(), before, "{signal:?}");
         gone(&marker, "after a signal at a terminal");
     }
+}
+
+#[test]
+fn a_trusted_folder_runs_two_commands_at_once_and_another_after_a_crash() {
+    let stage = Stage::new();
+    stage.settings("");
+    let trusted = stage.runner().arg("trust").ran();
+    assert_eq!(trusted.code(), 0, "{}", trusted.stderr);
+    let first = stage.exec(&[], &["sleep", "300"]).start();
+    let kept_free = stage.workspace(".codex");
+    eventually("the missing name to be kept free", || {
+        fs::symlink_metadata(&kept_free).ok()
+    });
+    let beside = stage.exec(&[], &["true"]).ran();
+    assert_eq!(beside.code(), 0, "{}", beside.stderr);
+
+    // Nobody is left who could remove what was made.
+    first.signal(Signal::STOP);
+    for process in children_of(first.pid()) {
+        kill(process, Signal::KILL);
+    }
+    first.signal(Signal::KILL);
+    let _killed = first.wait();
+    assert!(fs::symlink_metadata(&kept_free).is_ok());
+    let after = stage.exec(&[], &["true"]).ran();
+    assert_eq!(after.code(), 0, "{}", after.stderr);
+    assert!(fs::symlink_metadata(&kept_free).is_err());
 }

@@ -118,9 +118,17 @@ fn read_with(path: &Path, flags: OFlags) -> Result<Option<String>, ConfigError> 
     }
 }
 
-/// A project's own file: never by a link, to whatever that leads.
+/// A project's own file: never by a link, to whatever that leads. A folder that is none holds no file: while a command
+/// runs, and after one that nobody could clean up after, a missing `.codex` is a socket that keeps the name free.
 pub(super) fn read_project_text(path: &Path) -> Result<Option<String>, ConfigError> {
-    read_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)
+    match read_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW) {
+        Err(ConfigError::Read { source, .. })
+            if source.kind() == std::io::ErrorKind::NotADirectory =>
+        {
+            Ok(None)
+        }
+        other => other,
+    }
 }
 
 pub(super) fn read_table(path: &Path) -> Result<Option<Table>, ConfigError> {

@@ -71,7 +71,7 @@ pub(super) fn read_rules(
         }
     }
     if let Some(root) = project {
-        for file in rules_files(&root.join(".codex/rules"))? {
+        for file in projects_rules_files(&root.join(".codex/rules"))? {
             let dropped = source.read_file(&mut rules, &file, Reach::Restricting)?;
             if dropped > 0 {
                 notes.push(format!(
@@ -82,6 +82,18 @@ pub(super) fn read_rules(
         }
     }
     Ok(rules)
+}
+
+/// The same of a project, where what should be the folder around it may be a name that is kept free.
+fn projects_rules_files(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    match rules_files(folder) {
+        Err(ConfigError::Read { source, .. })
+            if source.kind() == std::io::ErrorKind::NotADirectory =>
+        {
+            Ok(Vec::new())
+        }
+        other => other,
+    }
 }
 
 /// The files `*.rules` in `folder`, by name.
