@@ -59,7 +59,7 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &[Finding]) 
     if confined && scene.reading.known_safe() {
         return found.is_empty().then_some(Rule::InsideWalls);
     }
-    if !confined && !goes_by_its_name(action) {
+    if !confined && (!goes_by_its_name(action) || steered::by_environment(action, scene)) {
         return None;
     }
     let leaves: Vec<(usize, &Command)> = scene

@@ -5,6 +5,7 @@
 //! however harmless its words; and of several calls of git only reads go together.
 
 use exec_policy::{Command, Word};
+use protocol::{CommandAction, EnvValue};
 
 use super::allow::GitCall;
 use super::scene::Scene;
@@ -45,6 +46,32 @@ const BY_REPOSITORY: &str = "gh glab";
 /// Programs whose operands name packages; with a slash, a colon or an ending one names a file, an address or a place to
 /// fetch a recipe from.
 const BY_PACKAGE: &str = "brew apt apt-cache apt-mark snap dnf pip pip3 pipx gem";
+
+/// Variables that name the settings, plugins or credentials of programs that are allowed. Most users have some of them,
+/// and they are no harm where the files lie outside the agent's reach.
+const NAME_FILES: &str = "\
+    APT_CONFIG AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE CLOUDSDK_CONFIG CLOUDSDK_PYTHON DOCKER_CONFIG GEMRC \
+    GH_CONFIG_DIR GLAB_CONFIG_DIR GNUPGHOME HELM_CONFIG_HOME HELM_DATA_HOME HELM_PLUGINS KUBECONFIG KUBERC MAGIC \
+    MYSQL_HOME PGPASSFILE PGSERVICEFILE PGSYSCONFDIR PSQLRC RIPGREP_CONFIG_PATH XDG_CONFIG_DIRS XDG_CONFIG_HOME \
+    XDG_DATA_HOME";
+
+/// Whether a variable of the environment names files of the workspace, or ones that go with the folder, as settings.
+pub(super) fn by_environment(action: &CommandAction, scene: &Scene) -> bool {
+    let by_agent =
+        |path: &str| !path.starts_with('/') || scene.in_workspace(&scene.locate_text(path));
+    let mut entries = action.env.iter().flatten();
+    entries.any(|entry| {
+        listed(NAME_FILES, &entry.name)
+            && match &entry.value {
+                EnvValue::Value(text) => text
+                    .split(':')
+                    .filter(|path| !path.is_empty())
+                    .any(by_agent),
+                // Whatever it names is not seen here.
+                EnvValue::Masked { .. } => true,
+            }
+    })
+}
 
 /// Whether a command of an allowed form may obey something of the agent's.
 pub(super) fn is_steered(at: usize, command: &Command, scene: &Scene, rule: Rule) -> bool {

@@ -337,6 +337,29 @@ fn the_history_is_read_only_where_the_repository_runs_nothing() {
 }
 
 #[test]
+fn settings_that_a_variable_places_in_the_workspace_are_left_to_others() {
+    let rule = |value: &str| {
+        action(json!({
+            "tool": "exec_command", "command": ["kubectl", "get", "pods"], "cwd": "/home/u/code/app", "sandbox_permissions": "require_escalated",
+            "env": [{ "name": "KUBECONFIG", "value": value }],
+        }))
+        .rule()
+    };
+    for value in ["/home/u/.kube/config", "/home/u/.kube/a:/etc/kube/b", ""] {
+        assert_eq!(rule(value), Rule::AsksService, "{value}");
+    }
+    for value in [
+        "kubeconfig",
+        "./k",
+        "/home/u/code/app/k",
+        "/home/u/.kube/config:/home/u/code/app/k",
+        "/home/u/code/other/../app/k",
+    ] {
+        assert_ne!(rule(value), Rule::AsksService, "{value}");
+    }
+}
+
+#[test]
 fn a_service_s_tool_that_obeys_files_of_the_workspace_is_left_to_others() {
     let undecided = |script: &str| {
         assert!(
