@@ -22,6 +22,7 @@ mod rule;
 mod scene;
 mod services;
 mod sql;
+mod steered;
 mod stores;
 mod tools;
 

@@ -8,7 +8,7 @@ use protocol::{CommandAction, SandboxPermissions};
 
 use super::fetch::Walls;
 use super::scene::Scene;
-use super::{Finding, Rule, fetch, git_call, open, places, quiet_git, services};
+use super::{Finding, Rule, fetch, git_call, open, places, quiet_git, services, steered};
 
 /// Folders that a build makes again, directly in a workspace root. Names that also hold people's work are not here.
 const BUILD_OUTPUT: &[&str] = &[
@@ -62,7 +62,7 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &[Finding]) 
     if confined && scene.reading.known_safe() {
         return found.is_empty().then_some(Rule::InsideWalls);
     }
-    if !confined && !goes_by_its_name(action) {
+    if !confined && (!goes_by_its_name(action) || steered::by_environment(action, scene)) {
         return None;
     }
     let leaves: Vec<(usize, &Command)> = scene
@@ -101,6 +101,7 @@ fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
     }
     let mut rule = Rule::Looks;
     let mut moved = false;
+    let mut git_calls = steered::GitCalls::default();
     for (at, command) in scene.commands() {
         if command.role() == exec_policy::Role::Wrapper {
             if !plain_wrapper(command) {
@@ -110,6 +111,10 @@ fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
         }
         moved |= matches!(command.program(), Some("cd" | "pushd" | "popd"));
         let found = one(at, command, scene, walls)?;
+        if steered::is_steered(at, command, scene, found) {
+            return None;
+        }
+        git_calls.note(command, found);
         // Where a `cd` may have failed, what changes something would do it somewhere else.
         if moved && !matches!(found, Rule::Looks) {
             return None;
@@ -117,6 +122,9 @@ fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
         if rule == Rule::Looks {
             rule = found;
         }
+    }
+    if git_calls.build_on_each_other() {
+        return None;
     }
     scene.reading.leaves().next().map(|_| rule)
 }
