@@ -5,8 +5,8 @@
 //! under the runner's key, or was given elsewhere moves no wall; a leave ends with its turn for good.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,11 +14,11 @@ use protocol::{
     AbsolutePath, AdditionalPermissions, CallerId, Canonical, KeptLeave, LeaveEnded, LeavePlace,
     PermittedAction, Printable, SessionReference, StandingLeave,
 };
-use rustix::fs::OFlags;
 use thiserror::Error;
 
 use crate::config::Environment;
 use crate::failure::Failure;
+use crate::own_file;
 use crate::prepare::Prepared;
 use crate::route::{Category, may_ask};
 use crate::state::{MaskKey, State, StateError};
@@ -28,7 +28,7 @@ use crate::walls;
 const LONGEST: SignedDuration = SignedDuration::from_hours(12);
 /// The longest file of a leave, in bytes.
 const MAX_BYTES: u64 = 256 * 1024;
-/// How many leaves of one session count. More are not looked at.
+/// How many leaves of one session can stand. No more are kept.
 const MAX_LEAVES: usize = 256;
 
 /// Why leave cannot be kept or ended.
@@ -49,6 +49,11 @@ pub(crate) enum LeavesError {
     /// The approval gives no leave that lasts.
     #[error(transparent)]
     NoLeave(#[from] protocol::NoLeave),
+    /// The session has as many as can stand.
+    #[error(
+        "this session has {MAX_LEAVES} leaves, and no more can stand\nhint: end them with `request-permissions --end`, then ask again"
+    )]
+    TooMany,
 }
 
 /// The leaves of one session in one workspace.
@@ -116,6 +121,11 @@ pub(crate) fn standing(
         standing.notes.push(format!(
             "permissions that were given before are not used: {because}"
         ));
+        return Ok(standing);
+    }
+    if matches!(prepared.standing, walls::Standing::Reduced(_)) {
+        let note = "permissions that were given before are not used: this host makes no namespaces, and `--best-effort` opens nothing more than the settings do";
+        standing.notes.push(note.to_owned());
         return Ok(standing);
     }
     let mut dropped = Vec::new();
@@ -188,6 +198,9 @@ impl Leaves {
     /// # Errors
     /// It is no leave that lasts, or is not on disk: then it does not hold.
     pub(crate) fn keep(&self, permitted: PermittedAction) -> Result<KeptLeave, LeavesError> {
+        if self.files()?.len() >= MAX_LEAVES {
+            return Err(LeavesError::TooMany);
+        }
         let until = Timestamp::now() + LONGEST;
         let kept = KeptLeave::of(permitted, &self.place, until, |bytes| self.key.hash(bytes))?;
         let path = self
@@ -229,7 +242,8 @@ impl Leaves {
     /// What stands at `now`.
     fn standing(&self, now: Timestamp) -> Result<Standing, LeavesError> {
         let mut standing = Standing::default();
-        for path in self.files()? {
+        // Each is looked at before every command; `keep` lets no more come into being.
+        for path in self.files()?.into_iter().take(MAX_LEAVES) {
             let opened = read(&path)
                 .map_err(|error| error.to_string())
                 .and_then(|kept| {
@@ -283,7 +297,6 @@ impl Leaves {
             }
         }
         files.sort();
-        files.truncate(MAX_LEAVES);
         Ok(files)
     }
 
@@ -299,24 +312,8 @@ impl Leaves {
     }
 }
 
-/// A regular file of the user's own that nobody else can read or write.
 fn read(path: &Path) -> io::Result<KeptLeave> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    let metadata = file.metadata()?;
-    let me = rustix::process::geteuid().as_raw();
-    if !metadata.is_file() || metadata.uid() != me || metadata.mode() & 0o077 != 0 {
-        return Err(io::Error::other(
-            "it must be a regular file of your own that nobody else can read (mode 600)",
-        ));
-    }
-    let mut text = Vec::new();
-    if file.take(MAX_BYTES + 1).read_to_end(&mut text)? as u64 > MAX_BYTES {
-        return Err(io::Error::other("it is too long"));
-    }
+    let text = own_file::read(path, MAX_BYTES)?;
     protocol::parse_strict(&text).map_err(io::Error::other)
 }
 
