@@ -16,7 +16,7 @@ use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, Sand
 use crate::answer::ask;
 use crate::cli;
 use crate::config::{Environment, Feature, SandboxMode};
-use crate::door::{OpenDoor, network_of};
+use crate::door::{NetworkRecord, OpenDoor, network_of};
 use crate::evidence::{self, Gathered, Subject};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
@@ -431,6 +431,15 @@ impl<'a> Walk<'a> {
     ) -> Result<Ended, Failure> {
         let env = self.prepared.env(self.environment, &self.request)?;
         let door = self.door()?;
+        if let Some(door) = &door {
+            Box::pin(door.prove(&self.prepared, self.environment)).await?;
+        }
+        let network = NetworkRecord::of(
+            door.as_ref(),
+            &self.prepared,
+            &self.request,
+            self.environment,
+        );
         let words = self.request.argv.iter().cloned();
         let command = Command::new(words, program, self.prepared.directory)?
             .with_environment(env.pairs().iter().cloned())?
@@ -447,6 +456,9 @@ impl<'a> Walk<'a> {
             None => plan(inside, &command)?,
         };
         self.report.add_notes(plan.notes());
+        if let Some(door) = &door {
+            self.report.add_notes(door.notes());
+        }
         if let Some(signal) = self.signals.pending().await {
             return Err(called_off(signal));
         }
@@ -467,9 +479,12 @@ impl<'a> Walk<'a> {
             code: ending.exit_code(),
             call: ending.call(),
         };
-        if let Some(network) = ending.network {
-            tell_person(&network.lines);
-            self.report.network = Some(network.report);
+        if let Some(end) = ending.network {
+            tell_person(&end.lines);
+            if let Some(network) = network {
+                self.report.add_notes(&network.keep(&end.report));
+            }
+            self.report.network = Some(end.report);
         }
         Ok(ended)
     }
@@ -480,10 +495,7 @@ impl<'a> Walk<'a> {
         let additional = request.additional.as_ref();
         match network_of(prepared, request.permissions, additional) {
             Network::Off | Network::Full => Ok(None),
-            Network::Door => {
-                let policy = prepared.door(self.environment)?;
-                policy.open(prepared, self.environment, request).map(Some)
-            }
+            Network::Door => OpenDoor::of(prepared, self.environment, request).map(Some),
         }
     }
 

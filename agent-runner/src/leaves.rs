@@ -4,6 +4,8 @@
 //! for each leave (0600, in a folder that no command can touch). Invariants: what cannot be read whole, does not open
 //! under the runner's key, or was given elsewhere moves no wall; a leave ends with its turn for good.
 
+mod hosts;
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -14,6 +16,8 @@ use protocol::{
     AbsolutePath, AdditionalPermissions, CallerId, Canonical, KeptLeave, LeaveEnded, LeavePlace,
     PermittedAction, Printable, SessionReference, StandingLeave,
 };
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::config::Environment;
@@ -24,12 +28,17 @@ use crate::route::{Category, may_ask};
 use crate::state::{MaskKey, State, StateError};
 use crate::walls;
 
+pub(crate) use hosts::StandingHosts;
+
 /// How long leave lasts at most, whatever becomes of its session: longer than a working day.
 const LONGEST: SignedDuration = SignedDuration::from_hours(12);
 /// The longest file of a leave, in bytes.
 const MAX_BYTES: u64 = 256 * 1024;
 /// How many leaves of one session can stand. No more are kept.
 const MAX_LEAVES: usize = 256;
+/// How the files of permissions end, and those of hosts.
+const PERMISSIONS: &str = ".json";
+const HOSTS: &str = ".host";
 
 /// Why leave cannot be kept or ended.
 #[derive(Debug, Error)]
@@ -198,14 +207,19 @@ impl Leaves {
     /// # Errors
     /// It is no leave that lasts, or is not on disk: then it does not hold.
     pub(crate) fn keep(&self, permitted: PermittedAction) -> Result<KeptLeave, LeavesError> {
-        if self.files()?.len() >= MAX_LEAVES {
-            return Err(LeavesError::TooMany);
-        }
         let until = Timestamp::now() + LONGEST;
         let kept = KeptLeave::of(permitted, &self.place, until, |bytes| self.key.hash(bytes))?;
-        let path = self
-            .folder
-            .join(format!("{}-{}.json", self.tag(), uuid::Uuid::new_v4()));
+        self.write(&kept, PERMISSIONS)?;
+        Ok(kept)
+    }
+
+    /// Puts `kept` into a file of its own, durably.
+    fn write(&self, kept: &impl Serialize, ending: &str) -> Result<(), LeavesError> {
+        if self.files(ending)?.len() >= MAX_LEAVES {
+            return Err(LeavesError::TooMany);
+        }
+        let name = format!("{}-{}{ending}", self.tag(), uuid::Uuid::new_v4());
+        let path = self.folder.join(name);
         let write = || -> io::Result<()> {
             DirBuilder::new()
                 .recursive(true)
@@ -217,14 +231,13 @@ impl Leaves {
                 .create_new(true)
                 .mode(0o600)
                 .open(&draft)?;
-            serde_json::to_writer(&mut file, &kept)?;
+            serde_json::to_writer(&mut file, kept)?;
             file.flush()?;
             file.sync_all()?;
             std::fs::rename(&draft, &path)?;
             File::open(&self.folder)?.sync_all()
         };
-        write().map_err(unusable(&path))?;
-        Ok(kept)
+        write().map_err(unusable(&path))
     }
 
     /// Ends every leave of the session in this workspace; answers how many there were.
@@ -232,7 +245,8 @@ impl Leaves {
     /// # Errors
     /// One cannot be removed: it still holds.
     pub(crate) fn end(&self) -> Result<usize, LeavesError> {
-        let files = self.files()?;
+        let mut files = self.files(PERMISSIONS)?;
+        files.extend(self.files(HOSTS)?);
         for path in &files {
             remove(path)?;
         }
@@ -242,9 +256,9 @@ impl Leaves {
     /// What stands at `now`.
     fn standing(&self, now: Timestamp) -> Result<Standing, LeavesError> {
         let mut standing = Standing::default();
-        // Each is looked at before every command; `keep` lets no more come into being.
-        for path in self.files()?.into_iter().take(MAX_LEAVES) {
-            let opened = read(&path)
+        // Each is looked at before every command; `write` lets no more come into being.
+        for path in self.files(PERMISSIONS)?.into_iter().take(MAX_LEAVES) {
+            let opened = read::<KeptLeave>(&path)
                 .map_err(|error| error.to_string())
                 .and_then(|kept| {
                     let opened = kept.open(&self.place, now, |bytes| self.key.hash(bytes));
@@ -277,8 +291,8 @@ impl Leaves {
         Ok(standing)
     }
 
-    /// The files of this session, caller and workspace, by name.
-    fn files(&self) -> Result<Vec<PathBuf>, LeavesError> {
+    /// The files of this session, caller and workspace with this ending, by name.
+    fn files(&self, ending: &str) -> Result<Vec<PathBuf>, LeavesError> {
         let tag = self.tag();
         let listed = match std::fs::read_dir(&self.folder) {
             Ok(listed) => listed,
@@ -291,7 +305,7 @@ impl Leaves {
             let name = entry.file_name();
             let ours = name
                 .to_str()
-                .is_some_and(|name| name.starts_with(&tag) && name.ends_with(".json"));
+                .is_some_and(|name| name.starts_with(&tag) && name.ends_with(ending));
             if ours {
                 files.push(entry.path());
             }
@@ -312,7 +326,7 @@ impl Leaves {
     }
 }
 
-fn read(path: &Path) -> io::Result<KeptLeave> {
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
     let text = own_file::read(path, MAX_BYTES)?;
     protocol::parse_strict(&text).map_err(io::Error::other)
 }

@@ -14,7 +14,6 @@ use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
 use exec_policy::{MAX_RULES_BYTES, RuleSet, RulesError, WrittenRules};
-use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -204,7 +203,7 @@ fn read(question: &Question<'_>) -> Result<WrittenRules, RulesFileError> {
 
 /// Starts the reader, without environment and with nothing open but its two pipes.
 fn ask(question: &Question<'_>) -> io::Result<Vec<u8>> {
-    let program = carried()?;
+    let program = File::from(sandbox::sealed_in_memory("rules-reader", READER)?);
     let mut reader = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .env_clear()
         .current_dir("/")
@@ -230,16 +229,6 @@ fn ask(question: &Question<'_>) -> io::Result<Vec<u8>> {
     } else {
         Err(io::Error::other(format!("it ended with {ended}")))
     }
-}
-
-/// The reader as a file in memory that nobody can change any more.
-fn carried() -> io::Result<File> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = File::from(rustix::fs::memfd_create("rules-reader", flags)?);
-    file.write_all(READER)?;
-    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&file, all)?;
-    Ok(file)
 }
 
 #[cfg(test)]

@@ -94,6 +94,8 @@ pub enum ReviewEvent {
     Redeemed,
     /// What it allowed was run, as its runner tells it.
     Ran,
+    /// What was sent with it and what its reviewer was shown were erased.
+    Erased,
 }
 
 impl ReviewStatus {
@@ -121,6 +123,7 @@ impl ReviewStatus {
             (Some(Self::Approved), ReviewEvent::Redeemed | ReviewEvent::Ran) => {
                 Some(Self::Approved)
             }
+            (Some(ended), ReviewEvent::Erased) if ended.is_terminal() => Some(ended),
             (None | Some(_), _) => None,
         }
     }
@@ -166,7 +169,7 @@ impl ReviewStatus {
 
 impl ReviewEvent {
     /// Every event, in the order in which they may happen.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Opened,
         Self::Approved,
         Self::Denied,
@@ -175,6 +178,7 @@ impl ReviewEvent {
         Self::Failed,
         Self::Redeemed,
         Self::Ran,
+        Self::Erased,
     ];
 
     /// Reads [`ReviewEvent::as_str`].
@@ -195,6 +199,7 @@ impl ReviewEvent {
             Self::Failed => "failed",
             Self::Redeemed => "redeemed",
             Self::Ran => "ran",
+            Self::Erased => "erased",
         }
     }
 }
@@ -216,13 +221,13 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table, @r"
-        -: reviewing - - - - - - -
-        reviewing: - approved denied timed_out aborted failed - -
-        approved: - - - - - - approved approved
-        denied: - - - - - - - -
-        timed_out: - - - - - - - -
-        aborted: - - - - - - - -
-        failed: - - - - - - - -
+        -: reviewing - - - - - - - -
+        reviewing: - approved denied timed_out aborted failed - - -
+        approved: - - - - - - approved approved approved
+        denied: - - - - - - - - denied
+        timed_out: - - - - - - - - timed_out
+        aborted: - - - - - - - - aborted
+        failed: - - - - - - - - failed
         ");
     }
 

@@ -11,15 +11,18 @@ mod deny;
 mod facts;
 mod fetch;
 mod floor;
+mod git_call;
 mod harms;
 mod machine;
 mod open;
+mod openings;
 mod places;
 mod quiet_git;
 mod rule;
 mod scene;
 mod services;
 mod sql;
+mod stores;
 mod tools;
 
 use protocol::{
@@ -89,6 +92,13 @@ impl BuiltIn {
         {
             let wishes = Wishes::of(&escalation.transcript);
             asked::soften(&mut found, &scene, &wishes);
+        }
+        if asked::is_forbidden(escalation, &scene, &found) {
+            deny::add(
+                &mut found,
+                Rule::ForbiddenByUser,
+                object(&escalation.action),
+            );
         }
         if found.iter().any(|finding| finding.rule.denies()) {
             return settle(found).unwrap_or_else(|| Verdict::undecided(Rule::NothingKnown));

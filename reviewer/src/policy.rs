@@ -4,6 +4,7 @@
 //! that read differently have different revisions.
 
 use std::fmt;
+use std::sync::Arc;
 
 use protocol::Canonical;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ const MAX_SECTION_BYTES: usize = 64 * 1024;
 pub struct Policy {
     shipped: bool,
     section: String,
+    /// Template and section, made once: every prompt that waits for its answer holds it.
+    text: Arc<str>,
     revision: PolicyRevision,
 }
 
@@ -98,6 +101,7 @@ impl Policy {
         let revision = protocol::Sha256Hex::of(&bytes.sha256());
         Self {
             shipped: section == SHIPPED_SECTION,
+            text: TEMPLATE.replacen(PLACE, section.trim(), 1).into(),
             section,
             revision: PolicyRevision(format!("sha256:{}", revision.as_str())),
         }
@@ -117,8 +121,8 @@ impl Policy {
 
     /// The whole text, as a model gets it.
     #[must_use]
-    pub fn text(&self) -> String {
-        TEMPLATE.replacen(PLACE, self.section.trim(), 1)
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
     }
 }
 
@@ -143,11 +147,10 @@ mod tests {
     #[test]
     fn the_section_stands_in_the_template_once() {
         assert_eq!(TEMPLATE.matches(PLACE).count(), 1);
-        let text = Policy::with_section("only {{policy_section}} mine", SectionMode::Replace)
-            .expect("a policy")
-            .text();
-        assert!(text.contains("only {{policy_section}} mine"));
-        assert!(!text.contains("## Destructive actions"));
+        let policy = Policy::with_section("only {{policy_section}} mine", SectionMode::Replace)
+            .expect("a policy");
+        assert!(policy.text().contains("only {{policy_section}} mine"));
+        assert!(!policy.text().contains("## Destructive actions"));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod common;
 mod fault_matrix;
+mod hedging;
 mod scripted;
 
 use std::time::Duration;

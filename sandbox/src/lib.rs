@@ -59,6 +59,7 @@ pub use doctor::{Finding, Standing, Trial, diagnose};
 pub use door::{DoorSockets, Doorway};
 pub use error::{SandboxError, Wall};
 pub use glob::DeniedPattern;
+pub use image::sealed as sealed_in_memory;
 pub use landlock::OLDEST_LANDLOCK_ABI;
 pub use limits::LimitReached;
 pub use plan::{Plan, PlanError, Walls};

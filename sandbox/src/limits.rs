@@ -4,11 +4,11 @@
 //! each process (`proc_pid_smaps(5)`, `Pss`), so that what processes share counts once. It looks the more often the closer
 //! a command is to its limit: as soon as it could have reached it, touching memory as fast as machines can.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -300,25 +300,64 @@ fn held(init: i32) -> HeldTogether {
     }
 }
 
-/// The process and everything it or its children started.
+/// The process and everything it or its children started. A parent that ends leaves its children to the init, so that
+/// nothing is lost by asking one after the other.
 fn family(init: i32) -> BTreeSet<i32> {
+    // Kernels may be built without these lists (`CONFIG_PROC_CHILDREN`); then every process is asked for its parent.
+    let listed = Path::new("/proc/thread-self/children").exists();
+    let mut by_parent = BTreeMap::new();
+    if !listed {
+        by_parent = every_process();
+    }
     let mut known = BTreeSet::new();
     let mut left = vec![init];
     while let Some(process) = left.pop() {
         if known.len() >= MOST_PROCESSES || !known.insert(process) {
             continue;
         }
-        let threads = fs::read_dir(format!("/proc/{process}/task"));
-        for thread in threads.into_iter().flatten().flatten() {
-            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            left.extend(
-                children
-                    .split_whitespace()
-                    .filter_map(|word| word.parse::<i32>().ok()),
-            );
+        if listed {
+            left.extend(children(process));
+        } else {
+            left.extend(by_parent.remove(&process).unwrap_or_default());
         }
     }
     known
+}
+
+/// The processes that one started, as the kernel lists them by thread.
+fn children(process: i32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    let lists = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| numbers(&list).collect::<Vec<_>>())
+        .collect()
+}
+
+/// All processes there are, by their parents (`proc_pid_stat(5)`: the fourth column, after the name in brackets).
+fn every_process() -> BTreeMap<i32, Vec<i32>> {
+    let mut by_parent: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let stat = fs::read_to_string(entry.path().join("stat"));
+        let parent = stat.ok().and_then(|stat| {
+            let (_, rest) = stat.rsplit_once(") ")?;
+            rest.split(' ').nth(1)?.parse().ok()
+        });
+        if let (Some(number), Some(parent)) = (number, parent) {
+            by_parent.entry(parent).or_default().push(number);
+        }
+    }
+    by_parent
+}
+
+fn numbers(text: &str) -> impl Iterator<Item = i32> {
+    text.split_whitespace()
+        .filter_map(|word| word.parse::<i32>().ok())
 }
 
 /// Bytes of a process that are in memory.
@@ -375,6 +414,8 @@ mod tests {
     fn this_process_is_in_its_family_and_holds_something() {
         let own = std::process::id().cast_signed();
         assert!(family(own).contains(&own));
+        let parent = std::os::unix::process::parent_id().cast_signed();
+        assert!(every_process()[&parent].contains(&own));
         assert!(proportional(own).unwrap() > 4096);
         assert!(held(own).is_over(4096) && !held(own).is_over(u64::MAX));
         assert!(held(own).quick >= proportional(own).unwrap() / 2);

@@ -268,6 +268,8 @@ impl Desk {
             self.recorded(&sight, review_id).await?;
             return Err(ApiError::NotWaiting);
         };
+        let reason = answer.reason.map(|said| self.said(&scope.tenant, &said));
+        let answer = Answer { reason, ..answer };
         if !flight.answer(Reply { answer, by: None }) {
             return Err(ApiError::NotWaiting);
         }

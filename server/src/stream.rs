@@ -226,7 +226,9 @@ pub(crate) fn ends(event: ReviewEvent) -> bool {
         | ReviewEvent::TimedOut
         | ReviewEvent::Aborted
         | ReviewEvent::Failed => true,
-        ReviewEvent::Opened | ReviewEvent::Redeemed | ReviewEvent::Ran => false,
+        ReviewEvent::Opened | ReviewEvent::Redeemed | ReviewEvent::Ran | ReviewEvent::Erased => {
+            false
+        }
     }
 }
 

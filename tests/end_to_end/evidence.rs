@@ -159,6 +159,32 @@ fn a_secret_reaches_the_command_and_nobody_else() {
     }
 }
 
+#[test]
+fn a_secret_is_in_no_journal_and_no_report_where_nobody_answers() {
+    let mut watched = Watched::new();
+    watched.server.kill();
+    let (stage, secret) = (&watched.stage, token());
+    let justification = format!("the token is {secret}");
+    let flags = ["--escalate", "--justification", &justification];
+    let new = stage.outside("new").display().to_string();
+    let password = "q7xhunterK2";
+    let script = format!("touch '{new}' # {secret}");
+    let command = ["sh", "-c", &script, "sh", "--password", password];
+    let ran = stage
+        .exec(&flags, &command)
+        .env("GH_TOKEN", secret.as_str())
+        .ran();
+    assert_eq!(ran.code(), 126, "{}", ran.stderr);
+    let journal = stage.journal();
+    assert_eq!(journal.len(), 1, "{journal:?}");
+    assert!(journal[0].to_string().contains("MASKED.password.11."));
+    for needle in [secret.as_str(), password] {
+        assert!(!ran.report.to_string().contains(needle), "the report");
+        let state = stage.root().join("state");
+        assert_eq!(in_files(&state, needle), Vec::<String>::new());
+    }
+}
+
 /// Holds that word, script, input and transcript show marks, and the same one for the same secret.
 fn marked_alike(body: &Value) {
     let words = body["action"]["command"].as_array().expect("words");
@@ -277,6 +303,64 @@ fn what_would_be_removed_is_told_with_what_could_be_had_back() {
     assert_eq!(
         paths["recoverable"], "no_the_repository_itself_is_lost",
         "{paths}"
+    );
+}
+
+#[test]
+fn repositories_within_a_repository_are_counted() {
+    let watched = Watched::says_no();
+    let stage = &watched.stage;
+    committed(stage);
+    let (_, body) = watched.asked(&[], &["git", "commit", "-am", "x"]);
+    assert_eq!(one(&body, "repository")["nested_repositories"], 0);
+    let head = stage.git(&["rev-parse", "HEAD"]);
+    for name in ["one", "two"] {
+        let entry = format!("160000,{},{name}", head.trim());
+        stage.git(&["update-index", "--add", "--cacheinfo", &entry]);
+    }
+    let (_, body) = watched.asked(&[], &["git", "commit", "-am", "x"]);
+    let repository = one(&body, "repository");
+    assert_eq!(repository["nested_repositories"], 2, "{repository}");
+}
+
+#[test]
+fn a_large_repository_is_told_in_part_and_a_git_that_hangs_holds_nobody_up() {
+    let watched = Watched::says_no();
+    let stage = &watched.stage;
+    fs::create_dir(stage.workspace("many")).expect("a folder");
+    // Names alone make more than a mebibyte.
+    for at in 0..8_000 {
+        let name = format!("many/{at:0>200}");
+        fs::write(stage.workspace(&name), "x").expect("a file");
+    }
+    stage.git(&["add", "."]);
+    stage.git(&["commit", "--quiet", "-m", "many"]);
+    // On a busy machine the usual two seconds are few for so many files.
+    let settings = fs::read_to_string(stage.codex("agent-runner.toml")).expect("settings");
+    stage.runner_settings(&format!("{settings}\n[evidence]\ndeadline_ms = 10000\n"));
+    let (ran, body) = watched.asked(&[], &["rm", "-rf", "many"]);
+    assert_eq!(ran.code(), 126, "{}", ran.stderr);
+    let repository = one(&body, "repository");
+    assert_eq!(repository["branch"], "main", "{repository}");
+    assert_eq!(repository["paths"]["more"], true, "{repository}");
+    assert_eq!(repository["paths"]["recoverable"], "in_part");
+
+    // Whoever opens a pipe for reading waits for a writer, and none comes.
+    let index = stage.workspace(".git/index");
+    fs::remove_file(&index).expect("no index");
+    let mode = rustix::fs::Mode::from_raw_mode(0o666);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &index, mode).expect("a pipe");
+    stage.runner_settings(&settings);
+    let began = Instant::now();
+    let (ran, body) = watched.asked(&[], &["rm", "-rf", "many"]);
+    assert_eq!(ran.code(), 126, "{}", ran.stderr);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    let silent = facts(&body, "not_obtained");
+    assert!(
+        silent.iter().any(|fact| fact["reason"] == "timed_out"),
+        "{}",
+        body["evidence"]
     );
 }
 

@@ -24,12 +24,15 @@ mod settings;
 const MAX_ANSWER: usize = 1024 * 1024;
 /// The most files whose content is held against the last commit.
 const MAX_COMPARED: usize = 2000;
+/// The most bytes of a list of names that are read. What is cut is said.
+const MAX_NAMES: usize = 256 * 1024;
 /// The most commits that a push is told by.
 const MAX_COMMITS: usize = 20;
 
-/// The questions, each answer behind a mark. `$0` is the mark, `$1` git, `$2` the remote, then the paths.
+/// The questions, each answer behind a mark: `$1`. `$2` is git, `$3` the remote, `$4` how many files are compared, `$5` how
+/// many committed ones are listed, `$6` how many bytes a list of names may have, then the paths.
 const QUESTIONS: &str = r#"
-mark=$1 git=$2 remote=$3 compared=$4; shift 4
+mark=$1 git=$2 remote=$3 compared=$4 listed=$5 names=$6; shift 6
 g() { "$git" -c safe.directory=* -c core.fsmonitor=false -c core.hooksPath=/dev/null -c core.untrackedCache=false \
   -c core.pager=cat -c core.attributesFile=/dev/null -c submodule.recurse=false -c protocol.allow=never \
   -c log.showSignature=false --literal-pathspecs --no-pager "$@" 2>/dev/null; }
@@ -46,10 +49,10 @@ say url; [ -n "$remote" ] && g remote get-url --all -- "$remote"
 say pushurl; [ -n "$remote" ] && g remote get-url --push --all -- "$remote"
 say count; g rev-list --count '@{upstream}..HEAD' --
 say commits; g log -n 20 --no-show-signature --no-ext-diff --no-textconv --format='%h %an: %s' '@{upstream}..HEAD' --
-say changed; g diff-tree -r --name-only --no-ext-diff --no-textconv -z '@{upstream}' HEAD --
+say changed; g diff-tree -r --name-only --no-ext-diff --no-textconv -z '@{upstream}' HEAD -- | head -c "$names"
 if [ $# -gt 0 ]; then
-say tree; g ls-tree -r -z --full-name HEAD -- "$@"
-say others; g ls-files -z --others -- "$@" | head -c 65536
+say tree; g ls-tree -r -z --full-name HEAD -- "$@" | head -z -n "$listed" | head -c "$names"
+say others; g ls-files -z --others -- "$@" | head -c "$names"
 say objects; g ls-tree -r -z --name-only HEAD -- "$@" | head -z -n "$compared" | tr '\0' '\n' | g hash-object --no-filters --stdin-paths
 fi
 say end
@@ -174,7 +177,9 @@ fn run(
     } else {
         MAX_COMPARED
     };
-    words.push(compared.to_string().into());
+    // One more than are compared, so that it shows where there are more.
+    let numbers = [compared, MAX_COMPARED + 1, MAX_NAMES];
+    words.extend(numbers.map(|number| OsString::from(number.to_string())));
     words.extend(below(questions, top).map(OsString::from));
     let directory = WorkingDirectory::open(top).map_err(|_| Silent::Failed)?;
     let (answer, output) = std::io::pipe().map_err(|_| Silent::Failed)?;
@@ -276,6 +281,11 @@ impl<'p> Answers<'p> {
             .to_owned()
     }
 
+    /// Whether a list of names was longer than what is read of it.
+    fn is_cut(&self, name: &str) -> bool {
+        self.bytes(name).len() >= MAX_NAMES
+    }
+
     /// The parts that a NUL ends.
     fn list(&self, name: &str) -> Vec<&'p [u8]> {
         let parts = self.bytes(name).split(|byte| *byte == 0);
@@ -341,6 +351,7 @@ fn push_value(push: &Push, answers: &Answers<'_>) -> Value {
         "newest_commits": lines("commits").into_iter().take(MAX_COMMITS).collect::<Vec<_>>(),
         "changed_files": changed.len(),
         "changed_file_names": files,
+        "more_changed": answers.is_cut("changed"),
     })
 }
 
@@ -381,6 +392,7 @@ fn tracked(questions: &Questions<'_>, answers: &Answers<'_>) -> Value {
         "committed_files": committed.len(),
         "committed_unchanged": unchanged,
         "not_committed_files": others,
+        "more": committed.len() > MAX_COMPARED || answers.is_cut("tree") || answers.is_cut("others"),
         "recoverable": recoverable,
     })
 }

@@ -5,7 +5,7 @@
 
 use exec_policy::{Command, Word};
 
-use super::allow::GitCall;
+use super::git_call::GitCall;
 use super::listed;
 use super::scene::Scene;
 

@@ -17,7 +17,7 @@ use super::search_query::Listing;
 use super::who::Auditing;
 use crate::desk::Desk;
 use crate::error::ApiError;
-use crate::history::export::{Format, PAGE, turn};
+use crate::history::export::{Export, Format};
 use crate::history::{stats as sums, verified};
 use crate::store::search::Search;
 use crate::store::{Sight, StoreError};
@@ -111,36 +111,31 @@ async fn send(
     (format, mut sender): (Format, Sender<Bytes, Broken>),
 ) {
     let sight = Sight::Tenant(tenant);
-    let mut search = Search {
-        limit: PAGE,
-        ..search
+    let mut text = format.heading().as_bytes().to_vec();
+    let mut export = match Export::begin(&desk.store, &sight, &search).await {
+        Ok(export) => export,
+        Err(error) => return sender.abort(broken(error)),
     };
-    let mut text = format.heading().to_owned();
-    let mut page = desk.store.export_page(&sight, &search).await;
-    loop {
+    while !export.is_over() || !text.is_empty() {
         if desk.stopping.is_cancelled() {
             return sender.abort(Broken::Draining);
         }
-        let read = match page {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::error!(%error, "an export could not go on");
-                return sender.abort(Broken::Store(error));
-            }
-        };
-        page = turn(
-            &desk.store,
-            (&sight, &mut search),
-            (format, &read),
-            &mut text,
-        )
-        .await;
+        let turned = export.turn(format, &mut text).await;
+        // What was read before it broke is sent: the connection is cut behind it.
         let sent = sender
             .send_data(Bytes::from(std::mem::take(&mut text)))
             .await;
-        // All is sent, or nobody reads on.
-        if read.is_empty() || sent.is_err() {
+        if let Err(error) = turned {
+            return sender.abort(broken(error));
+        }
+        // Nobody reads on.
+        if sent.is_err() {
             return;
         }
     }
+}
+
+fn broken(error: StoreError) -> Broken {
+    tracing::error!(%error, "an export could not go on");
+    Broken::Store(error)
 }

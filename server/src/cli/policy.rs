@@ -143,7 +143,7 @@ async fn record(config: &Config, author: String, tenant: &str) -> Result<(), Com
         .add_policy(KnownPolicy {
             tenant,
             revision: revision.clone(),
-            text: reviewer.policy().text(),
+            text: reviewer.policy().text().to_string(),
             author,
             since: now(),
         })
@@ -160,7 +160,7 @@ async fn diff(config: &Config, other: &Other, tenant: &str) -> Result<(), Comman
         (Some(path), _) => {
             let candidate = candidate(path)?;
             let revision = candidate.policy_revision().to_string();
-            (revision, candidate.policy().text())
+            (revision, candidate.policy().text().to_string())
         }
         (None, revision) => {
             let wanted = revision.as_deref().unwrap_or_default();
@@ -168,7 +168,7 @@ async fn diff(config: &Config, other: &Other, tenant: &str) -> Result<(), Comman
             (known.revision, known.text)
         }
     };
-    let settings = now.policy().text();
+    let settings = now.policy().text().to_string();
     let diff = TextDiff::from_lines(&settings, &text);
     let unified = diff
         .unified_diff()

@@ -33,7 +33,7 @@ impl Desk {
             let policy = self.reviewer_of(&tenant.id).policy();
             let known = KnownPolicy {
                 revision: policy.revision().to_string(),
-                text: policy.text(),
+                text: policy.text().to_string(),
                 author: "settings".to_owned(),
                 since: now(),
                 tenant: tenant.id,

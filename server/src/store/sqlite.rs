@@ -29,6 +29,7 @@ use super::{
 use crate::owner::OwnerId;
 use crate::private_files::{NotPrivate, check_private_file, private_file, private_folder};
 
+mod append;
 mod aside;
 mod batch;
 mod checkpoint;

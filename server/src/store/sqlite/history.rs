@@ -9,11 +9,12 @@ mod detail;
 mod find;
 mod follow;
 mod index;
+mod packed;
 mod ran;
 mod verify;
 
 pub(crate) use count::What;
 pub(crate) use detail::{Detail, TimelineEvent};
-pub(crate) use find::Exported;
+pub(crate) use find::{Exported, Stretch};
 pub(crate) use follow::{Followed, More};
 pub(crate) use verify::Verified;

@@ -3,13 +3,13 @@
 //! Apart from the rules of `batch.rs`, because nothing binding hangs on it. Invariant: told once, by the caller who
 //! spent the approval, for the action that it covered; the same told again changes nothing.
 
-use protocol::{ReviewEvent, ReviewId, ReviewStatus};
+use protocol::{ReviewEvent, ReviewStatus};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::super::super::chain::{Head, Line};
+use super::super::super::chain::Line;
 use super::super::super::{RanReport, Reported, StoreError};
-use super::super::{SqliteStore, sql};
+use super::super::{SqliteStore, append, sql};
 
 impl SqliteStore {
     /// Records how a run ended.
@@ -49,43 +49,14 @@ async fn report(connection: &mut SqliteConnection, ran: RanReport) -> Result<Rep
     }
     ReviewStatus::after(Some(status), ReviewEvent::Ran)
         .ok_or(StoreError::Corrupt("an event that cannot follow"))?;
-    append(connection, ran.review_id, &ran).await?;
-    Ok(Reported::Recorded)
-}
-
-async fn append(
-    connection: &mut SqliteConnection,
-    review_id: ReviewId,
-    ran: &RanReport,
-) -> Result<(), StoreError> {
-    let head = sqlx::query(
-        "SELECT seq, hash FROM review_events WHERE tenant_id = ? ORDER BY seq DESC LIMIT 1",
-    )
-    .bind(ran.scope.tenant.as_str())
-    .fetch_one(&mut *connection)
-    .await?;
-    let head = Head {
-        seq: head.try_get(0)?,
-        hash: sql::array(head.try_get(1)?)?,
-    };
-    let head = head.after(&Line {
+    let head = append::head(connection, &ran.scope.tenant).await?;
+    let line = Line {
         tenant: &ran.scope.tenant,
-        review_id,
+        review_id: ran.review_id,
         event: ReviewEvent::Ran,
         at: ran.at.as_millisecond(),
         body: &ran.body,
-    });
-    sqlx::query(
-        "INSERT INTO review_events (tenant_id, seq, review_id, kind, at, body, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(ran.scope.tenant.as_str())
-    .bind(head.seq)
-    .bind(sql::bytes(review_id))
-    .bind(ReviewEvent::Ran.as_str())
-    .bind(ran.at.as_millisecond())
-    .bind(&ran.body)
-    .bind(head.hash.as_slice())
-    .execute(connection)
-    .await?;
-    Ok(())
+    };
+    append::append(connection, head, &line).await?;
+    Ok(Reported::Recorded)
 }

@@ -57,13 +57,17 @@ struct Walk<'a> {
     /// Where each review stands by the lines so far; those that ended may still be spent.
     standing: HashMap<ReviewId, ReviewStatus>,
     erased: u64,
+    /// The first line of each review whose payloads are not there, until its line `erased` comes.
+    missing: HashMap<ReviewId, i64>,
+    /// Payloads of reviews that were opened before this were erased when such lines were not written yet (milliseconds).
+    erased_before: i64,
     /// The hashes that lines were signed with, by their number.
     signed: BTreeMap<i64, Sha256Hex>,
 }
 
 /// The next lines of a chain, with the reviews that they are about and the payloads that are still there.
 const LINES: &str = "SELECT e.seq, e.review_id, e.kind, e.at, e.body, e.hash, r.status, r.ended_seq, r.redeemed_at, \
-    q.question, q.context, x.exhibit, r.review_no FROM review_events e \
+    q.question, q.context, x.exhibit, r.review_no, o.at FROM review_events e \
     LEFT JOIN review_events o ON o.review_id = e.review_id AND o.kind = 'opened' \
     LEFT JOIN reviews r ON r.tenant_id = e.tenant_id AND r.caller = (o.body ->> '$.caller') \
     AND r.review_id = e.review_id \
@@ -122,6 +126,8 @@ impl SqliteStore {
             head: Head::EMPTY,
             standing: HashMap::new(),
             erased: 0,
+            missing: HashMap::new(),
+            erased_before: self.erased_without_lines(tenant).await?,
         };
         let mut broken = None;
         while broken.is_none() {
@@ -142,6 +148,12 @@ impl SqliteStore {
                 }
             }
         }
+        if broken.is_none() {
+            broken = walk.missing.values().min().map(|seq| Break {
+                seq: *seq,
+                what: "a payload is missing that nobody erased",
+            });
+        }
         if let (None, Some((seq, _))) = (&broken, walk.signed.last_key_value())
             && *seq > walk.head.seq
         {
@@ -156,6 +168,18 @@ impl SqliteStore {
             broken,
             erased: walk.erased,
         })
+    }
+}
+
+impl SqliteStore {
+    async fn erased_without_lines(&self, tenant: &TenantId) -> Result<i64, StoreError> {
+        let before: Option<i64> = sqlx::query_scalar(
+            "SELECT max(before) FROM erasures WHERE tenant_id = ? AND in_chain = 0",
+        )
+        .bind(tenant.as_str())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(before.unwrap_or(i64::MIN))
     }
 }
 
@@ -188,7 +212,8 @@ impl Walk<'_> {
             ReviewStatus::after(before, event).ok_or("it cannot follow what went before")?;
         self.standing.insert(review_id, status);
         self.check_row(row, event, next.seq)?;
-        self.check_payloads(row, event, body)?;
+        let gone = self.check_payloads(row, event, body)?;
+        self.account(row, (review_id, event), (next.seq, gone))?;
         self.head = next;
         Ok(())
     }
@@ -201,7 +226,7 @@ impl Walk<'_> {
         let ended_seq: Option<i64> = row.try_get(7).map_err(unreadable)?;
         let spent: Option<i64> = row.try_get(8).map_err(unreadable)?;
         let ends = match event {
-            ReviewEvent::Opened | ReviewEvent::Ran => {
+            ReviewEvent::Opened | ReviewEvent::Ran | ReviewEvent::Erased => {
                 return status.map(|_| ()).ok_or("its review is missing");
             }
             ReviewEvent::Redeemed => {
@@ -219,15 +244,38 @@ impl Walk<'_> {
             .ok_or("its review does not stand as it ended")
     }
 
-    /// What is still there is what was recorded.
-    fn check_payloads(
+    /// What is missing was erased by somebody who is on record for it, and nothing of what was asked is missing.
+    fn account(
         &mut self,
+        row: &SqliteRow,
+        (review_id, event): (ReviewId, ReviewEvent),
+        (seq, gone): (i64, u64),
+    ) -> Result<(), &'static str> {
+        self.erased += gone;
+        if event == ReviewEvent::Erased {
+            self.missing.remove(&review_id);
+        } else if gone > 0 {
+            let at: i64 = row.try_get(13).map_err(|_| "it cannot be read")?;
+            if at >= self.erased_before {
+                self.missing.entry(review_id).or_insert(seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is still there is what was recorded; how much of the rest is not there.
+    fn check_payloads(
+        &self,
         row: &SqliteRow,
         event: ReviewEvent,
         body: &str,
-    ) -> Result<(), &'static str> {
-        if matches!(event, ReviewEvent::Redeemed | ReviewEvent::Ran) {
-            return Ok(());
+    ) -> Result<u64, &'static str> {
+        let mut gone = 0;
+        if matches!(
+            event,
+            ReviewEvent::Redeemed | ReviewEvent::Ran | ReviewEvent::Erased
+        ) {
+            return Ok(gone);
         }
         let digests: Digests = serde_json::from_str(body).map_err(|_| "its body cannot be read")?;
         let kept = [
@@ -241,7 +289,8 @@ impl Walk<'_> {
                 .try_get(column)
                 .map_err(|_| "a payload cannot be read")?;
             match payload.filter(|text| !text.is_empty()) {
-                None => self.erased += 1,
+                None if column == 9 => return Err("what was asked is missing"),
+                None => gone += 1,
                 Some(text) => {
                     if Sha256Hex::of(&Sha256::digest(text.as_bytes()).into()) != digest {
                         return Err("a payload is not the one that was recorded");
@@ -249,6 +298,6 @@ impl Walk<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(gone)
     }
 }
