@@ -173,8 +173,7 @@ impl<'a> Walk<'a> {
             wanted.is_some_and(|wanted| wanted.is_ok_and(|wanted| leave.covers(&wanted)))
         };
         if standing.leave.as_ref().is_some_and(covered) {
-            request.permissions = SandboxPermissions::UseDefault;
-            request.additional = None;
+            request.keep_inside();
         }
         Ok(Self {
             environment,
@@ -200,7 +199,11 @@ impl<'a> Walk<'a> {
     /// The way of `route`, step by step.
     async fn along(mut self, route: Route, args: &cli::Exec) -> Result<Way, Failure> {
         match route {
-            Route::Inside => Ok(Way::Stopped(Box::pin(self.inside()).await?)),
+            Route::Inside => {
+                // Whatever was wished for, the walls stand as they are: variables and door have to be theirs.
+                self.request.keep_inside();
+                Ok(Way::Stopped(Box::pin(self.inside()).await?))
+            }
             Route::FullAccess(name) => Ok(Way::Over(Box::pin(self.full_access(name)).await?.code)),
             Route::ByRule => {
                 let stdin = self.given_stdin(args).await?;
@@ -295,7 +298,7 @@ impl<'a> Walk<'a> {
             JournalEvent::AllowRule { rule: rule.clone() },
         )?;
         let permitted = PermittedAction::by_allow_rule(rule, action);
-        files.confirm(&program).map_err(hold_failure)?;
+        self.confirm(&files, &program)?;
         let sealed = files.sealed;
         let stdin = stdin.map_or(Stdin::Null, Stdin::Bytes);
         self.run_sealed(program, stdin, sealed, |inside, command| {
@@ -352,7 +355,7 @@ impl<'a> Walk<'a> {
             }
         };
 
-        files.confirm(&program).map_err(hold_failure)?;
+        self.confirm(&files, &program)?;
         Box::pin(gathered.confirm()).await?;
         if self.stays_inside() {
             self.record_leave()?;
@@ -516,6 +519,18 @@ impl<'a> Walk<'a> {
             &self.prepared.changeable(),
         )
         .map_err(hold_failure)
+    }
+
+    /// Holds `files` against what is there now.
+    fn confirm(&self, files: &HeldFiles, program: &Program) -> Result<(), Failure> {
+        files
+            .confirm(
+                program,
+                &self.prepared.reading,
+                &self.request.cwd,
+                &self.prepared.changeable(),
+            )
+            .map_err(hold_failure)
     }
 
     fn refused(&self, because: &str) -> Failure {

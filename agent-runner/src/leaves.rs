@@ -7,8 +7,8 @@
 mod hosts;
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,13 +16,13 @@ use protocol::{
     AbsolutePath, AdditionalPermissions, CallerId, Canonical, KeptLeave, LeaveEnded, LeavePlace,
     PermittedAction, Printable, SessionReference, StandingLeave,
 };
-use rustix::fs::OFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::config::Environment;
 use crate::failure::Failure;
+use crate::own_file;
 use crate::prepare::Prepared;
 use crate::route::{Category, may_ask};
 use crate::state::{MaskKey, State, StateError};
@@ -34,7 +34,7 @@ pub(crate) use hosts::StandingHosts;
 const LONGEST: SignedDuration = SignedDuration::from_hours(12);
 /// The longest file of a leave, in bytes.
 const MAX_BYTES: u64 = 256 * 1024;
-/// How many leaves of one session count. More are not looked at.
+/// How many leaves of one session can stand. No more are kept.
 const MAX_LEAVES: usize = 256;
 /// How the files of permissions end, and those of hosts.
 const PERMISSIONS: &str = ".json";
@@ -58,6 +58,11 @@ pub(crate) enum LeavesError {
     /// The approval gives no leave that lasts.
     #[error(transparent)]
     NoLeave(#[from] protocol::NoLeave),
+    /// The session has as many as can stand.
+    #[error(
+        "this session has {MAX_LEAVES} leaves, and no more can stand\nhint: end them with `request-permissions --end`, then ask again"
+    )]
+    TooMany,
 }
 
 /// The leaves of one session in one workspace.
@@ -125,6 +130,11 @@ pub(crate) fn standing(
         standing.notes.push(format!(
             "permissions that were given before are not used: {because}"
         ));
+        return Ok(standing);
+    }
+    if matches!(prepared.standing, walls::Standing::Reduced(_)) {
+        let note = "permissions that were given before are not used: this host makes no namespaces, and `--best-effort` opens nothing more than the settings do";
+        standing.notes.push(note.to_owned());
         return Ok(standing);
     }
     let mut dropped = Vec::new();
@@ -205,6 +215,9 @@ impl Leaves {
 
     /// Puts `kept` into a file of its own, durably.
     fn write(&self, kept: &impl Serialize, ending: &str) -> Result<(), LeavesError> {
+        if self.files(ending)?.len() >= MAX_LEAVES {
+            return Err(LeavesError::TooMany);
+        }
         let name = format!("{}-{}{ending}", self.tag(), uuid::Uuid::new_v4());
         let path = self.folder.join(name);
         let write = || -> io::Result<()> {
@@ -243,7 +256,8 @@ impl Leaves {
     /// What stands at `now`.
     fn standing(&self, now: Timestamp) -> Result<Standing, LeavesError> {
         let mut standing = Standing::default();
-        for path in self.files(PERMISSIONS)? {
+        // Each is looked at before every command; `write` lets no more come into being.
+        for path in self.files(PERMISSIONS)?.into_iter().take(MAX_LEAVES) {
             let opened = read::<KeptLeave>(&path)
                 .map_err(|error| error.to_string())
                 .and_then(|kept| {
@@ -297,7 +311,6 @@ impl Leaves {
             }
         }
         files.sort();
-        files.truncate(MAX_LEAVES);
         Ok(files)
     }
 
@@ -313,24 +326,8 @@ impl Leaves {
     }
 }
 
-/// A regular file of the user's own that nobody else can read or write.
 fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    let metadata = file.metadata()?;
-    let me = rustix::process::geteuid().as_raw();
-    if !metadata.is_file() || metadata.uid() != me || metadata.mode() & 0o077 != 0 {
-        return Err(io::Error::other(
-            "it must be a regular file of your own that nobody else can read (mode 600)",
-        ));
-    }
-    let mut text = Vec::new();
-    if file.take(MAX_BYTES + 1).read_to_end(&mut text)? as u64 > MAX_BYTES {
-        return Err(io::Error::other("it is too long"));
-    }
+    let text = own_file::read(path, MAX_BYTES)?;
     protocol::parse_strict(&text).map_err(io::Error::other)
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use protocol::{Decision, Denial, FailedStep, Judge, Printable, ReviewResource, ReviewStatus};
 use serde::Serialize;
@@ -152,18 +152,32 @@ impl ReportFile {
     }
 }
 
-/// A regular file of its own name, emptied. A link or a pipe put there is not followed and not waited for.
+/// A regular file of its own name, emptied. No link on the way is followed, since a command may have put it there, but one
+/// that lies in `/` itself, where no workspace is; a pipe is not waited for, and a file with other names is another's.
 fn open_file(target: &str) -> std::io::Result<std::fs::File> {
-    use rustix::fs::OFlags;
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(flags.cast_signed())
-        .open(target)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+    let path = std::path::absolute(target)?;
+    let mut below = path.components();
+    let root = std::path::Path::new("/");
+    let first = below.by_ref().nth(1);
+    let (folder, rest) = match (first, below.as_path()) {
+        (Some(first), rest) if !rest.as_os_str().is_empty() => (root.join(first), rest),
+        _ => (root.to_owned(), path.strip_prefix(root).unwrap_or(&path)),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(CWD, folder, flags, Mode::empty())?;
+    let file = std::fs::File::from(openat2(
+        folder,
+        rest,
+        OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::RUSR | Mode::WUSR,
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )?);
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() > 1 {
+        return Err(std::io::Error::other(
+            "it is not a regular file with one name",
+        ));
     }
     file.set_len(0)?;
     Ok(file)
@@ -307,7 +321,32 @@ impl std::fmt::Display for Refusal {
 mod tests {
     use protocol::{Decision, Denial, FailedStep, ReviewFailure, RuleId};
 
-    use super::{Refusal, shown_command};
+    use super::{Refusal, open_file, shown_command};
+
+    #[test]
+    fn a_report_goes_where_it_is_said_and_through_no_link() {
+        let folder = std::env::temp_dir().join(format!("report-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(folder.join("real")).expect("a folder");
+        let folder = folder.canonicalize().expect("a folder");
+        let at = |name: &str| folder.join(name).display().to_string();
+        std::fs::write(at("real/a"), "old").expect("a file");
+        std::os::unix::fs::symlink(at("real"), at("turned")).expect("a link");
+        std::os::unix::fs::symlink(at("real/a"), at("link")).expect("a link");
+        std::fs::hard_link(at("real/a"), at("other")).expect("a name");
+        for refused in ["turned/a", "turned/new", "link", "other", "real", "none/x"] {
+            assert!(open_file(&at(refused)).is_err(), "{refused}");
+        }
+        assert!(!folder.join("real/new").exists());
+        let text = std::fs::read_to_string(at("real/a")).expect("a file");
+        assert_eq!(text, "old");
+        std::fs::remove_file(at("other")).expect("removed");
+        for fine in ["real/a", "real/b", "real/../c"] {
+            open_file(&at(fine)).expect(fine);
+        }
+        let text = std::fs::read_to_string(at("real/a")).expect("a file");
+        assert_eq!(text, "");
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
 
     #[test]
     fn a_command_is_shown_on_one_line_and_steers_nothing() {

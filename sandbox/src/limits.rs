@@ -145,7 +145,9 @@ impl Watched {
             let more = self.ended_by_kernel? < ended_by_kernel()?;
             (more && signal == Some(libc::SIGKILL)).then_some(LimitReached::HostMemory)
         };
-        self.reached.or_else(starved)
+        // One that ended by itself at that moment was ended by nobody.
+        let reached = self.reached.filter(|_| signal == Some(libc::SIGKILL));
+        reached.or_else(starved)
     }
 }
 
@@ -198,8 +200,12 @@ impl Watch {
         let Some(init) = process_behind(self.pidfd.as_fd()).filter(|_| !guarded.is_empty()) else {
             return Ok(None);
         };
-        let mut guards =
-            Guards::open(guarded, init).map_err(|_| self.end(LimitReached::GuardLost))?;
+        let mut guards = match Guards::open(guarded, init) {
+            Ok(guards) => guards,
+            // It was quicker than the first look.
+            Err(_) if self.has_ended(None, Some(Duration::ZERO)) => return Ok(None),
+            Err(_) => return Err(self.end(LimitReached::GuardLost)),
+        };
         match guards.lost() {
             Some(lost) => Err(self.end_without(lost)),
             None => Ok(Some(guards)),

@@ -463,6 +463,10 @@ impl Running {
         };
         let watched = self.watched.take().unwrap_or_default();
         let limit = watched.limit(signal);
+        let lost_guard = watched
+            .lost
+            .filter(|_| limit == Some(LimitReached::GuardLost));
+        let lost_guard = lost_guard.map(|path| path.to_string_lossy().into_owned());
         let limit = limit.or_else(|| LimitReached::by_signal(signal?, &self.limits));
         let seen = self.watcher.take().and_then(Watcher::finish);
         if seen.is_none() {
@@ -474,7 +478,7 @@ impl Running {
             ending,
             confinement: self.confinement.clone(),
             limit,
-            lost_guard: watched.lost.map(|path| path.to_string_lossy().into_owned()),
+            lost_guard,
             denials,
             unlisted_denials: unlisted_denials.unwrap_or_default(),
             usage: Usage {

@@ -74,7 +74,7 @@ impl Leaves {
     /// The hosts that stand at `now`; what has ended is removed where it can be.
     fn hosts(&self, now: Timestamp) -> Result<StandingHosts, LeavesError> {
         let mut standing = StandingHosts::default();
-        for path in self.files(HOSTS)? {
+        for path in self.files(HOSTS)?.into_iter().take(super::MAX_LEAVES) {
             let kept = match read::<KeptHost>(&path) {
                 Ok(kept) => kept,
                 Err(error) => {

@@ -232,11 +232,8 @@ fn beside(pid: u32, words: &[&std::ffi::OsStr]) -> std::process::Output {
 
 /// A disk of 64 MiB is a sparse file in 6 MiB of memory: it has room by its own account, and what finds none beneath it
 /// fails as `EIO`, at the sync.
-#[tokio::test]
-async fn a_disk_that_fails_promises_nothing_and_goes_on_once_it_works() {
-    let folder = Folder::new();
+fn on_such_a_disk(folder: &Folder, program: &Program) -> Option<Command> {
     let (memory, disk) = (folder.path("memory"), folder.path("disk"));
-    let program = Program::new(&folder, "");
     let text = format!(
         "database_url = \"sqlite:{}/data/reviews.db\"\n",
         disk.display()
@@ -265,7 +262,7 @@ async fn a_disk_that_fails_promises_nothing_and_goes_on_once_it_works() {
         .status();
     if !is_root() || !probe.is_ok_and(|status| status.success()) {
         eprintln!("SKIPPED: a disk that fails needs root, mkfs.ext4 and a free loop device");
-        return;
+        return None;
     }
     let mut command = Command::new("unshare");
     command
@@ -274,6 +271,16 @@ async fn a_disk_that_fails_promises_nothing_and_goes_on_once_it_works() {
         .arg(&program.config)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .process_group(0);
+    Some(command)
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_promises_nothing_and_goes_on_once_it_works() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    let Some(mut command) = on_such_a_disk(&folder, &program) else {
+        return;
+    };
     let mut server = Server::start(&mut command);
     let token = std::fs::read_to_string(folder.path("token")).expect("a token");
     let token = token.trim();
@@ -285,6 +292,7 @@ async fn a_disk_that_fails_promises_nothing_and_goes_on_once_it_works() {
     assert_eq!(not_ready.code(), "store_failed");
 
     let grown = ["mount", "-o", "remount,size=64m"].map(std::ffi::OsStr::new);
+    let memory = folder.path("memory");
     let grown = [&grown[..], &[memory.as_os_str()]].concat();
     let grown = beside(server.pid(), &grown);
     assert!(grown.status.success(), "{grown:?}");
