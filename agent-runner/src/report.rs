@@ -7,7 +7,9 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use protocol::{Decision, Denial, FailedStep, Judge, Printable, ReviewResource, ReviewStatus};
+use protocol::{
+    Decision, Denial, FailedStep, Judge, Printable, ReviewResource, ReviewStatus, Sha256Hex,
+};
 use serde::Serialize;
 
 use crate::door::NetworkReport;
@@ -201,14 +203,15 @@ pub(crate) fn shown_command<W: AsRef<str>>(words: &[W]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// The command of a request, short enough for one line of a refusal; the record holds it whole.
+/// The command of a request, short enough for one line of a refusal; the record holds it whole. What is said ends up in logs,
+/// so that secrets are marks here too: the same mark for all, since nothing is to be compared.
 pub(crate) fn shown_request(request: &RunRequest) -> String {
     let words: Vec<_> = request
         .argv
         .iter()
-        .map(|word| word.to_string_lossy())
+        .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let line = shown_command(&words);
+    let line = shown_command(&protocol::mask_words(&words, &|_| Sha256Hex::of(&[0; 32])));
     match line.char_indices().nth(200) {
         Some((cut, _)) => format!("{}…", line.get(..cut).unwrap_or_default()),
         None => line,

@@ -179,7 +179,7 @@ fn a_secret_is_in_no_journal_and_no_report_where_nobody_answers() {
     assert_eq!(journal.len(), 1, "{journal:?}");
     assert!(journal[0].to_string().contains("MASKED.password.11."));
     for needle in [secret.as_str(), password] {
-        assert!(!ran.report.to_string().contains(needle), "the report");
+        assert!(!ran.report.to_string().contains(needle), "{}", ran.report);
         let state = stage.root().join("state");
         assert_eq!(in_files(&state, needle), Vec::<String>::new());
     }
@@ -215,7 +215,7 @@ fn at_home(watched: &Watched, ran: &Ran, needle: &str) {
     for folder in [watched.server.data(), state] {
         assert_eq!(in_files(&folder, needle), Vec::<String>::new());
     }
-    assert!(!ran.report.to_string().contains(needle), "the report");
+    assert!(!ran.report.to_string().contains(needle), "{}", ran.report);
 }
 
 #[test]

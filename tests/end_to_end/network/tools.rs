@@ -199,7 +199,7 @@ echo '{"name":"tiny","vers":"1.0.0","deps":[],"cksum":"'$sum'","features":{},"ya
 export RUSTC={} CARGO_HOME=$PWD/home CARGO_HTTP_CAINFO=$PWD/cert.pem
 mkdir -p home app/src
 printf '[source.crates-io]\nreplace-with = "own"\n[source.own]\nregistry = "sparse+https://site.test/index/"\n' > home/config.toml
-printf '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\ntiny = "1"\n' > app/Cargo.toml
+printf '[workspace]\n[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\ntiny = "1"\n' > app/Cargo.toml
 echo 'fn main() {{}}' > app/src/main.rs
 cd app && {} fetch -q && cat ../home/registry/src/*/tiny-1.0.0/src/lib.rs
 "#,
