@@ -740,3 +740,14 @@ fn a_look_up_of_what_only_a_shell_knows_may_carry_anything() {
         Rule::ToolDestroys
     );
 }
+
+#[test]
+fn a_word_is_listed_whole_or_not_at_all() {
+    let list = "git\n    git-lfs  hg svn";
+    for word in ["git", "git-lfs", "hg", "svn"] {
+        assert!(super::listed(list, word), "{word}");
+    }
+    for word in ["", " ", "gi", "it", "lfs", "hg svn", "sv", "gitgit", "git-"] {
+        assert!(!super::listed(list, word), "{word}");
+    }
+}
