@@ -1,6 +1,7 @@
 //! What auditors ask for: sums, exports, and whether the record holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -25,6 +26,8 @@ use crate::telemetry::Gauges;
 
 /// How many pages of an export wait to be read: the memory of one.
 const AHEAD: usize = 2;
+/// How long an export waits for its reader to take a page.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `GET /v1/stats?since=&until=`.
 pub(crate) async fn stats(
@@ -47,7 +50,7 @@ pub(crate) async fn verify(
     State(desk): State<Arc<Desk>>,
     Auditing(tenant): Auditing,
 ) -> Result<Response, ApiError> {
-    let found = desk.store.verify(&tenant).await?;
+    let found = desk.store.verify_signed(&tenant, &desk.key).await?;
     answer(StatusCode::OK, &verified(found))
 }
 
@@ -102,6 +105,8 @@ enum Broken {
     Store(#[source] StoreError),
     #[error("the server is going down")]
     Draining,
+    #[error("nobody read it for {} s", PATIENCE.as_secs())]
+    Unread,
 }
 
 async fn send(
@@ -122,15 +127,20 @@ async fn send(
         }
         let turned = export.turn(format, &mut text).await;
         // What was read before it broke is sent: the connection is cut behind it.
-        let sent = sender
-            .send_data(Bytes::from(std::mem::take(&mut text)))
-            .await;
+        let data = Bytes::from(std::mem::take(&mut text));
+        // Whoever reads nothing keeps neither the page nor the server that wants to go down.
+        let sent = tokio::select! {
+            () = desk.stopping.cancelled() => return sender.abort(Broken::Draining),
+            sent = tokio::time::timeout(PATIENCE, sender.send_data(data)) => sent,
+        };
         if let Err(error) = turned {
             return sender.abort(broken(error));
         }
-        // Nobody reads on.
-        if sent.is_err() {
-            return;
+        match sent {
+            Ok(Ok(())) => {}
+            // Nobody reads on.
+            Ok(Err(_)) => return,
+            Err(_elapsed) => return sender.abort(Broken::Unread),
         }
     }
 }

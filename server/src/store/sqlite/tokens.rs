@@ -173,7 +173,7 @@ impl SqliteStore {
             "SELECT token_id, name, hash, created_at, revoked_at, tenant_id, roles, person, expires_at, replaces FROM tokens \
              ORDER BY created_at, token_id",
         )
-        .fetch_all(&self.readers)
+        .fetch_all(&self.short_readers)
         .await?;
         let mut tokens = rows
             .iter()

@@ -15,6 +15,7 @@ use super::super::super::StoreError;
 use super::super::super::chain::{Head, Line};
 use super::super::heads::SignedHead;
 use super::super::{SqliteStore, sql};
+use crate::key::SigningKey;
 
 /// How many lines are read at a time.
 const PAGE: i64 = 2_000;
@@ -105,9 +106,20 @@ fn signed_lines(
 }
 
 impl SqliteStore {
-    /// Verifies the record of `tenant`.
-    pub(crate) async fn verify(&self, tenant: &TenantId) -> Result<Verified, StoreError> {
-        self.verify_against(tenant, &[]).await
+    /// Verifies the record of `tenant`, and that it still holds the heads that were signed and kept, each by `key`.
+    pub(crate) async fn verify_signed(
+        &self,
+        tenant: &TenantId,
+        key: &SigningKey,
+    ) -> Result<Verified, StoreError> {
+        let heads = self.signed_heads(tenant).await?;
+        if let Some(head) = heads.iter().find(|head| !head.is_signed_by(key)) {
+            return Ok(Verified::nothing(Break {
+                seq: head.seq,
+                what: "its signed head is not this server's",
+            }));
+        }
+        self.verify_against(tenant, &heads).await
     }
 
     /// Verifies the record of `tenant`, and that it still holds what `heads` say that it held once.
