@@ -45,9 +45,7 @@ impl PersonsTerminal {
         before: Option<&str>,
         limit: Duration,
     ) -> io::Result<Option<PersonsAnswer>> {
-        self.0
-            .write_all(question(action, before, limit).as_bytes())?;
-        tcflush(&self.0, QueueSelector::IFlush)?;
+        self.show(&question(action, before, limit))?;
         let deadline = Instant::now() + limit;
         let Some(line) = self.read_line(deadline, None)? else {
             self.0.write_all(b"\nno answer\n")?;
@@ -59,6 +57,15 @@ impl PersonsTerminal {
         } else {
             PersonsAnswer::Deny
         }))
+    }
+
+    /// Shows a question. What was typed before its last line stood there answers nothing; what comes behind it counts.
+    fn show(&mut self, question: &str) -> io::Result<()> {
+        let last = question.rfind('\n').map_or(0, |at| at + 1);
+        let (before, last) = question.split_at(last);
+        self.0.write_all(before.as_bytes())?;
+        tcflush(&self.0, QueueSelector::IFlush)?;
+        self.0.write_all(last.as_bytes())
     }
 
     /// A line; `None` where nothing came by `deadline`, or whoever holds the other end of `waiting` is gone.

@@ -7,7 +7,6 @@ use std::io::{self, PipeReader, Write as _};
 use std::time::{Duration, Instant};
 
 use protocol::{NetworkAccess, Printable};
-use rustix::termios::{QueueSelector, tcflush};
 
 use super::PersonsTerminal;
 
@@ -67,8 +66,7 @@ impl PersonsTerminal {
         limit: Duration,
         waiting: &PipeReader,
     ) -> io::Result<Option<HostAnswer>> {
-        self.0.write_all(question.text(limit).as_bytes())?;
-        tcflush(&self.0, QueueSelector::IFlush)?;
+        self.show(&question.text(limit))?;
         let deadline = Instant::now() + limit;
         let Some(line) = self.read_line(deadline, Some(waiting))? else {
             self.0.write_all(b"\nno answer\n")?;
