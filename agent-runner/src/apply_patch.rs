@@ -121,7 +121,13 @@ impl Patch {
                 .and_then(|file| file.take(limit).read_to_string(&mut text)),
             None => std::io::stdin().take(limit).read_to_string(&mut text),
         }
-        .map_err(|error| Failure::because(format!("cannot read the patch: {error}")))?;
+        .map_err(|error| {
+            let from = file.map_or_else(
+                || "on standard input".to_owned(),
+                |file| format!("`{}`", Printable(&file.to_string_lossy())),
+            );
+            Failure::because(format!("cannot read the patch {from}: {error}"))
+        })?;
         let edits = parse(&text)?;
         let held = Held::of(cwd, &edits)?;
         Ok(Self {
