@@ -50,6 +50,8 @@ pub(crate) enum ApiError {
     OwnQuestion,
     /// What was denied is nothing that leave lifts.
     NotLiftable,
+    /// Leave is one person's, and several have to agree here.
+    WantsSeveralPeople,
     /// Leave was given before.
     AlreadyLifted,
     /// No model can be had.
@@ -112,6 +114,7 @@ impl ApiError {
             Self::AgreedBefore => (StatusCode::CONFLICT, "agreed_before"),
             Self::OwnQuestion => (StatusCode::FORBIDDEN, "own_question"),
             Self::NotLiftable => (StatusCode::CONFLICT, "not_liftable"),
+            Self::WantsSeveralPeople => (StatusCode::CONFLICT, "wants_several_people"),
             Self::AlreadyLifted => (StatusCode::CONFLICT, "already_lifted"),
             Self::ModelUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "model_unavailable"),
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
@@ -168,6 +171,9 @@ impl ApiError {
             Self::OwnQuestion => "Nobody answers for a person what they asked themselves.",
             Self::NotLiftable => {
                 "Leave lifts a denial that a reviewer judged to be less than critical, and nothing else."
+            }
+            Self::WantsSeveralPeople => {
+                "Several people have to agree here (`people.approvals`), and leave is one person's: ask again with `must_be_human`."
             }
             Self::AlreadyLifted => "Leave was given for this review before.",
             Self::ModelUnavailable => {
