@@ -184,15 +184,7 @@ impl ApiError {
             Self::NotSpent => "Only the run of an approval that was spent can be reported.",
             Self::TooMany => "There are as many of them as there may be. Remove one first.",
             Self::Draining => "The server is going down. Nothing was reviewed; ask again later.",
-            Self::NotTakenOn(Refused::TooOften(_)) => {
-                "This token or its tenant asks too often. Nothing was reviewed; ask again later."
-            }
-            Self::NotTakenOn(Refused::NoRoom) => {
-                "Too much is being reviewed. Nothing was reviewed; ask again later."
-            }
-            Self::NotTakenOn(Refused::TooLate(_)) => {
-                "Its turn would come after its deadline. Nothing was reviewed; ask again later, or allow more time."
-            }
+            Self::NotTakenOn(refused) => not_taken_on(*refused),
             Self::Store(_) => {
                 "The record could not be written or read, so nothing counts as approved. The server's log says why."
             }
@@ -217,6 +209,18 @@ fn escalation_code(error: &InvalidEscalation) -> &'static str {
         InvalidEscalation::Action(_) => "invalid_action",
         InvalidEscalation::Digest => "digest_mismatch",
         InvalidEscalation::Trust(_) => "trust_refused",
+    }
+}
+
+fn not_taken_on(refused: Refused) -> &'static str {
+    match refused {
+        Refused::TooOften(_) => {
+            "This token or its tenant asks too often. Nothing was reviewed; ask again later."
+        }
+        Refused::NoRoom => "Too much is being reviewed. Nothing was reviewed; ask again later.",
+        Refused::TooLate(_) => {
+            "Its turn would come after its deadline. Nothing was reviewed; ask again later, or allow more time."
+        }
     }
 }
 

@@ -28,6 +28,7 @@ mod private_files;
 mod resource;
 mod role;
 mod router;
+mod said;
 mod serve;
 mod service;
 mod show_prompt;

@@ -169,7 +169,7 @@ impl Wanted {
             number: last + 1,
             at,
             author: self.author,
-            reason: self.reason,
+            reason: crate::said::masked(key, tenant, &self.reason),
             what: self.what,
             policy: self.policy,
             share: self.share,

@@ -5,16 +5,15 @@
 //! Invariant: who answered is part of the verdict, and so of the chain; where several must agree, each answer is on record
 //! before it counts.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use protocol::{ApproverAnswer, CallerId, PersonsAnswer, ReviewId, Sha256Hex, TenantId, TextKind};
+use protocol::{ApproverAnswer, CallerId, PersonsAnswer, ReviewId, TenantId};
 use serde::Serialize;
-use sha2::Sha256;
 use tokio::time::Instant;
 
 use super::{ABORT_PATIENCE, Caller, Desk, now};
 use crate::error::ApiError;
 use crate::flight::{Flight, Vote, Voted};
 use crate::role::Right;
+use crate::said;
 use crate::store::sqlite::history::VoteLine;
 use crate::store::{Recorded, RedeemRefusal, Sight, StoreError};
 
@@ -147,17 +146,9 @@ impl Desk {
         Ok(voters)
     }
 
-    /// What a person said, with its secrets masked (P9): it is kept with the record and told to whoever may read that.
+    /// What a person said, as it is kept.
     pub(super) fn said(&self, tenant: &TenantId, text: &str) -> String {
-        let key = self.key.derive("auto-review mask v1", &[tenant.as_str()]);
-        // A block of the hash: a shorter key is filled up with zeros (RFC 2104, section 2).
-        let mut block = [0_u8; 64];
-        block.iter_mut().zip(key).for_each(|(to, from)| *to = from);
-        protocol::mask(text, TextKind::Prose, &|secret| {
-            let mut mac = Hmac::<Sha256>::new(&block.into());
-            mac.update(secret);
-            Sha256Hex::of(&mac.finalize().into_bytes().into())
-        })
+        said::masked(&self.key, tenant, text)
     }
 }
 

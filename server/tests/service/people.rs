@@ -195,8 +195,13 @@ struct Office {
 
 impl Office {
     fn new() -> Self {
+        Self::wanting(2)
+    }
+
+    /// One where so many must agree.
+    fn wanting(approvals: usize) -> Self {
         let folder = Folder::new();
-        let program = Program::new(&folder, "[people]\napprovals = 2\n");
+        let program = Program::new(&folder, &format!("[people]\napprovals = {approvals}\n"));
         let runner = create(&program, &["--person", "ana"]);
         let server = program.serve();
         Self {
@@ -384,7 +389,7 @@ async fn a_vote_of_somebody_who_lost_the_role_counts_no_longer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leave_is_given_from_a_terminal_for_what_was_looked_at_and_lifts_one_denial() {
-    let office = Office::new();
+    let office = Office::wanting(1);
     let bob = office.token_file("bob", &["--role", "approver", "--person", "bob"]);
     let own = office.token_file("own", &["--role", "approver", "--person", "ana"]);
     let none = office.token_file("none", &["--role", "auditor"]);
