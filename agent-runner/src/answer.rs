@@ -167,9 +167,20 @@ async fn ask_service(
     let question = client.question(body, patience);
     let line = PendingLine::show();
     // The review is opened without waiting for its end, so that a signal can name what it takes back.
-    let opened = tokio::select! {
-        opened = client.submit(&question, Duration::ZERO) => opened,
-        signal = signals.next() => return interrupted(client, None, signal).await,
+    let opened = {
+        let mut opening = Box::pin(client.submit(&question, Duration::ZERO));
+        tokio::select! {
+            opened = &mut opening => Ok(opened),
+            // It may be judged already: a moment for its name, so that it can be taken back.
+            signal = signals.next() => Err((signal, tokio::time::timeout(NAMING, opening).await)),
+        }
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err((signal, named)) => {
+            let named = named.ok().and_then(Result::ok);
+            return interrupted(client, named.map(|review| review.review_id), signal).await;
+        }
     };
     let review = match opened {
         Ok(review) => review,
@@ -258,6 +269,9 @@ fn asked(
         interrupted: None,
     }
 }
+
+/// How long an interrupted question waits for its name.
+const NAMING: Duration = Duration::from_secs(1);
 
 /// A signal takes the question back; should that not reach the server, its deadline does.
 async fn interrupted(

@@ -55,10 +55,11 @@ pub(crate) async fn apply_patch(
     environment: &Environment,
 ) -> Result<u8, Failure> {
     let cwd = request::working_directory(args.settings.cd.as_deref())?;
-    let patch = Patch::read(args.file.as_deref(), &cwd)?;
     if args.inside {
-        return made(&patch);
+        handed_on(args.file.as_deref())?;
+        return made(&Patch::read(None, &cwd)?);
     }
+    let patch = Patch::read(args.file.as_deref(), &cwd)?;
     let mut signals = Signals::listen()?;
     let program = std::env::current_exe()?;
     let request = RunRequest {
@@ -80,6 +81,7 @@ pub(crate) async fn apply_patch(
     };
     let prepared = Prepared::new(&args.settings.overrides(), environment, &request.argv, &cwd)?;
     patch.keep_off(&prepared, environment)?;
+    prepared.keep_managed_denials_of(environment, patch.paths()?.iter())?;
     let outside = |path: &PathBuf| reach(path, &prepared.writable_roots) == Reach::Outside;
     let reach = if patch.files.iter().any(outside) {
         Reach::Outside
@@ -119,7 +121,13 @@ impl Patch {
                 .and_then(|file| file.take(limit).read_to_string(&mut text)),
             None => std::io::stdin().take(limit).read_to_string(&mut text),
         }
-        .map_err(|error| Failure::because(format!("cannot read the patch: {error}")))?;
+        .map_err(|error| {
+            let from = file.map_or_else(
+                || "on standard input".to_owned(),
+                |file| format!("`{}`", Printable(&file.to_string_lossy())),
+            );
+            Failure::because(format!("cannot read the patch {from}: {error}"))
+        })?;
         let edits = parse(&text)?;
         let held = Held::of(cwd, &edits)?;
         Ok(Self {
@@ -128,6 +136,11 @@ impl Patch {
             edits,
             held,
         })
+    }
+
+    /// The files as the settings name paths.
+    fn paths(&self) -> Result<Vec<AbsolutePath>, Failure> {
+        self.files.iter().map(|file| absolute(file)).collect()
     }
 
     /// What no command may touch or change, no patch may either, whoever allows it (design D16).
@@ -141,10 +154,7 @@ impl Patch {
         let covered: Vec<PathBuf> = never
             .into_iter()
             .chain(kept.cloned())
-            .chain(
-                ["config.toml", "agent-runner.toml", "rules"]
-                    .map(|name| environment.codex_home.join(name)),
-            )
+            .chain(walls::steering(environment))
             .collect();
         let denied = |file: &&PathBuf| {
             covered.iter().any(|path| {
@@ -163,6 +173,26 @@ impl Patch {
             }),
         }
     }
+}
+
+/// Refuses to make a patch for anybody but the runner that has judged it: this process has to be within walls, which
+/// take what it does beyond them, and the patch a sealed copy in memory, as the runner hands it on. No shell's
+/// redirection makes one.
+fn handed_on(file: Option<&Path>) -> Result<(), Failure> {
+    use rustix::fs::SealFlags;
+    use rustix::thread::SecureComputingMode;
+    let filtered = rustix::thread::secure_computing_mode()
+        .is_ok_and(|mode| mode == SecureComputingMode::Filter);
+    let walled = filtered && rustix::thread::no_new_privs().unwrap_or(false);
+    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    let sealed =
+        rustix::fs::fcntl_get_seals(std::io::stdin()).is_ok_and(|seals| seals.contains(all));
+    if walled && sealed && file.is_none() {
+        return Ok(());
+    }
+    Err(Failure::because(
+        "`--inside` is the runner's own, within the walls; nothing was changed\nhint: leave it out",
+    ))
 }
 
 /// Makes the patch here and now.
@@ -192,6 +222,12 @@ fn explain(patch: &Patch, route: PatchRoute) -> Result<u8, Failure> {
     lines.push(format!("route      {route}"));
     writeln!(std::io::stdout(), "{}", lines.join("\n"))?;
     Ok(0)
+}
+
+fn absolute(path: &Path) -> Result<AbsolutePath, Failure> {
+    let text = path.to_str().map(str::to_owned);
+    let text = text.ok_or_else(|| Failure::because("a path of the patch is not UTF-8"))?;
+    AbsolutePath::try_from(text).map_err(Failure::because)
 }
 
 /// One patch, from what was read to how it ended.
@@ -272,16 +308,10 @@ impl Walk<'_> {
     }
 
     fn action(&self) -> Result<Action, Failure> {
-        let absolute = |path: &Path| {
-            let text = path.to_str().map(str::to_owned);
-            let text = text.ok_or_else(|| Failure::because("a path of the patch is not UTF-8"))?;
-            AbsolutePath::try_from(text).map_err(Failure::because)
-        };
         let shown = Shown::by(self.prepared.state.mask_key()?);
-        let files = self.patch.files.iter().map(|file| absolute(file));
         let action = Action::FileChange(FileChange {
             cwd: absolute(&self.request.cwd)?,
-            files: files.collect::<Result<_, _>>()?,
+            files: self.patch.paths()?,
             patch: shown.code(&self.patch.text),
         });
         Ok(action.checked()?)

@@ -3,8 +3,10 @@
 //! Invariant: only a `y` typed after the question was shown is a yes; what was typed ahead is thrown away, and no
 //! terminal means no answer.
 
+mod host;
+
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, PipeReader, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use protocol::{
@@ -13,6 +15,8 @@ use protocol::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{QueueSelector, tcflush};
+
+pub(crate) use host::{Holds, HostAnswer, HostQuestion};
 
 /// The person's terminal.
 #[derive(Debug)]
@@ -41,11 +45,9 @@ impl PersonsTerminal {
         before: Option<&str>,
         limit: Duration,
     ) -> io::Result<Option<PersonsAnswer>> {
-        self.0
-            .write_all(question(action, before, limit).as_bytes())?;
-        tcflush(&self.0, QueueSelector::IFlush)?;
+        self.show(&question(action, before, limit))?;
         let deadline = Instant::now() + limit;
-        let Some(line) = self.read_line(deadline)? else {
+        let Some(line) = self.read_line(deadline, None)? else {
             self.0.write_all(b"\nno answer\n")?;
             return Ok(None);
         };
@@ -57,18 +59,41 @@ impl PersonsTerminal {
         }))
     }
 
-    fn read_line(&mut self, deadline: Instant) -> io::Result<Option<String>> {
+    /// Shows a question. What was typed before its last line stood there answers nothing; what comes behind it counts.
+    fn show(&mut self, question: &str) -> io::Result<()> {
+        let last = question.rfind('\n').map_or(0, |at| at + 1);
+        let (before, last) = question.split_at(last);
+        self.0.write_all(before.as_bytes())?;
+        tcflush(&self.0, QueueSelector::IFlush)?;
+        self.0.write_all(last.as_bytes())
+    }
+
+    /// A line; `None` where nothing came by `deadline`, or whoever holds the other end of `waiting` is gone.
+    fn read_line(
+        &mut self,
+        deadline: Instant,
+        waiting: Option<&PipeReader>,
+    ) -> io::Result<Option<String>> {
         let mut line = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let left = Timespec::try_from(left).map_err(io::Error::other)?;
-            let ready = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&left));
-            match ready {
+            let mut watched = vec![PollFd::new(&self.0, PollFlags::IN)];
+            watched.extend(waiting.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+            match poll(&mut watched, Some(&left)) {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
+            // Nothing is ever written to the pipe: that it can be read means that it is closed.
+            if watched
+                .get(1)
+                .is_some_and(|pipe| !pipe.revents().is_empty())
+            {
+                return Ok(None);
+            }
+            drop(watched);
             let mut byte = [0];
             // End of file is a no: nobody is there any more.
             if self.0.read(&mut byte)? == 0 || byte == *b"\n" || byte == *b"\r" || line.len() > 64 {

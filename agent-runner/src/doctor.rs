@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::cli;
 use crate::config::Environment;
 use crate::failure::Failure;
-pub(crate) use door_test::from_behind_the_door;
-use door_test::{DoorTested, door_test};
+use door_test::door_test;
+pub(crate) use door_test::{DENIED, DoorTested, from_behind_the_door, try_door};
 pub(crate) use self_test::from_inside;
 use self_test::{Attempt, Tested, self_test};
 

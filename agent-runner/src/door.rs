@@ -4,8 +4,11 @@
 //! the runner's own runtime. A command without a door pays nothing for it. Invariant: without this, or after it has ended,
 //! nothing of the command gets out.
 
+mod asker;
 mod gate;
 mod log;
+mod proof;
+mod record;
 
 use std::io;
 use std::sync::Arc;
@@ -19,12 +22,15 @@ use sandbox::{DoorSockets, Doorway, Network};
 
 use crate::config::{Environment, SandboxMode, Settings};
 use crate::failure::Failure;
+use crate::leaves::StandingHosts;
 use crate::prepare::{Prepared, UnknownHosts};
 use crate::request::RunRequest;
+pub(crate) use asker::{Asker, TerminalIs};
 pub(crate) use gate::HostReview;
 use gate::Reviews;
 use log::NetworkLog;
-pub(crate) use log::NetworkReport;
+pub(crate) use log::{NetworkEntry, NetworkReport};
+pub(crate) use record::NetworkRecord;
 
 /// How many lines about refused hosts follow a command, at most.
 const MOST_LINES: usize = 12;
@@ -43,6 +49,9 @@ pub(crate) struct OpenDoor {
     reviews: Box<Reviews>,
     log: Arc<NetworkLog>,
     doorway: Doorway,
+    /// Which run of which command it is, in events.
+    execution: String,
+    notes: Vec<String>,
 }
 
 /// What the command's network was, at its end.
@@ -64,17 +73,22 @@ impl DoorPolicy {
         unknown_hosts: UnknownHosts,
         environment: &Environment,
     ) -> Result<Self, Failure> {
-        let set = settings.network_policy();
-        let parts = network_proxy::Settings {
-            own_addresses: own_addresses(),
-            upstream: environment.upstream_proxy(),
-            misses: match unknown_hosts {
-                UnknownHosts::AsSet => set.misses,
-                UnknownHosts::Closed => Misses::Refuse,
-            },
-            ..set
+        let misses = match unknown_hosts {
+            UnknownHosts::AsSet => settings.network_policy().misses,
+            UnknownHosts::Closed => Misses::Refuse,
         };
-        let compiled = parts.policy().map_err(|faults| refused(&faults))?;
+        Self::with_misses(settings, misses, environment)
+    }
+
+    /// The same, with the word on hosts that no rule names.
+    fn with_misses(
+        settings: &Settings,
+        misses: Misses,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let compiled = parts(settings, misses, environment)
+            .policy()
+            .map_err(|faults| refused(&faults))?;
         let doorway = Doorway::on([compiled.listen.http.port(), compiled.listen.socks.port()]);
         Ok(Self { compiled, doorway })
     }
@@ -93,18 +107,27 @@ impl DoorPolicy {
         };
         network_proxy::environment(&self.compiled.policy, surroundings)
     }
+}
 
+impl OpenDoor {
     /// The door for the command that `request` is.
     ///
     /// # Errors
-    /// What is put to a reviewer about it cannot be said.
-    pub(crate) fn open(
-        self,
+    /// Its policy cannot be made here, what the session has leave for cannot be read, or what is put to a reviewer about it
+    /// cannot be said.
+    pub(crate) fn of(
         prepared: &Prepared,
         environment: &Environment,
         request: &RunRequest,
-    ) -> Result<OpenDoor, Failure> {
-        let (gate, reviews) = Reviews::of(prepared, environment, request)?;
+    ) -> Result<Self, Failure> {
+        let (settings, unknown) = (&prepared.settings, prepared.unknown_hosts);
+        let mut hosts = StandingHosts::of(prepared, &request.session)?;
+        let notes = std::mem::take(&mut hosts.notes);
+        let asker = Asker::of(settings, unknown, TerminalIs::now(request.terminal));
+        let misses = asker.misses(settings, unknown, &hosts);
+        let DoorPolicy { compiled, doorway } =
+            DoorPolicy::with_misses(settings, misses, environment)?;
+        let (gate, reviews) = Reviews::of(prepared, environment, request, (asker, hosts))?;
         let log = Arc::new(NetworkLog::default());
         let ports = Ports {
             resolver: Arc::new(SystemResolver::default()),
@@ -112,21 +135,40 @@ impl DoorPolicy {
             gate: Arc::new(gate),
             events: Arc::<NetworkLog>::clone(&log),
         };
+        let execution = uuid::Uuid::new_v4().to_string();
         let setup = Setup {
-            execution: uuid::Uuid::new_v4().to_string().into(),
+            execution: execution.as_str().into(),
             ..Setup::default()
         };
-        let door = network_proxy::Door::new(self.compiled.policy, ports, setup);
-        Ok(OpenDoor {
+        let door = network_proxy::Door::new(compiled.policy, ports, setup);
+        Ok(Self {
             door,
             reviews: Box::new(reviews),
             log,
-            doorway: self.doorway,
+            doorway,
+            execution,
+            notes,
         })
     }
-}
 
-impl OpenDoor {
+    /// Makes sure that a denied host is denied from inside, where that is not known.
+    ///
+    /// # Errors
+    /// It is not, or nobody can tell: nothing may run behind it (125).
+    pub(crate) async fn prove(
+        &self,
+        prepared: &Prepared,
+        environment: &Environment,
+    ) -> Result<(), Failure> {
+        let parts = parts(&prepared.settings, Misses::Refuse, environment);
+        proof::prove(parts, &prepared.state).await
+    }
+
+    /// What the user should know of it, a line each.
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Which sockets the sandbox makes for it.
     pub(crate) fn doorway(&self) -> &Doorway {
         &self.doorway
@@ -166,13 +208,17 @@ impl OpenDoor {
     /// Takes back what is still asked, and says what the network was.
     pub(crate) async fn close(self) -> DoorEnd {
         let Self {
-            door, reviews, log, ..
+            door,
+            reviews,
+            log,
+            execution,
+            ..
         } = self;
         let blocked = door.blocked();
         let reviews = reviews.close().await;
         DoorEnd {
             lines: lines(&blocked),
-            report: log.report(&blocked, reviews),
+            report: log.report(execution, &blocked, reviews),
         }
     }
 }
@@ -212,6 +258,27 @@ pub(crate) fn listeners(sockets: DoorSockets) -> Listeners {
         names_by_stream: sockets.names_by_stream,
         transparent: sockets.taken,
     }
+}
+
+/// What a door's policy is made of, on this host.
+fn parts(
+    settings: &Settings,
+    misses: Misses,
+    environment: &Environment,
+) -> network_proxy::Settings {
+    let mut parts = network_proxy::Settings {
+        own_addresses: own_addresses(),
+        upstream: environment.upstream_proxy(),
+        misses,
+        ..settings.network_policy()
+    };
+    if let Some(managed) = &mut parts.managed
+        && (misses == Misses::Refuse || managed.managed_allowed_domains_only == Some(true))
+    {
+        // What is put to a reviewer by name is put to nobody where nobody may be asked.
+        managed.review_domains = None;
+    }
+    parts
 }
 
 fn lines(blocked: &Blocked) -> Vec<String> {

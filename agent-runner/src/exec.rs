@@ -16,7 +16,7 @@ use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, Sand
 use crate::answer::ask;
 use crate::cli;
 use crate::config::{Environment, Feature, SandboxMode};
-use crate::door::{OpenDoor, network_of};
+use crate::door::{NetworkRecord, OpenDoor, network_of};
 use crate::evidence::{self, Gathered, Subject};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
@@ -173,8 +173,7 @@ impl<'a> Walk<'a> {
             wanted.is_some_and(|wanted| wanted.is_ok_and(|wanted| leave.covers(&wanted)))
         };
         if standing.leave.as_ref().is_some_and(covered) {
-            request.permissions = SandboxPermissions::UseDefault;
-            request.additional = None;
+            request.keep_inside();
         }
         Ok(Self {
             environment,
@@ -200,7 +199,11 @@ impl<'a> Walk<'a> {
     /// The way of `route`, step by step.
     async fn along(mut self, route: Route, args: &cli::Exec) -> Result<Way, Failure> {
         match route {
-            Route::Inside => Ok(Way::Stopped(Box::pin(self.inside()).await?)),
+            Route::Inside => {
+                // Whatever was wished for, the walls stand as they are: variables and door have to be theirs.
+                self.request.keep_inside();
+                Ok(Way::Stopped(Box::pin(self.inside()).await?))
+            }
             Route::FullAccess(name) => Ok(Way::Over(Box::pin(self.full_access(name)).await?.code)),
             Route::ByRule => {
                 let stdin = self.given_stdin(args).await?;
@@ -295,7 +298,7 @@ impl<'a> Walk<'a> {
             JournalEvent::AllowRule { rule: rule.clone() },
         )?;
         let permitted = PermittedAction::by_allow_rule(rule, action);
-        files.confirm(&program).map_err(hold_failure)?;
+        self.confirm(&files, &program)?;
         let sealed = files.sealed;
         let stdin = stdin.map_or(Stdin::Null, Stdin::Bytes);
         self.run_sealed(program, stdin, sealed, |inside, command| {
@@ -352,7 +355,7 @@ impl<'a> Walk<'a> {
             }
         };
 
-        files.confirm(&program).map_err(hold_failure)?;
+        self.confirm(&files, &program)?;
         Box::pin(gathered.confirm()).await?;
         if self.stays_inside() {
             self.record_leave()?;
@@ -428,6 +431,15 @@ impl<'a> Walk<'a> {
     ) -> Result<Ended, Failure> {
         let env = self.prepared.env(self.environment, &self.request)?;
         let door = self.door()?;
+        if let Some(door) = &door {
+            Box::pin(door.prove(&self.prepared, self.environment)).await?;
+        }
+        let network = NetworkRecord::of(
+            door.as_ref(),
+            &self.prepared,
+            &self.request,
+            self.environment,
+        );
         let words = self.request.argv.iter().cloned();
         let command = Command::new(words, program, self.prepared.directory)?
             .with_environment(env.pairs().iter().cloned())?
@@ -444,6 +456,9 @@ impl<'a> Walk<'a> {
             None => plan(inside, &command)?,
         };
         self.report.add_notes(plan.notes());
+        if let Some(door) = &door {
+            self.report.add_notes(door.notes());
+        }
         if let Some(signal) = self.signals.pending().await {
             return Err(called_off(signal));
         }
@@ -458,14 +473,18 @@ impl<'a> Walk<'a> {
         self.report.unlisted_denials = ending.run.unlisted_denials;
         self.report.signal = ending.signal();
         self.report.limit = ending.run.limit;
+        self.report.lost_guard.clone_from(&ending.run.lost_guard);
         self.report.output_thrown_away = ending.thrown_away;
         let ended = Ended {
             code: ending.exit_code(),
             call: ending.call(),
         };
-        if let Some(network) = ending.network {
-            tell_person(&network.lines);
-            self.report.network = Some(network.report);
+        if let Some(end) = ending.network {
+            tell_person(&end.lines);
+            if let Some(network) = network {
+                self.report.add_notes(&network.keep(&end.report));
+            }
+            self.report.network = Some(end.report);
         }
         Ok(ended)
     }
@@ -476,10 +495,7 @@ impl<'a> Walk<'a> {
         let additional = request.additional.as_ref();
         match network_of(prepared, request.permissions, additional) {
             Network::Off | Network::Full => Ok(None),
-            Network::Door => {
-                let policy = prepared.door(self.environment)?;
-                policy.open(prepared, self.environment, request).map(Some)
-            }
+            Network::Door => OpenDoor::of(prepared, self.environment, request).map(Some),
         }
     }
 
@@ -503,6 +519,18 @@ impl<'a> Walk<'a> {
             &self.prepared.changeable(),
         )
         .map_err(hold_failure)
+    }
+
+    /// Holds `files` against what is there now.
+    fn confirm(&self, files: &HeldFiles, program: &Program) -> Result<(), Failure> {
+        files
+            .confirm(
+                program,
+                &self.prepared.reading,
+                &self.request.cwd,
+                &self.prepared.changeable(),
+            )
+            .map_err(hold_failure)
     }
 
     fn refused(&self, because: &str) -> Failure {

@@ -184,7 +184,11 @@ impl Explanation {
         explanation.program = Some(program.path().display().to_string());
         if inside {
             explanation.when_stopped = Some(when_stopped(&prepared));
-            let env = prepared.env(environment, request)?;
+            let mut request = request.clone();
+            if matches!(route, Route::Inside) {
+                request.keep_inside();
+            }
+            let env = prepared.env(environment, &request)?;
             let command = Command::new(request.argv.iter().cloned(), program, prepared.directory)?
                 .with_environment(env.pairs().iter().cloned())?;
             let plan = match &standing.leave {

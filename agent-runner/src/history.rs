@@ -137,7 +137,9 @@ fn matches(entry: &JournalEntry, status: Option<ReviewStatus>) -> bool {
         (
             JournalEvent::FullAccess
             | JournalEvent::AllowRule { .. }
-            | JournalEvent::StandingLeave { .. },
+            | JournalEvent::StandingLeave { .. }
+            | JournalEvent::HostAllowed { .. }
+            | JournalEvent::Network { .. },
             Some(_),
         ) => false,
     }
@@ -159,6 +161,8 @@ impl Line {
                 JournalEvent::FullAccess => "Full access",
                 JournalEvent::AllowRule { .. } => "Allowed by rule",
                 JournalEvent::StandingLeave { .. } => "Standing leave",
+                JournalEvent::HostAllowed { .. } => "Host kept",
+                JournalEvent::Network { .. } => "Network",
             },
         }
     }
@@ -230,9 +234,49 @@ impl Line {
                     let reviews: Vec<String> = reviews.iter().map(ToString::to_string).collect();
                     format!("by review {}", reviews.join(", "))
                 }
+                JournalEvent::HostAllowed {
+                    review_id,
+                    holds,
+                    rule,
+                } => {
+                    let rule = rule.as_ref().map(|rule| format!(": {rule}"));
+                    let rule = rule.unwrap_or_default();
+                    format!("{holds}, by review {review_id}{rule}")
+                }
+                JournalEvent::Network {
+                    decisions,
+                    unlisted,
+                    refused,
+                    ..
+                } => network(decisions, *unlisted, *refused),
             },
         }
     }
+}
+
+/// What the door decided, in one line: what was refused first.
+fn network(decisions: &[serde_json::Value], unlisted: u64, refused: u64) -> String {
+    let shown = |entry: &serde_json::Value| {
+        let host = entry.get("host").and_then(serde_json::Value::as_str);
+        let port = entry.get("port").and_then(serde_json::Value::as_u64);
+        let verdict = entry.get("verdict").and_then(serde_json::Value::as_str);
+        let port = port.map_or_else(String::new, |port| format!(":{port}"));
+        format!("{}{port} {}", host.unwrap_or("?"), verdict.unwrap_or("?"))
+    };
+    let is_allowed = |entry: &&serde_json::Value| {
+        entry.get("verdict").and_then(serde_json::Value::as_str) == Some("allowed")
+    };
+    let closed = decisions.iter().filter(|entry| !is_allowed(entry));
+    let lines: Vec<String> = closed
+        .chain(decisions.iter().filter(is_allowed))
+        .map(shown)
+        .collect();
+    let more = if unlisted == 0 {
+        String::new()
+    } else {
+        format!(", and {unlisted} more")
+    };
+    format!("{refused} refused; {}{more}", lines.join(", "))
 }
 
 /// What to say of a review that nobody judged and that did not fail.

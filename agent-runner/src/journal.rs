@@ -50,6 +50,26 @@ pub(crate) enum JournalEvent {
         /// The rule.
         rule: RuleId,
     },
+    /// What was approved about a host is about to last beyond its command.
+    HostAllowed {
+        /// The review.
+        review_id: ReviewId,
+        /// `session` or `always`.
+        holds: String,
+        /// The rule that is written, for `always`.
+        rule: Option<String>,
+    },
+    /// What the door decided while the action ran.
+    Network {
+        /// Which run it was, as the door's events name it.
+        execution: String,
+        /// The decisions, as the report has them; the first 64.
+        decisions: Vec<serde_json::Value>,
+        /// How many more there were.
+        unlisted: u64,
+        /// How many requests were refused.
+        refused: u64,
+    },
 }
 
 /// Why the journal cannot be used.
@@ -66,6 +86,22 @@ pub(crate) struct JournalError {
 /// # Errors
 /// It is not on disk; what depends on it may not happen.
 pub(crate) fn append(path: &Path, entry: &JournalEntry) -> Result<(), JournalError> {
+    write(path, entry, File::sync_data)
+}
+
+/// Appends `entry` of what is over: nothing hangs on it, so nothing waits for the disk.
+///
+/// # Errors
+/// It is not written.
+pub(crate) fn note(path: &Path, entry: &JournalEntry) -> Result<(), JournalError> {
+    write(path, entry, |_| Ok(()))
+}
+
+fn write(
+    path: &Path,
+    entry: &JournalEntry,
+    then: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<(), JournalError> {
     let write = || -> io::Result<()> {
         // The line feed comes first: a line that a power cut left half written does not swallow this one.
         let mut line = vec![b'\n'];
@@ -76,7 +112,7 @@ pub(crate) fn append(path: &Path, entry: &JournalEntry) -> Result<(), JournalErr
             .mode(0o600)
             .open(path)?;
         file.write_all(&line)?;
-        file.sync_data()
+        then(&file)
     };
     write().map_err(|source| JournalError {
         path: path.to_owned(),

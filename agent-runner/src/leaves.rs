@@ -4,9 +4,11 @@
 //! for each leave (0600, in a folder that no command can touch). Invariants: what cannot be read whole, does not open
 //! under the runner's key, or was given elsewhere moves no wall; a leave ends with its turn for good.
 
+mod hosts;
+
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,22 +16,29 @@ use protocol::{
     AbsolutePath, AdditionalPermissions, CallerId, Canonical, KeptLeave, LeaveEnded, LeavePlace,
     PermittedAction, Printable, SessionReference, StandingLeave,
 };
-use rustix::fs::OFlags;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::config::Environment;
 use crate::failure::Failure;
+use crate::own_file;
 use crate::prepare::Prepared;
 use crate::route::{Category, may_ask};
 use crate::state::{MaskKey, State, StateError};
 use crate::walls;
 
+pub(crate) use hosts::StandingHosts;
+
 /// How long leave lasts at most, whatever becomes of its session: longer than a working day.
 const LONGEST: SignedDuration = SignedDuration::from_hours(12);
 /// The longest file of a leave, in bytes.
 const MAX_BYTES: u64 = 256 * 1024;
-/// How many leaves of one session count. More are not looked at.
+/// How many leaves of one session can stand. No more are kept.
 const MAX_LEAVES: usize = 256;
+/// How the files of permissions end, and those of hosts.
+const PERMISSIONS: &str = ".json";
+const HOSTS: &str = ".host";
 
 /// Why leave cannot be kept or ended.
 #[derive(Debug, Error)]
@@ -49,6 +58,11 @@ pub(crate) enum LeavesError {
     /// The approval gives no leave that lasts.
     #[error(transparent)]
     NoLeave(#[from] protocol::NoLeave),
+    /// The session has as many as can stand.
+    #[error(
+        "this session has {MAX_LEAVES} leaves, and no more can stand\nhint: end them with `request-permissions --end`, then ask again"
+    )]
+    TooMany,
 }
 
 /// The leaves of one session in one workspace.
@@ -116,6 +130,11 @@ pub(crate) fn standing(
         standing.notes.push(format!(
             "permissions that were given before are not used: {because}"
         ));
+        return Ok(standing);
+    }
+    if matches!(prepared.standing, walls::Standing::Reduced(_)) {
+        let note = "permissions that were given before are not used: this host makes no namespaces, and `--best-effort` opens nothing more than the settings do";
+        standing.notes.push(note.to_owned());
         return Ok(standing);
     }
     let mut dropped = Vec::new();
@@ -190,9 +209,17 @@ impl Leaves {
     pub(crate) fn keep(&self, permitted: PermittedAction) -> Result<KeptLeave, LeavesError> {
         let until = Timestamp::now() + LONGEST;
         let kept = KeptLeave::of(permitted, &self.place, until, |bytes| self.key.hash(bytes))?;
-        let path = self
-            .folder
-            .join(format!("{}-{}.json", self.tag(), uuid::Uuid::new_v4()));
+        self.write(&kept, PERMISSIONS)?;
+        Ok(kept)
+    }
+
+    /// Puts `kept` into a file of its own, durably.
+    fn write(&self, kept: &impl Serialize, ending: &str) -> Result<(), LeavesError> {
+        if self.files(ending)?.len() >= MAX_LEAVES {
+            return Err(LeavesError::TooMany);
+        }
+        let name = format!("{}-{}{ending}", self.tag(), uuid::Uuid::new_v4());
+        let path = self.folder.join(name);
         let write = || -> io::Result<()> {
             DirBuilder::new()
                 .recursive(true)
@@ -204,14 +231,13 @@ impl Leaves {
                 .create_new(true)
                 .mode(0o600)
                 .open(&draft)?;
-            serde_json::to_writer(&mut file, &kept)?;
+            serde_json::to_writer(&mut file, kept)?;
             file.flush()?;
             file.sync_all()?;
             std::fs::rename(&draft, &path)?;
             File::open(&self.folder)?.sync_all()
         };
-        write().map_err(unusable(&path))?;
-        Ok(kept)
+        write().map_err(unusable(&path))
     }
 
     /// Ends every leave of the session in this workspace; answers how many there were.
@@ -219,7 +245,8 @@ impl Leaves {
     /// # Errors
     /// One cannot be removed: it still holds.
     pub(crate) fn end(&self) -> Result<usize, LeavesError> {
-        let files = self.files()?;
+        let mut files = self.files(PERMISSIONS)?;
+        files.extend(self.files(HOSTS)?);
         for path in &files {
             remove(path)?;
         }
@@ -229,8 +256,9 @@ impl Leaves {
     /// What stands at `now`.
     fn standing(&self, now: Timestamp) -> Result<Standing, LeavesError> {
         let mut standing = Standing::default();
-        for path in self.files()? {
-            let opened = read(&path)
+        // Each is looked at before every command; `write` lets no more come into being.
+        for path in self.files(PERMISSIONS)?.into_iter().take(MAX_LEAVES) {
+            let opened = read::<KeptLeave>(&path)
                 .map_err(|error| error.to_string())
                 .and_then(|kept| {
                     let opened = kept.open(&self.place, now, |bytes| self.key.hash(bytes));
@@ -263,8 +291,8 @@ impl Leaves {
         Ok(standing)
     }
 
-    /// The files of this session, caller and workspace, by name.
-    fn files(&self) -> Result<Vec<PathBuf>, LeavesError> {
+    /// The files of this session, caller and workspace with this ending, by name.
+    fn files(&self, ending: &str) -> Result<Vec<PathBuf>, LeavesError> {
         let tag = self.tag();
         let listed = match std::fs::read_dir(&self.folder) {
             Ok(listed) => listed,
@@ -277,13 +305,12 @@ impl Leaves {
             let name = entry.file_name();
             let ours = name
                 .to_str()
-                .is_some_and(|name| name.starts_with(&tag) && name.ends_with(".json"));
+                .is_some_and(|name| name.starts_with(&tag) && name.ends_with(ending));
             if ours {
                 files.push(entry.path());
             }
         }
         files.sort();
-        files.truncate(MAX_LEAVES);
         Ok(files)
     }
 
@@ -299,24 +326,8 @@ impl Leaves {
     }
 }
 
-/// A regular file of the user's own that nobody else can read or write.
-fn read(path: &Path) -> io::Result<KeptLeave> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    let metadata = file.metadata()?;
-    let me = rustix::process::geteuid().as_raw();
-    if !metadata.is_file() || metadata.uid() != me || metadata.mode() & 0o077 != 0 {
-        return Err(io::Error::other(
-            "it must be a regular file of your own that nobody else can read (mode 600)",
-        ));
-    }
-    let mut text = Vec::new();
-    if file.take(MAX_BYTES + 1).read_to_end(&mut text)? as u64 > MAX_BYTES {
-        return Err(io::Error::other("it is too long"));
-    }
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    let text = own_file::read(path, MAX_BYTES)?;
     protocol::parse_strict(&text).map_err(io::Error::other)
 }
 

@@ -24,6 +24,7 @@ mod hold;
 mod journal;
 mod launch;
 mod leaves;
+mod own_file;
 mod passed_env;
 mod pending;
 mod permit;

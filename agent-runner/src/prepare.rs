@@ -77,16 +77,13 @@ impl Prepared {
     ) -> Result<Self, Failure> {
         let mut settings = Settings::load(environment, overrides, cwd)?;
         let writable_roots = walls::writable_roots(&settings, environment, cwd);
+        walls::make_steering(environment);
         let state = State::open(
             &settings.runner.state_dir,
             &environment.codex_home,
             &writable_roots,
         )?;
         let never_touch = walls::never_touch(&settings, environment, state.dir());
-        if environment.codex_home.is_dir() {
-            // What is not there cannot be kept from being made. Where it cannot be made now, no command can either.
-            std::fs::create_dir_all(environment.codex_home.join("rules")).unwrap_or_default();
-        }
         let standing = Standing::here(overrides.effort)?;
         let policy = walls::policy(&settings, environment, cwd, &never_touch, &standing)?;
         settings.notes.extend(policy.notes());
@@ -144,6 +141,18 @@ impl Prepared {
         let paths = wanted
             .into_iter()
             .flat_map(|wanted| wanted.read.iter().chain(&wanted.write));
+        self.keep_managed_denials_of(environment, paths)
+    }
+
+    /// Holds what is to be opened, whatever by, to what the administrator denies.
+    ///
+    /// # Errors
+    /// It is denied, which nobody can allow (126).
+    pub(crate) fn keep_managed_denials_of<'w>(
+        &self,
+        environment: &Environment,
+        paths: impl Iterator<Item = &'w AbsolutePath>,
+    ) -> Result<(), Failure> {
         match walls::managed_denial(&self.settings, environment, &self.policy, paths) {
             None => Ok(()),
             Some(path) => Err(Failure {
@@ -285,6 +294,8 @@ pub(crate) fn hold_failure(error: HoldError) -> Failure {
         HoldError::NotExecutable { .. }
         | HoldError::Unreadable { .. }
         | HoldError::Turnable(_)
+        | HoldError::Absent(_)
+        | HoldError::TooDeep(_)
         | HoldError::Changed(_) => NOT_PERMITTED,
     };
     Failure {

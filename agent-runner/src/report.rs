@@ -5,9 +5,11 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::MetadataExt as _;
 
-use protocol::{Decision, Denial, FailedStep, Judge, Printable, ReviewResource, ReviewStatus};
+use protocol::{
+    Decision, Denial, FailedStep, Judge, Printable, ReviewResource, ReviewStatus, Sha256Hex,
+};
 use serde::Serialize;
 
 use crate::door::NetworkReport;
@@ -45,6 +47,9 @@ pub(crate) struct Report {
     pub(crate) signal: Option<i32>,
     /// The limit that ended it.
     pub(crate) limit: Option<LimitReached>,
+    /// The path whose guard was lost, where that ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lost_guard: Option<String>,
     /// Bytes that it printed beyond what is passed on.
     pub(crate) output_thrown_away: u64,
     /// What the runner said, where it refused or failed.
@@ -72,7 +77,12 @@ impl Report {
 
     /// What a person reads behind the command's own output: only what the runner itself did to it.
     pub(crate) fn said_at_the_end(&self) -> Vec<String> {
-        let limit = self.limit.map(|limit| {
+        let lost = self.lost_guard.as_ref().map(|path| {
+            format!(
+                "the command was ended: `{path}`, which it may not change or see, was replaced or moved meanwhile\nhint: run it again"
+            )
+        });
+        let limit = self.limit.filter(|_| lost.is_none()).map(|limit| {
             let (did, key) = match limit {
                 LimitReached::WallTime => ("ran longer than it may", Some("wall_secs")),
                 LimitReached::Memory => ("held more memory than it may", Some("memory_mebibytes")),
@@ -81,6 +91,7 @@ impl Report {
                     ("wrote a longer file than it may", Some("file_mebibytes"))
                 }
                 LimitReached::HostMemory => ("ran while the machine was out of memory", None),
+                LimitReached::GuardLost => ("could not be kept to its paths any more", None),
             };
             let hint = key
                 .map(|key| format!("\nhint: `{key}` of `[limits]` in agent-runner.toml moves it"));
@@ -95,7 +106,7 @@ impl Report {
                 "{bytes} bytes of output were thrown away, beyond what is passed on"
             )),
         };
-        limit.into_iter().chain(cut).collect()
+        lost.into_iter().chain(limit).chain(cut).collect()
     }
 }
 
@@ -143,18 +154,32 @@ impl ReportFile {
     }
 }
 
-/// A regular file of its own name, emptied. A link or a pipe put there is not followed and not waited for.
+/// A regular file of its own name, emptied. No link on the way is followed, since a command may have put it there, but one
+/// that lies in `/` itself, where no workspace is; a pipe is not waited for, and a file with other names is another's.
 fn open_file(target: &str) -> std::io::Result<std::fs::File> {
-    use rustix::fs::OFlags;
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(flags.cast_signed())
-        .open(target)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+    let path = std::path::absolute(target)?;
+    let mut below = path.components();
+    let root = std::path::Path::new("/");
+    let first = below.by_ref().nth(1);
+    let (folder, rest) = match (first, below.as_path()) {
+        (Some(first), rest) if !rest.as_os_str().is_empty() => (root.join(first), rest),
+        _ => (root.to_owned(), path.strip_prefix(root).unwrap_or(&path)),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(CWD, folder, flags, Mode::empty())?;
+    let file = std::fs::File::from(openat2(
+        folder,
+        rest,
+        OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::RUSR | Mode::WUSR,
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )?);
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() > 1 {
+        return Err(std::io::Error::other(
+            "it is not a regular file with one name",
+        ));
     }
     file.set_len(0)?;
     Ok(file)
@@ -178,14 +203,15 @@ pub(crate) fn shown_command<W: AsRef<str>>(words: &[W]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// The command of a request, short enough for one line of a refusal; the record holds it whole.
+/// The command of a request, short enough for one line of a refusal; the record holds it whole. What is said ends up in logs,
+/// so that secrets are marks here too: the same mark for all, since nothing is to be compared.
 pub(crate) fn shown_request(request: &RunRequest) -> String {
     let words: Vec<_> = request
         .argv
         .iter()
-        .map(|word| word.to_string_lossy())
+        .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let line = shown_command(&words);
+    let line = shown_command(&protocol::mask_words(&words, &|_| Sha256Hex::of(&[0; 32])));
     match line.char_indices().nth(200) {
         Some((cut, _)) => format!("{}…", line.get(..cut).unwrap_or_default()),
         None => line,
@@ -298,7 +324,32 @@ impl std::fmt::Display for Refusal {
 mod tests {
     use protocol::{Decision, Denial, FailedStep, ReviewFailure, RuleId};
 
-    use super::{Refusal, shown_command};
+    use super::{Refusal, open_file, shown_command};
+
+    #[test]
+    fn a_report_goes_where_it_is_said_and_through_no_link() {
+        let folder = std::env::temp_dir().join(format!("report-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(folder.join("real")).expect("a folder");
+        let folder = folder.canonicalize().expect("a folder");
+        let at = |name: &str| folder.join(name).display().to_string();
+        std::fs::write(at("real/a"), "old").expect("a file");
+        std::os::unix::fs::symlink(at("real"), at("turned")).expect("a link");
+        std::os::unix::fs::symlink(at("real/a"), at("link")).expect("a link");
+        std::fs::hard_link(at("real/a"), at("other")).expect("a name");
+        for refused in ["turned/a", "turned/new", "link", "other", "real", "none/x"] {
+            assert!(open_file(&at(refused)).is_err(), "{refused}");
+        }
+        assert!(!folder.join("real/new").exists());
+        let text = std::fs::read_to_string(at("real/a")).expect("a file");
+        assert_eq!(text, "old");
+        std::fs::remove_file(at("other")).expect("removed");
+        for fine in ["real/a", "real/b", "real/../c"] {
+            open_file(&at(fine)).expect(fine);
+        }
+        let text = std::fs::read_to_string(at("real/a")).expect("a file");
+        assert_eq!(text, "");
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
 
     #[test]
     fn a_command_is_shown_on_one_line_and_steers_nothing() {

@@ -21,7 +21,7 @@ pub(crate) const MAX_STDIN: usize = 1024 * 1024;
 const MAX_TRANSCRIPT: u64 = 32 * 1024 * 1024;
 
 /// A run that was asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RunRequest {
     /// The words of the command.
     pub(crate) argv: Vec<OsString>,
@@ -43,6 +43,14 @@ pub(crate) struct RunRequest {
     pub(crate) max_output: Option<u64>,
     /// What becomes of escapes in it, where this run says so.
     pub(crate) escapes: Option<Escapes>,
+}
+
+impl RunRequest {
+    /// Takes back the wish for other walls: it runs within those that stand.
+    pub(crate) fn keep_inside(&mut self) {
+        self.permissions = SandboxPermissions::UseDefault;
+        self.additional = None;
+    }
 }
 
 /// Whether the command gets a terminal of its own.

@@ -4,6 +4,7 @@
 //! are in force now.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use exec_policy::{Proposal, Reading, RuleSet};
 use protocol::Printable;
@@ -65,9 +66,7 @@ pub(crate) fn allow(
             proposals.len()
         ))
     })?;
-    let file = environment.codex_home.join("rules/default.rules");
-    let home = environment.home.to_string_lossy().into_owned();
-    replace_file(&file, |text| with_lines(text, &proposal.lines(), &home))?;
+    let file = add(environment, &proposal.lines())?;
     let lines: Vec<String> = proposal
         .lines()
         .iter()
@@ -76,6 +75,21 @@ pub(crate) fn allow(
     writeln!(out, "{}\nadded to {}", lines.join("\n"), file.display())
         .map_err(|error| Failure::because(format!("cannot print: {error}")))?;
     Ok(0)
+}
+
+/// Writes one line that was proposed into the user's rules.
+///
+/// # Errors
+/// The file cannot be changed, or would not load.
+pub(crate) fn add_line(environment: &Environment, line: &str) -> Result<(), Failure> {
+    add(environment, &[line.to_owned()]).map(drop)
+}
+
+fn add(environment: &Environment, lines: &[String]) -> Result<PathBuf, Failure> {
+    let file = environment.codex_home.join("rules/default.rules");
+    let home = environment.home.to_string_lossy().into_owned();
+    replace_file(&file, |text| with_lines(text, lines, &home))?;
+    Ok(file)
 }
 
 fn proposals(

@@ -8,15 +8,17 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use exec_policy::{MAX_RULES_BYTES, RuleSet, RulesError, WrittenRules};
-use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+
+use crate::own_file;
 
 /// The reader, as `build.rs` made it.
 const READER: &[u8] = include_bytes!(env!("RULES_READER"));
@@ -25,6 +27,9 @@ const READER_ID: &str = env!("RULES_READER_ID");
 
 /// The longest answer that is taken, in bytes: what fifty thousand calls can say.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
+
+/// How many files' answers are remembered.
+const MOST_REMEMBERED: usize = 64;
 
 /// Why a rules file cannot be used. Nothing runs then.
 #[derive(Debug, Error)]
@@ -113,17 +118,14 @@ impl Memory {
     }
 
     fn recall(&self, file: &str, key: &str) -> Option<WrittenRules> {
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(self.place(file));
-        let mut text = String::new();
-        opened
-            .ok()?
-            .take(MAX_ANSWER)
-            .read_to_string(&mut text)
-            .ok()?;
-        let remembered: Remembered = serde_json::from_str(&text).ok()?;
+        // This is asked before the state folder is checked: who could write here could rule here.
+        let folder = self.0.symlink_metadata().ok()?;
+        let me = rustix::process::geteuid().as_raw();
+        if !folder.is_dir() || folder.uid() != me || folder.mode() & 0o022 != 0 {
+            return None;
+        }
+        let text = own_file::read(&self.place(file), MAX_ANSWER).ok()?;
+        let remembered: Remembered = serde_json::from_slice(&text).ok()?;
         (remembered.key == key).then_some(remembered.rules)
     }
 
@@ -132,6 +134,7 @@ impl Memory {
             .recursive(true)
             .mode(0o700)
             .create(&self.0)?;
+        self.forget_old()?;
         let place = self.place(file);
         let beside = place.with_extension(format!("new-{}", uuid::Uuid::new_v4()));
         let remembered = Remembered {
@@ -148,6 +151,22 @@ impl Memory {
             std::fs::rename(&beside, &place)
         };
         write().inspect_err(|_| std::fs::remove_file(&beside).unwrap_or_default())
+    }
+}
+
+impl Memory {
+    /// Removes the oldest of what is remembered, so that one more has room.
+    fn forget_old(&self) -> io::Result<()> {
+        let mut known: Vec<(SystemTime, PathBuf)> = std::fs::read_dir(&self.0)?
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        known.sort();
+        let over = (known.len() + 1).saturating_sub(MOST_REMEMBERED);
+        for (_, path) in known.iter().take(over) {
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
     }
 }
 
@@ -184,7 +203,7 @@ fn read(question: &Question<'_>) -> Result<WrittenRules, RulesFileError> {
 
 /// Starts the reader, without environment and with nothing open but its two pipes.
 fn ask(question: &Question<'_>) -> io::Result<Vec<u8>> {
-    let program = carried()?;
+    let program = File::from(sandbox::sealed_in_memory("rules-reader", READER)?);
     let mut reader = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .env_clear()
         .current_dir("/")
@@ -210,16 +229,6 @@ fn ask(question: &Question<'_>) -> io::Result<Vec<u8>> {
     } else {
         Err(io::Error::other(format!("it ended with {ended}")))
     }
-}
-
-/// The reader as a file in memory that nobody can change any more.
-fn carried() -> io::Result<File> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = File::from(rustix::fs::memfd_create("rules-reader", flags)?);
-    file.write_all(READER)?;
-    let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&file, all)?;
-    Ok(file)
 }
 
 #[cfg(test)]
@@ -286,6 +295,42 @@ mod tests {
             "",
             "a fault is not kept"
         );
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn what_another_could_have_written_is_not_believed_and_old_answers_go() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = folder("others");
+        let memory = Memory::in_state(&folder);
+        let first = || {
+            let mut rules = RuleSet::default();
+            memory
+                .load_rules(&mut rules, "f.rules", TEXT, "/home/u")
+                .expect("rules");
+            rules.rules()[1].pattern()
+        };
+        assert_eq!(first(), "mkfs");
+        let place = memory.place("f.rules");
+        let kept = std::fs::read_to_string(&place).expect("it is kept");
+        let open = |path: &std::path::Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        };
+        std::fs::write(&place, kept.replace("mkfs", "shred")).expect("written");
+        assert_eq!(first(), "shred");
+        open(&memory.0, 0o777);
+        assert_eq!(first(), "mkfs");
+        open(&memory.0, 0o700);
+        std::fs::write(&place, kept.replace("mkfs", "shred")).expect("written");
+        open(&place, 0o622);
+        assert_eq!(first(), "mkfs");
+
+        for number in 0..super::MOST_REMEMBERED + 3 {
+            std::fs::write(memory.0.join(format!("{number}.json")), "").expect("written");
+        }
+        memory.forget_old().expect("removed");
+        let left = std::fs::read_dir(&memory.0).expect("a folder").count();
+        assert_eq!(left, super::MOST_REMEMBERED - 1);
         std::fs::remove_dir_all(folder).expect("removed");
     }
 

@@ -104,6 +104,11 @@ impl State {
         self.dir.join("journal.jsonl")
     }
 
+    /// Which door was tried and held.
+    pub(crate) fn door_proof(&self) -> PathBuf {
+        self.dir.join("door-proof")
+    }
+
     /// Where leave that lasts is kept.
     pub(crate) fn leaves(&self) -> PathBuf {
         self.dir.join("leaves")

@@ -5,6 +5,8 @@
 //! costs the end of a run [`PATIENCE`] at most, after the command has ended; what was typed is told only where
 //! `log_user_prompt` says so.
 
+mod network;
+
 use std::ffi::OsString;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -117,6 +119,9 @@ impl Observation {
         self.tell_decision(report);
         self.tell_result(&typed, report, ended);
         self.tell_outcome(report);
+        if let Some(network) = &report.network {
+            network::tell(&self.telemetry, self.trace, network);
+        }
         self.telemetry.span(Span {
             name: "exec",
             kind: SpanKind::Internal,

@@ -1,5 +1,7 @@
 //! From settings to the sandbox's policy: which walls stand around a command, and what it may never touch.
 
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use network_proxy::Routing;
@@ -13,6 +15,11 @@ mod effort;
 mod profile;
 
 pub(crate) use effort::{Effort, Standing};
+
+/// The settings in `$CODEX_HOME`.
+const STEERING_FILES: [&str; 2] = ["config.toml", "agent-runner.toml"];
+/// The folder of rules beside them.
+const RULES: &str = "rules";
 
 /// Why no walls can be built around this workspace.
 #[derive(Debug, Error)]
@@ -204,14 +211,46 @@ fn refuse_workspace(environment: &Environment, cwd: &Path) -> Result<(), WallsEr
     })
 }
 
+/// The user's own files that steer this program, there or not. The one list: for the walls, and for patches.
+pub(crate) fn steering(environment: &Environment) -> Vec<PathBuf> {
+    let home = &environment.codex_home;
+    let mut paths: Vec<_> = STEERING_FILES.iter().map(|name| home.join(name)).collect();
+    paths.push(home.join(RULES));
+    // The files of named profiles, as many as there are.
+    let listed = std::fs::read_dir(home).into_iter().flatten().flatten();
+    let named = listed.map(|entry| entry.path()).filter(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().ends_with(".config.toml"))
+    });
+    paths.extend(named);
+    paths
+}
+
+/// Makes what [`steering`] names by fixed names where it is missing, empty and the user's alone: no mount stands on a name
+/// that is not there, so an escalated command could make it. Where it cannot be made now, no command can either.
+pub(crate) fn make_steering(environment: &Environment) {
+    let home = &environment.codex_home;
+    let mut folder = DirBuilder::new();
+    folder.mode(0o700);
+    folder.create(home).unwrap_or_default();
+    folder.create(home.join(RULES)).unwrap_or_default();
+    for name in STEERING_FILES {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(home.join(name))
+            .map(drop)
+            .unwrap_or_default();
+    }
+}
+
 /// What a command may see and never change, an approved escalation included (design D16): this program and what steers it.
 fn never_change(environment: &Environment) -> impl Iterator<Item = PathBuf> {
     let program = std::env::current_exe().ok();
-    let settings =
-        ["config.toml", "agent-runner.toml", "rules"].map(|name| environment.codex_home.join(name));
     program
         .into_iter()
-        .chain(settings)
+        .chain(steering(environment))
         .filter(|path| path.exists())
 }
 

@@ -23,7 +23,7 @@ pub use command::{Class, Command, Role};
 pub use effect::{Effect, Extent};
 pub use location::{Location, Rest, Surroundings};
 pub use options::Options;
-pub use proposal::Proposal;
+pub use proposal::{HostProposal, Proposal};
 pub use reading::Reading;
 pub use rule::{
     HostExecutable, InvalidRule, LetterCase, NetworkRule, Origin, PrefixRule, RawPrefixRule,

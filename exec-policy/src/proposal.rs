@@ -3,11 +3,15 @@
 //! Apart from judging because it makes rules. Invariants: with what is proposed the same command is covered whole, held
 //! against all rules in force; no prefix is proposed that would allow any code at all.
 
+mod host;
+
 use crate::command::Role;
 use crate::reading::Reading;
 use crate::rule::{LetterCase, Origin, PrefixRule, RawPrefixRule, Verdict};
 use crate::ruleset::{Coverage, RuleSet};
 use crate::wrapper::{Wrapped, unwrap};
+
+pub use host::HostProposal;
 
 /// Prefixes that allow any code, whatever follows. A rule may be longer than they are, never as short.
 const BANNED: &[&[&str]] = &[

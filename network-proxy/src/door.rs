@@ -235,6 +235,8 @@ impl Opened {
     fn new(listeners: Listeners) -> io::Result<Self> {
         let tcp = |listener: StdListener| {
             listener.set_nonblocking(true)?;
+            // Answers and handshakes are small, and waited for. On Linux what is accepted inherits it.
+            rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
             TcpListener::from_std(listener)
         };
         let udp = |socket: StdUdp| {
@@ -298,8 +300,6 @@ async fn serve(serving: Arc<Serving>, client: TcpStream, dialect: Dialect) {
     let Ok(_place) = Arc::clone(&serving.places).try_acquire_owned() else {
         return turn_away(&serving, client, dialect).await;
     };
-    // Answers and handshakes are small, and waited for.
-    let _kept = client.set_nodelay(true);
     let door = Arc::clone(&serving.door);
     match dialect {
         Dialect::Transparent => transparent::serve(door, client).await,

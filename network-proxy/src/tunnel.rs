@@ -6,10 +6,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustix::buffer::spare_capacity;
 use rustix::net::Shutdown;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
@@ -27,7 +28,9 @@ use crate::shared::{Epoch, Shared};
 use crate::sni::{self, Hello, Hidden};
 use crate::wire::Buffered;
 
-/// How much is copied at once, in bytes.
+/// How much is copied at once, in bytes, until a direction has filled as much: enough for handshakes and requests.
+const FIRST_PIECE: usize = 16 * 1024;
+/// How much is copied at once after that, in bytes.
 const PIECE: usize = 64 * 1024;
 /// After how many bytes in one direction the kernel moves the rest: a pipe costs more than it saves for less.
 const SPLICE_AFTER: u64 = 256 * 1024;
@@ -92,7 +95,11 @@ impl Tunnel {
         } = *self;
         drop(policy);
         let counts = [AtomicU64::new(0), AtomicU64::new(0)];
-        let [sent, received] = &counts;
+        let ended = AtomicBool::new(false);
+        let [up_way, down_way] = counts.each_ref().map(|count| Way {
+            count,
+            ended: &ended,
+        });
         let cut = {
             let up = upward(
                 (&client.stream, client.bytes),
@@ -103,9 +110,9 @@ impl Tunnel {
                     door,
                     protocol,
                 },
-                sent,
+                up_way,
             );
-            let down = downward((&origin.stream, origin.bytes), &client.stream, received);
+            let down = downward((&origin.stream, origin.bytes), &client.stream, down_way);
             match door.limits.idle_tunnel {
                 None => tokio::try_join!(up, down).err(),
                 Some(longest) => tokio::select! {
@@ -119,14 +126,8 @@ impl Tunnel {
             Some(Cut::Sni) => Some(Reason::SniMismatch),
             Some(Cut::Io) | None => None,
         };
-        door.record_closed(
-            (protocol, &to),
-            (
-                sent.load(Ordering::Relaxed),
-                received.load(Ordering::Relaxed),
-            ),
-            failure,
-        );
+        let [sent, received] = counts.map(AtomicU64::into_inner);
+        door.record_closed((protocol, &to), (sent, received), failure);
     }
 }
 
@@ -149,6 +150,35 @@ async fn silent(counts: &[AtomicU64; 2], longest: Duration) {
     }
 }
 
+/// One direction of a tunnel.
+#[derive(Clone, Copy)]
+struct Way<'tunnel> {
+    /// The bytes that have passed.
+    count: &'tunnel AtomicU64,
+    /// Whether one of the two directions has ended; shared by both.
+    ended: &'tunnel AtomicBool,
+}
+
+impl Way<'_> {
+    fn add(self, bytes: usize) -> u64 {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let _before = self.count.fetch_add(bytes, Ordering::Relaxed);
+        bytes
+    }
+
+    /// Passes an end on. The second one needs no word of its own: both connections are closed right after it.
+    fn end(self, to: &TcpStream) -> io::Result<()> {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        match rustix::net::shutdown(to, Shutdown::Write) {
+            // The other side may have gone already.
+            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 /// What a client's first bytes are held against.
 struct Checked<'tunnel> {
     check: SniCheck,
@@ -161,27 +191,27 @@ async fn upward(
     (client, mut early): (&TcpStream, BytesMut),
     origin: &TcpStream,
     checked: Checked<'_>,
-    count: &AtomicU64,
+    way: Way<'_>,
 ) -> Result<(), Cut> {
     let named = matches!(checked.to.host, Host::Name(_)) && checked.to.port == 443;
     if named && checked.check != SniCheck::Off {
         checked.hold(client, &mut early).await?;
     }
     write_all(origin, &early).await?;
-    add(count, early.len());
+    way.add(early.len());
     drop(early);
-    pump(client, origin, count).await.map_err(Cut::from)
+    pump(client, origin, way).await.map_err(Cut::from)
 }
 
 async fn downward(
     (origin, early): (&TcpStream, BytesMut),
     client: &TcpStream,
-    count: &AtomicU64,
+    way: Way<'_>,
 ) -> Result<(), Cut> {
     write_all(client, &early).await?;
-    add(count, early.len());
+    way.add(early.len());
     drop(early);
-    pump(origin, client, count).await.map_err(Cut::from)
+    pump(origin, client, way).await.map_err(Cut::from)
 }
 
 impl Checked<'_> {
@@ -245,30 +275,35 @@ impl Checked<'_> {
 }
 
 /// Moves bytes one way until the end, and passes the end on.
-async fn pump(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
+async fn pump(from: &TcpStream, to: &TcpStream, way: Way<'_>) -> io::Result<()> {
     let mut moved = 0;
+    let mut piece = FIRST_PIECE;
     loop {
         from.readable().await?;
         // The buffer lives only while there is something to move: a tunnel that waits holds none.
-        let mut buffer = Vec::with_capacity(PIECE);
+        let mut buffer = Vec::with_capacity(piece);
         loop {
             buffer.clear();
-            match from.try_read_buf(&mut buffer) {
-                Ok(0) => return end(to),
-                Ok(read) => {
-                    write_all(to, &buffer).await?;
-                    moved += add(count, read);
-                    if read < PIECE / 2 {
-                        break;
-                    }
-                }
+            let read = match read_some(from, &mut buffer) {
+                Ok(0) => return way.end(to),
+                Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
+            };
+            write_all(to, &buffer).await?;
+            moved += way.add(read);
+            if read < piece {
+                break;
+            }
+            if piece < PIECE {
+                // More is coming than handshakes and requests.
+                piece = PIECE;
+                buffer = Vec::with_capacity(piece);
             }
         }
         if moved >= SPLICE_AFTER {
             drop(buffer);
-            if let Some(ended) = splice_pump(from, to, count).await {
+            if let Some(ended) = splice_pump(from, to, way).await {
                 return ended;
             }
             moved = 0;
@@ -277,11 +312,7 @@ async fn pump(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result
 }
 
 /// Lets the kernel move the rest; none where it gives no pipe, or will not.
-async fn splice_pump(
-    from: &TcpStream,
-    to: &TcpStream,
-    count: &AtomicU64,
-) -> Option<io::Result<()>> {
+async fn splice_pump(from: &TcpStream, to: &TcpStream, way: Way<'_>) -> Option<io::Result<()>> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
     let _larger = fcntl_setpipe_size(&write, PIPE);
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
@@ -293,12 +324,12 @@ async fn splice_pump(
             Ok(splice(from, None, &write, None, PIPE, flags)?)
         });
         let mut left = match taken {
-            Ok(0) => return Some(end(to)),
+            Ok(0) => return Some(way.end(to)),
             Ok(taken) => taken,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Some(Err(error)),
         };
-        add(count, left);
+        way.add(left);
         while left > 0 {
             if let Err(error) = to.writable().await {
                 return Some(Err(error));
@@ -315,12 +346,22 @@ async fn splice_pump(
     }
 }
 
-fn end(to: &TcpStream) -> io::Result<()> {
-    match rustix::net::shutdown(to, Shutdown::Write) {
-        // The other side may have gone already.
-        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+/// Reads what is there into an empty buffer.
+///
+/// A buffer that is not filled has taken all there was: the runtime is told so, which spares the read that would say it again
+/// (epoll(7), edge-triggered; an end that is known stays known).
+fn read_some(from: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    let space = buffer.capacity();
+    let mut taken = None;
+    let tried = from.try_io(Interest::READABLE, || {
+        let read = rustix::io::read(from, spare_capacity(buffer))?;
+        taken = Some(read);
+        if (1..space).contains(&read) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(read)
+    });
+    taken.map_or(tried, Ok)
 }
 
 async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
@@ -333,10 +374,4 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn add(count: &AtomicU64, bytes: usize) -> u64 {
-    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-    let _before = count.fetch_add(bytes, Ordering::Relaxed);
-    bytes
 }

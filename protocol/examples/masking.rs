@@ -1,5 +1,5 @@
 //! How long masking takes: `cargo run --release -p protocol --example masking`. Prints milliseconds for 1 MiB of each kind of
-//! text, the middle of eleven runs, beside hashing the same bytes.
+//! text, or of the one named, the middle of eleven runs, beside hashing the same bytes.
 #![expect(clippy::print_stdout, reason = "figures are what this program is for")]
 
 use std::time::Instant;
@@ -27,8 +27,19 @@ fn main() {
         ("one word", "aB3".to_owned()),
         ("`://`", "://".to_owned()),
         ("options", "--password ".to_owned()),
+        ("assignments", "password=q7a ".to_owned()),
+        (
+            "key blocks",
+            "-----BEGIN PRIVATE KEY-----\nq7Ab\n".to_owned(),
+        ),
+        ("addresses", "a://b:q7a@c ".to_owned()),
+        ("password file", "h:1:d:u:q7a\n".to_owned()),
     ];
+    let wanted = std::env::args().nth(1);
     for (name, part) in texts {
+        if wanted.as_ref().is_some_and(|wanted| wanted != name) {
+            continue;
+        }
         let text: String = part.chars().cycle().take(BYTES).collect();
         let masking = middle(|| {
             mask(&text, TextKind::Code, &|bytes| {

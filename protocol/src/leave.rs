@@ -4,6 +4,8 @@
 //! from a spent approval alone and opens only under the key that sealed it, for the session, turn, caller and workspace
 //! that it was given in; what opens is never more than what was asked for.
 
+mod host;
+
 use std::path::{Component, Path};
 
 use jiff::Timestamp;
@@ -15,6 +17,8 @@ use crate::canonical::Canonical;
 use crate::permit::{PermitSource, PermittedAction};
 use crate::review::ReviewId;
 use crate::tenant::CallerId;
+
+pub use host::{KeptHost, StandingHost};
 
 /// Where leave was given, and where alone it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +59,7 @@ pub struct StandingLeave {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoLeave {
     /// What was permitted is something else.
-    #[error("the permitted action is no request for permissions")]
+    #[error("the permitted action is not what leave of this kind is for")]
     NotAsked,
     /// Nobody was asked.
     #[error("only a review or a person gives leave that lasts")]

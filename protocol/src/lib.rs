@@ -45,7 +45,9 @@ pub use decision::{
     Bounds, DecidedBy, Decision, Denial, FailedStep, Judge, Judgement, ReviewFailure, RuleId,
 };
 pub use escalation::{Escalation, EscalationId, Evidence, InvalidEscalation, Trigger, TriggerKind};
-pub use leave::{KeptLeave, LeaveEnded, LeavePlace, NoLeave, StandingLeave};
+pub use leave::{
+    KeptHost, KeptLeave, LeaveEnded, LeavePlace, NoLeave, StandingHost, StandingLeave,
+};
 pub use mask::{TextKind, mask, mask_words, shows};
 pub use permit::{FullAccessByName, Grant, GrantMismatch, PermitSource, PermittedAction};
 pub use policy::{

@@ -182,13 +182,16 @@ fn replaced(bytes: &[u8], mut spans: Vec<Span>, hash: &dyn Fn(&[u8]) -> Sha256He
         let secret = bytes.get(span.start..span.end).unwrap_or_default();
         let hash = hash(secret);
         let digits = hash.as_str().get(..HASH_DIGITS).unwrap_or_default();
-        let mark = format!("{MARK}{}.{}.{digits}", span.kind, secret.len());
-        out.extend_from_slice(mark.as_bytes());
+        let length = secret.len().to_string();
+        for part in [MARK, span.kind, ".", &length, ".", digits] {
+            out.extend_from_slice(part.as_bytes());
+        }
         at = span.end;
     }
     out.extend_from_slice(bytes.get(at..).unwrap_or_default());
     // Spans begin and end at characters, so nothing is lost here.
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8(out)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// How many bytes from `at` on are of a kind.

@@ -98,6 +98,8 @@ pub enum ReviewEvent {
     Voted,
     /// A second policy or model judged it as well. It binds nobody.
     Shadowed,
+    /// What was sent with it and what its reviewer was shown were erased.
+    Erased,
 }
 
 impl ReviewStatus {
@@ -127,6 +129,7 @@ impl ReviewStatus {
             }
             (Some(Self::Reviewing), ReviewEvent::Voted) => Some(Self::Reviewing),
             (Some(ended @ (Self::Approved | Self::Denied)), ReviewEvent::Shadowed) => Some(ended),
+            (Some(ended), ReviewEvent::Erased) if ended.is_terminal() => Some(ended),
             (None | Some(_), _) => None,
         }
     }
@@ -172,7 +175,7 @@ impl ReviewStatus {
 
 impl ReviewEvent {
     /// Every event, in the order in which they may happen.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Opened,
         Self::Approved,
         Self::Denied,
@@ -183,6 +186,7 @@ impl ReviewEvent {
         Self::Ran,
         Self::Voted,
         Self::Shadowed,
+        Self::Erased,
     ];
 
     /// Reads [`ReviewEvent::as_str`].
@@ -205,6 +209,7 @@ impl ReviewEvent {
             Self::Ran => "ran",
             Self::Voted => "voted",
             Self::Shadowed => "shadowed",
+            Self::Erased => "erased",
         }
     }
 }
@@ -226,13 +231,13 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table, @r"
-        -: reviewing - - - - - - - - -
-        reviewing: - approved denied timed_out aborted failed - - reviewing -
-        approved: - - - - - - approved approved - approved
-        denied: - - - - - - - - - denied
-        timed_out: - - - - - - - - - -
-        aborted: - - - - - - - - - -
-        failed: - - - - - - - - - -
+        -: reviewing - - - - - - - - - -
+        reviewing: - approved denied timed_out aborted failed - - reviewing - -
+        approved: - - - - - - approved approved - approved approved
+        denied: - - - - - - - - - denied denied
+        timed_out: - - - - - - - - - - timed_out
+        aborted: - - - - - - - - - - aborted
+        failed: - - - - - - - - - - failed
         ");
     }
 

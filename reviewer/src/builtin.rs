@@ -11,17 +11,22 @@ mod deny;
 mod facts;
 mod fetch;
 mod floor;
+mod git_call;
 mod harms;
 mod machine;
 mod open;
+mod openings;
 mod places;
 mod quiet_git;
 mod rule;
 mod scene;
 mod services;
 mod sql;
+mod steered;
+mod stores;
 mod tools;
 
+use memchr::memmem;
 use protocol::{
     Action, Assessment, Escalation, Outcome, PermissionScope, RiskLevel, UserAuthorization,
 };
@@ -90,6 +95,13 @@ impl BuiltIn {
             let wishes = Wishes::of(&escalation.transcript);
             asked::soften(&mut found, &scene, &wishes);
         }
+        if asked::is_forbidden(escalation, &scene, &found) {
+            deny::add(
+                &mut found,
+                Rule::ForbiddenByUser,
+                object(&escalation.action),
+            );
+        }
         if found.iter().any(|finding| finding.rule.denies()) {
             return settle(found).unwrap_or_else(|| Verdict::undecided(Rule::NothingKnown));
         }
@@ -109,8 +121,17 @@ impl BuiltIn {
 }
 
 /// Whether a word stands in a list of words with blanks between them.
+///
+/// Each command is held against dozens of lists: where the word stands is searched for, not where every word ends.
 fn listed(list: &str, word: &str) -> bool {
-    list.split_whitespace().any(|one| one == word)
+    let (list, word) = (list.as_bytes(), word.as_bytes());
+    let is_blank = |at: Option<usize>| {
+        let byte = at.and_then(|at| list.get(at));
+        byte.is_none_or(u8::is_ascii_whitespace)
+    };
+    let mut places = memmem::find_iter(list, word);
+    let is_word = !word.is_empty() && !word.iter().any(u8::is_ascii_whitespace);
+    is_word && places.any(|at| is_blank(at.checked_sub(1)) && is_blank(Some(at + word.len())))
 }
 
 /// All that speaks against an action.

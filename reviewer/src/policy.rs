@@ -4,6 +4,7 @@
 //! that read differently have different revisions.
 
 use std::fmt;
+use std::sync::Arc;
 
 use protocol::Canonical;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Policy {
     section: String,
     /// What the team denies in code: no model reads it, and another list is another policy.
     denials: Vec<String>,
+    /// Template and section, made once: every prompt that waits for its answer holds it.
+    text: Arc<str>,
     revision: PolicyRevision,
 }
 
@@ -116,6 +119,7 @@ impl Policy {
         let revision = protocol::Sha256Hex::of(&bytes.sha256());
         Self {
             shipped: section == SHIPPED_SECTION,
+            text: TEMPLATE.replacen(PLACE, section.trim(), 1).into(),
             section,
             denials,
             revision: PolicyRevision(format!("sha256:{}", revision.as_str())),
@@ -137,7 +141,7 @@ impl Policy {
     /// The whole text as people compare it: what a model gets, and behind it what code denies.
     #[must_use]
     pub fn document(&self) -> String {
-        let mut text = self.text();
+        let mut text = self.text.to_string();
         if !self.denials.is_empty() {
             text.push_str("\n## Denied by code\n\n");
         }
@@ -149,8 +153,8 @@ impl Policy {
 
     /// The whole text, as a model gets it.
     #[must_use]
-    pub fn text(&self) -> String {
-        TEMPLATE.replacen(PLACE, self.section.trim(), 1)
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
     }
 }
 
@@ -175,11 +179,10 @@ mod tests {
     #[test]
     fn the_section_stands_in_the_template_once() {
         assert_eq!(TEMPLATE.matches(PLACE).count(), 1);
-        let text = Policy::with_section("only {{policy_section}} mine", SectionMode::Replace)
-            .expect("a policy")
-            .text();
-        assert!(text.contains("only {{policy_section}} mine"));
-        assert!(!text.contains("## Destructive actions"));
+        let policy = Policy::with_section("only {{policy_section}} mine", SectionMode::Replace)
+            .expect("a policy");
+        assert!(policy.text().contains("only {{policy_section}} mine"));
+        assert!(!policy.text().contains("## Destructive actions"));
     }
 
     #[test]

@@ -8,8 +8,10 @@ mod budget;
 mod conversation;
 mod json;
 
+use std::sync::Arc;
+
 use protocol::{Action, Escalation, Trust};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -30,7 +32,9 @@ const MAX_REASON_TOKENS: usize = 512;
 /// A model request, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Prompt {
-    system: String,
+    /// Shared with the policy and every other prompt by it.
+    #[serde(serialize_with = "shared")]
+    system: Arc<str>,
     /// What was asked and answered before in the same session, oldest first.
     earlier: Vec<Round>,
     user: String,
@@ -176,8 +180,10 @@ impl Prompt {
         let action = action(&escalation.action, budget.action)?;
         section(&mut user, "action", &[action]);
         user.push_str("Answer with the one JSON object.\n");
+        // Thousands may wait for their answers at once.
+        user.shrink_to_fit();
         Ok(Self {
-            system: policy.text(),
+            system: Arc::clone(policy.text()),
             earlier: earlier.to_vec(),
             user,
             entries_kept: chosen.kept.len() as u64,
@@ -199,7 +205,7 @@ impl Prompt {
     #[must_use]
     pub(crate) fn probe() -> Self {
         Self {
-            system: "Answer with exactly this JSON object: {\"risk_level\":\"low\",\"user_authorization\":\"unknown\",\"outcome\":\"deny\",\"rationale\":\"probe\"}".to_owned(),
+            system: "Answer with exactly this JSON object: {\"risk_level\":\"low\",\"user_authorization\":\"unknown\",\"outcome\":\"deny\",\"rationale\":\"probe\"}".into(),
             earlier: Vec::new(),
             user: "Answer with the one JSON object.\n".to_owned(),
             entries_kept: 0,
@@ -238,7 +244,7 @@ impl Prompt {
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         hash.update((self.system.len() as u64).to_be_bytes());
-        hash.update(&self.system);
+        hash.update(&*self.system);
         for text in self
             .earlier
             .iter()
@@ -263,6 +269,10 @@ impl Prompt {
     pub fn entries_omitted(&self) -> u64 {
         self.entries_omitted
     }
+}
+
+fn shared<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
 }
 
 fn section(out: &mut String, name: &str, lines: &[String]) {

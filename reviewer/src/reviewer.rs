@@ -58,6 +58,15 @@ pub struct Reviewed {
     pub conversation: Option<Conversation>,
 }
 
+/// What code says of an action. It is found once: nothing that a model answers changes it.
+#[derive(Debug)]
+struct Found {
+    /// The built-in verdict with the team's trust in it.
+    verdict: Verdict,
+    /// The rule of the team that denies it, whatever else is said.
+    denied: Option<RuleId>,
+}
+
 impl Reviewer {
     /// Makes a reviewer: reads the policy section and the keys that the settings name, and prepares the connections.
     /// `environment` answers for variables; nothing else asks for them.
@@ -182,11 +191,11 @@ impl Reviewer {
         deadline: Instant,
         before: Option<&Conversation>,
     ) -> Reviewed {
-        let verdict = self.verdict(escalation);
-        if let Some(reviewed) = self.bind(escalation, &verdict, deadline) {
+        let found = self.found(escalation);
+        if let Some(reviewed) = self.bind(escalation, &found, deadline) {
             return reviewed;
         }
-        let mut exhibit = self.exhibit(&verdict);
+        let mut exhibit = self.exhibit(&found.verdict);
         let mut conversation = None;
         let decision = if Instant::now() >= deadline {
             Decision::TimedOut
@@ -195,8 +204,7 @@ impl Reviewer {
             match Box::pin(self.ask((escalation, before), deadline, &mut exhibit)).await {
                 Ok((assessment, shown)) => {
                     conversation = shown;
-                    let denied = self.team.denies(&escalation.action);
-                    decide(escalation, &verdict, denied, (assessment, Judge::Model))
+                    decide(escalation, &found, (assessment, Judge::Model))
                 }
                 Err(error) => failed(&error),
             }
@@ -211,38 +219,33 @@ impl Reviewer {
     /// What the built-in rules decide by themselves, in no time and asking nobody; `None` where a model has to be asked.
     #[must_use]
     pub fn review_at_once(&self, escalation: &Escalation, deadline: Instant) -> Option<Reviewed> {
-        let verdict = self.verdict(escalation);
-        self.bind(escalation, &verdict, deadline)
+        self.bind(escalation, &self.found(escalation), deadline)
     }
 
-    /// The built-in verdict with the team's trust in it.
-    fn verdict(&self, escalation: &Escalation) -> Verdict {
-        self.team.trust(self.built_in.judge(escalation), escalation)
+    fn found(&self, escalation: &Escalation) -> Found {
+        Found {
+            verdict: self.team.trust(self.built_in.judge(escalation), escalation),
+            denied: self.team.denies(&escalation.action),
+        }
     }
 
-    fn bind(
-        &self,
-        escalation: &Escalation,
-        verdict: &Verdict,
-        deadline: Instant,
-    ) -> Option<Reviewed> {
-        let denied = self.team.denies(&escalation.action);
-        let assessment = verdict.binding(self.built_in_allows());
-        if assessment.is_none() && denied.is_none() {
+    fn bind(&self, escalation: &Escalation, found: &Found, deadline: Instant) -> Option<Reviewed> {
+        let assessment = found.verdict.binding(self.built_in_allows());
+        if assessment.is_none() && found.denied.is_none() {
             return None;
         }
-        let decision = match (denied, assessment) {
+        let decision = match (&found.denied, assessment) {
             _ if Instant::now() >= deadline => Decision::TimedOut,
-            (denied, Some(assessment)) => {
-                let judge = Judge::BuiltIn(verdict.rule().id());
-                decide(escalation, verdict, denied, (assessment, judge))
+            (_, Some(assessment)) => {
+                let judge = Judge::BuiltIn(found.verdict.rule().id());
+                decide(escalation, found, (assessment, judge))
             }
-            (Some(rule), None) => Decision::Denied(Denial::ByRule(rule)),
+            (Some(rule), None) => Decision::Denied(Denial::ByRule(rule.clone())),
             (None, None) => return None,
         };
         Some(Reviewed {
             decision,
-            exhibit: self.exhibit(verdict),
+            exhibit: self.exhibit(&found.verdict),
             conversation: None,
         })
     }
@@ -358,15 +361,14 @@ impl Reviewer {
 /// Holds a proposal against the team's denials, the floor that code found and the ceiling that the transcript can carry.
 fn decide(
     escalation: &Escalation,
-    verdict: &Verdict,
-    denied: Option<RuleId>,
+    found: &Found,
     (proposed, judge): (Assessment, Judge),
 ) -> Decision {
-    if let Some(rule) = denied {
-        return Decision::Denied(Denial::ByRule(rule));
+    if let Some(rule) = &found.denied {
+        return Decision::Denied(Denial::ByRule(rule.clone()));
     }
     let bounds = Bounds {
-        risk_floor: verdict.floor(),
+        risk_floor: found.verdict.floor(),
         authorization_ceiling: escalation.transcript.authorization_ceiling(),
     };
     Decision::from_assessment(proposed, judge, &bounds, escalation.action_digest)

@@ -3,6 +3,8 @@
 //! Apart from the policy's prose, because these hold in code, before a model is asked and after it answered. Invariant: a
 //! denial here is final; trust lowers no risk below what the action has by itself, and never touches a secret.
 
+use std::fmt::{self, Display, Formatter};
+
 use exec_policy::{Effect, Reading};
 use protocol::{Action, Escalation, RiskLevel, RuleId};
 use thiserror::Error;
@@ -44,6 +46,17 @@ enum Denied {
     Program(String),
     Tool(String),
     Path(String),
+}
+
+impl Display for Denied {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(pattern) => write!(f, "host {pattern}"),
+            Self::Program(name) => write!(f, "program {name}"),
+            Self::Tool(pattern) => write!(f, "tool {pattern}"),
+            Self::Path(folder) => write!(f, "path {folder}"),
+        }
+    }
 }
 
 impl TeamRules {
@@ -98,6 +111,12 @@ impl TeamRules {
             "The team trusts these repositories with its source",
             &self.repositories,
         );
+        let denied: Vec<String> = self
+            .denials
+            .iter()
+            .map(|(_, denied)| denied.to_string())
+            .collect();
+        list("The team denies whatever touches these", &denied);
         text
     }
 
@@ -113,8 +132,17 @@ impl TeamRules {
             .map(|(rule, _)| rule.clone())
     }
 
-    /// The verdict with the team's trust in it.
+    /// The verdict with the team's rules in it: its trust, and no allow for what nobody can hold against its denials.
     pub(crate) fn trust(&self, verdict: Verdict, escalation: &Escalation) -> Verdict {
+        if let Verdict::Allow { rule, .. } = &verdict
+            && !self.denials.is_empty()
+            && Facts::of(&escalation.action).is_unclear
+        {
+            return Verdict::Undecided {
+                rule: *rule,
+                floor: RiskLevel::Medium,
+            };
+        }
         if self.destinations.is_empty() {
             return verdict;
         }
@@ -221,49 +249,73 @@ struct Facts {
     hosts: Vec<String>,
     programs: Vec<String>,
     tool: Option<String>,
+    /// Absolute, without `.`, `..` and doubled slashes.
     paths: Vec<String>,
+    /// Folders of which everything is asked for.
+    trees: Vec<String>,
     text: String,
+    /// A part of it is known to a running shell alone, or was not read: it may hold more than stands here.
+    is_unclear: bool,
 }
 
 impl Facts {
     fn of(action: &Action) -> Self {
         let mut facts = Self::default();
         match action {
-            Action::Command(command) => {
-                facts.text = command.command.join(" ");
-                facts.paths.push(command.cwd.as_str().to_owned());
-                let reading = Reading::of_argv(&command.command);
-                for one in reading.commands() {
-                    facts.programs.extend(one.program().map(str::to_owned));
-                    for word in one.arguments() {
-                        let word = word.to_string();
-                        facts.hosts.extend(host_of(&word).map(str::to_owned));
-                        facts.paths.push(word);
-                    }
-                }
-            }
+            Action::Command(command) => facts.read_command(&command.command, command.cwd.as_str()),
             Action::FileChange(change) => {
+                let files = change.files.iter();
                 facts
                     .paths
-                    .extend(change.files.iter().map(|file| file.as_str().to_owned()));
+                    .extend(files.map(|file| lexical("/", file.as_str())));
             }
             Action::NetworkAccess(access) => facts.hosts.push(access.host.clone()),
             Action::ToolCall(call) => {
                 facts.tool = Some(format!("{}/{}", call.server, call.tool_name));
-                facts.text = call.arguments.to_string();
+                facts.text = plain(&call.arguments.to_string());
             }
             Action::PermissionRequest(request) => {
                 let wanted = &request.permissions;
-                facts.paths.extend(
-                    wanted
-                        .read
-                        .iter()
-                        .chain(&wanted.write)
-                        .map(|path| path.as_str().to_owned()),
-                );
+                let trees = wanted.read.iter().chain(&wanted.write);
+                facts
+                    .trees
+                    .extend(trees.map(|path| lexical("/", path.as_str())));
             }
         }
         facts
+    }
+
+    fn read_command(&mut self, words: &[String], cwd: &str) {
+        self.text = plain(&words.join(" "));
+        let reading = Reading::of_argv(words);
+        self.is_unclear = !reading.is_complete();
+        // Where it may stand when it names something from there.
+        let mut folders = vec![lexical("/", cwd)];
+        for command in reading.commands() {
+            self.is_unclear |= command.words().iter().any(|word| word.literal().is_none());
+            self.programs.extend(command.program().map(str::to_owned));
+            let arguments: Vec<String> = command
+                .arguments()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            let goes = matches!(command.program(), Some("cd" | "pushd"));
+            for (place, word) in arguments.iter().enumerate() {
+                self.hosts.extend(host_of(word).map(str::to_owned));
+                let before = place
+                    .checked_sub(1)
+                    .and_then(|before| arguments.get(before));
+                let is_place = before
+                    .is_some_and(|flag| matches!(flag.as_str(), "-C" | "--directory" | "--chdir"));
+                let named: Vec<String> =
+                    folders.iter().map(|folder| lexical(folder, word)).collect();
+                if (goes || is_place) && folders.len() < MOST_FOLDERS {
+                    folders.extend(named.iter().cloned());
+                }
+                self.paths.extend(named);
+            }
+        }
+        self.paths.extend(folders);
     }
 
     /// Errs towards yes: a denied name anywhere in a command's text or a tool's arguments counts.
@@ -276,25 +328,65 @@ impl Facts {
                         .to_ascii_lowercase()
                         .contains(pattern.trim_start_matches('*'))
             }
-            Denied::Program(name) => self.programs.contains(name),
+            Denied::Program(name) => self.programs.contains(name) || mentions(&self.text, name),
             Denied::Tool(pattern) => self.tool.as_deref().is_some_and(|tool| fits(pattern, tool)),
             Denied::Path(folder) => {
-                self.paths.iter().any(|path| {
-                    path.strip_prefix(folder.as_str())
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-                }) || mentions(&self.text, folder)
+                let holds = |tree: &String| is_in(folder, tree) || is_in(tree, folder);
+                self.paths.iter().any(|path| is_in(path, folder))
+                    || self.trees.iter().any(holds)
+                    || mentions(&self.text, folder)
             }
         }
     }
 }
 
-/// Whether a text names a folder or something in it.
-fn mentions(text: &str, folder: &str) -> bool {
-    text.match_indices(folder).any(|(at, found)| {
+/// A command that goes through more folders is held against the first ones alone, and its whole text.
+const MOST_FOLDERS: usize = 64;
+
+fn is_in(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The path that `text` names from `folder`, by its letters alone.
+fn lexical(folder: &str, text: &str) -> String {
+    let whole = if text.starts_with('/') {
+        text.to_owned()
+    } else {
+        format!("{folder}/{text}")
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// A text in which a path is written one way only.
+fn plain(text: &str) -> String {
+    let mut text = text.to_owned();
+    while text.contains("//") || text.contains("/./") {
+        text = text.replace("/./", "/").replace("//", "/");
+    }
+    text
+}
+
+/// Whether a text has a name or a folder in it, not as a part of a longer name.
+fn mentions(text: &str, name: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    text.match_indices(name).any(|(at, found)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
         let next = text
             .get(at + found.len()..)
             .and_then(|rest| rest.chars().next());
-        next.is_none_or(|c| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.')))
+        let begins = name.starts_with('/') || !before.is_some_and(is_name);
+        begins && !next.is_some_and(is_name)
     })
 }
 
@@ -330,6 +422,19 @@ mod tests {
             json!({ "deny": ["host:*.rival.example", "program:scp", "tool:slack/*", "path:/srv/shared"] }),
         );
         for fields in [
+            run("cat /srv//shared/x"),
+            run("cat /srv/a/../shared/x"),
+            run("bash -lc 'cat /srv/./shared/x'"),
+            run("cd /srv && cat shared/x"),
+            run("cd /; cd srv; cat shared/x"),
+            run("tar -C /srv -cf - shared"),
+            run("cat ../../../../srv/shared/x"),
+            run("t=scp; $t a b:c"),
+            run("((1)); scp a b:c"),
+            run("scp a b:c ${ x"),
+            json!({ "action": { "tool": "request_permissions", "permissions": { "read": ["/srv"] } } }),
+            json!({ "action": { "tool": "request_permissions", "permissions": { "write": ["/srv/shared/a/b"] } } }),
+            json!({ "action": { "tool": "apply_patch", "cwd": "/w", "files": ["/srv/x/../shared/a"], "patch": "" } }),
             run("curl https://api.rival.example/x"),
             run("ssh u@box.rival.example ls"),
             run("H=api.rival.example; curl https://$H"),
@@ -350,6 +455,9 @@ mod tests {
         for fields in [
             run("curl https://rival.example/x"),
             run("rm /srv/sharedness/x"),
+            run("myscp a b"),
+            run("scp-wrapper a b"),
+            json!({ "action": { "tool": "request_permissions", "permissions": { "read": ["/srv/sharedness"] } } }),
             json!({ "action": { "tool": "mcp_tool_call", "server": "slackish", "tool_name": "send", "arguments": {} } }),
         ] {
             assert_eq!(
@@ -358,6 +466,24 @@ mod tests {
                 "{fields}"
             );
         }
+    }
+
+    #[test]
+    fn what_cannot_be_held_against_a_denial_is_allowed_by_no_rule() {
+        let verdict = |table: Value, script: &str| {
+            let escalation = escalation(run(script));
+            rules(table).trust(BuiltIn::new().judge(&escalation), &escalation)
+        };
+        let denying = || json!({ "deny": ["path:/srv/secrets", "program:terraform"] });
+        for script in ["cat \"$f\"", "ls $(cat list)", "cat src/*.c"] {
+            let free = verdict(json!({}), script);
+            let bound = verdict(denying(), script);
+            assert!(!matches!(bound, Verdict::Allow { .. }), "{script} {free:?}");
+        }
+        assert!(matches!(
+            verdict(denying(), "ls src"),
+            Verdict::Allow { .. }
+        ));
     }
 
     #[test]

@@ -56,6 +56,8 @@ fn cases() -> Vec<Case> {
         include_str!("../../tests/cases/overreach.jsonl"),
         include_str!("../../tests/cases/everyday.jsonl"),
         include_str!("../../tests/cases/further.jsonl"),
+        include_str!("../../tests/cases/unseen.jsonl"),
+        include_str!("../../tests/cases/second.jsonl"),
     ]
     .iter()
     .flat_map(|text| text.lines())

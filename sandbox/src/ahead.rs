@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use crate::error::SandboxError;
 use crate::mounts::Operation;
@@ -58,9 +60,51 @@ pub(crate) struct Crib {
     /// The ends by which it is told to go on and by which the end of this process shows.
     told_by: [RawFd; 2],
     prepared: OnceLock<Prepared>,
+    beside: Option<Beside>,
     /// Why it ended before it had its command's steps: an errno, and at what.
     failed: AtomicI32,
     failed_at: AtomicUsize,
+}
+
+/// Where the new process works while this one plans: on another processor. The kernel starts a process where its parent is,
+/// which then waits for it or makes it wait, though another one is idle (`sched(7)`).
+#[derive(Debug, Clone, Copy)]
+struct Beside {
+    processor: usize,
+    all: CpuSet,
+    others: CpuSet,
+}
+
+impl Beside {
+    /// Beside the calling thread; `None` where it has one processor alone.
+    fn this_thread() -> Option<Self> {
+        let processor = sched_getcpu();
+        let all = sched_getaffinity(None).ok()?;
+        let mut others = all;
+        others.unset(processor);
+        (all.is_set(processor) && others.count() > 0).then_some(Self {
+            processor,
+            all,
+            others,
+        })
+    }
+
+    /// Sends a process there that has not run yet. Where it stays is a matter of time alone.
+    fn send(&self, process: libc::pid_t) {
+        sched_setaffinity(Pid::from_raw(process), &self.others).ok();
+    }
+
+    /// Goes there, where the new process runs before its parent goes on. Allocates nothing.
+    fn go(&self) {
+        if sched_getcpu() == self.processor {
+            sched_setaffinity(None, &self.others).ok();
+        }
+    }
+
+    /// The command may run wherever this program may. Allocates nothing.
+    fn anywhere(&self) {
+        sched_setaffinity(None, &self.all).ok();
+    }
 }
 
 /// Whether what every confined command has is made early.
@@ -125,9 +169,11 @@ impl Ahead {
             Staged::Yes => early::steps(identity),
             Staged::No => Vec::new(),
         };
+        let beside = Beside::this_thread();
         let crib = Crib {
             namespaces,
             early,
+            beside,
             told_by: [go_end.as_raw_fd(), runner.as_raw_fd()],
             prepared: OnceLock::new(),
             failed: AtomicI32::new(0),
@@ -137,6 +183,9 @@ impl Ahead {
         let first = namespaces & (libc::CLONE_NEWUSER | libc::CLONE_NEWPID);
         let process = Sharing::start(first, Descriptors::Shared, Box::new(crib), live)
             .map_err(probe::no_namespace)?;
+        if let Some(beside) = beside {
+            beside.send(process.pid());
+        }
         let mut ahead = Self {
             process: Some(process),
             identity,
@@ -275,6 +324,9 @@ fn live(crib: &Crib) -> Ended {
 }
 
 fn ready(crib: &Crib) -> Result<&Prepared, (usize, Errno)> {
+    if let Some(beside) = &crib.beside {
+        beside.go();
+    }
     child::reset_signals();
     let rest = crib.namespaces & !(libc::CLONE_NEWUSER | libc::CLONE_NEWPID);
     child::unshare(rest).map_err(|error| (AT_NAMESPACES, error))?;
@@ -282,8 +334,11 @@ fn ready(crib: &Crib) -> Result<&Prepared, (usize, Errno)> {
         child::loopback_up().map_err(|error| (AT_LOOPBACK, error))?;
     }
     let told = || await_go(crib.told_by).map_err(|error| (AT_DESCRIPTORS, error));
-    // The user map stands.
+    // The user map stands, and the parent has long sent this process away.
     told()?;
+    if let Some(beside) = &crib.beside {
+        beside.anywhere();
+    }
     let context = stage::Context {
         slots: &[],
         told_by: crib.told_by,

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 
 /// The init, as `build.rs` made it.
 const INIT: &[u8] = include_bytes!(env!("SANDBOX_INIT"));
@@ -20,10 +21,17 @@ pub(crate) fn init() -> io::Result<OwnedFd> {
     IMAGE.get_or_init(|| image).try_clone()
 }
 
-/// `content` as a file that cannot change, at its beginning.
-pub(crate) fn sealed(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+/// `content` as a file in memory that cannot change and can be executed, at its beginning (`memfd_create(2)`).
+///
+/// # Errors
+/// The kernel gives none, or the host lets no such file be executed (`vm.memfd_noexec` is 2, Linux 6.3).
+pub fn sealed(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = rustix::fs::memfd_create(name, flags)?;
+    let file = match rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC) {
+        // Kernels before 6.3 know no other kind, and not the word for it.
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags)?,
+        made => made?,
+    };
     let mut file = File::from(file);
     file.write_all(content)?;
     let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;

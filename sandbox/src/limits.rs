@@ -1,14 +1,15 @@
 //! What keeps a command to its [`Limits`]: resource limits of the kernel, and a warden for what the kernel has none for.
 //!
-//! The warden is a thread that exists only where time or memory is limited. Memory is counted as the kernel counts it for
+//! The warden is a thread that exists only where time or memory is limited or paths are guarded (`guards.rs`). Memory is counted as the kernel counts it for
 //! each process (`proc_pid_smaps(5)`, `Pss`), so that what processes share counts once. It looks the more often the closer
 //! a command is to its limit: as soon as it could have reached it, touching memory as fast as machines can.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -17,6 +18,8 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use crate::guards::{Guarded, Guards};
+use crate::plan::Plan;
 use crate::policy::Limits;
 
 /// A limit that ended a command.
@@ -33,6 +36,9 @@ pub enum LimitReached {
     FileSize,
     /// Not a limit of its own: the machine was out of memory, and the kernel ended processes while it ran.
     HostMemory,
+    /// Nor this: on the host a path was replaced or moved that was covered, kept read-only or sealed for the command, and
+    /// what guarded it went with it.
+    GuardLost,
 }
 
 impl LimitReached {
@@ -89,48 +95,59 @@ pub(crate) fn of_the_kernel(limits: &Limits) -> Vec<(Resource, Rlimit)> {
     asked.collect()
 }
 
-/// Ends a command that goes beyond its time or its memory. Its thread ends with the command, and nobody waits for it: what
-/// it saw is kept before it acts on it.
+/// Ends a command that goes beyond its time or its memory, or that loses a guard of its paths.
 #[derive(Debug)]
-pub(crate) struct Warden(Arc<Mutex<Watched>>);
+pub(crate) struct Warden(JoinHandle<Watched>);
 
 /// What the warden saw.
-#[derive(Debug, Clone, Copy, Default)]
-struct Watched {
+#[derive(Debug, Default)]
+pub(crate) struct Watched {
     reached: Option<LimitReached>,
     /// How many processes the kernel had ended for want of memory by the first look.
     ended_by_kernel: Option<u64>,
+    /// Whose guard was lost, where that ended it.
+    pub(crate) lost: Option<PathBuf>,
 }
 
 impl Warden {
     /// Watches over the process namespace whose init is behind `pidfd`. Nothing to watch is no warden.
-    pub(crate) fn start(limits: &Limits, pidfd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+    pub(crate) fn start(plan: &Plan, pidfd: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        let (limits, guarded) = (plan.limits(), Guarded::of(plan));
         let (time, memory) = (limits.wall_time, limits.memory_bytes);
-        if time.is_none() && memory.is_none() {
+        if time.is_none() && memory.is_none() && guarded.is_empty() {
             return Ok(None);
         }
         let pidfd = pidfd.try_clone_to_owned()?;
         let begin = now();
-        let watched = Arc::new(Mutex::new(Watched::default()));
         let watch = Watch {
             pidfd,
             until: time.map(|time| begin.saturating_add(time)),
             memory,
-            watched: Arc::clone(&watched),
+            ended_by_kernel: None,
         };
         let thread = std::thread::Builder::new().name("warden".to_owned());
-        thread.stack_size(128 * 1024).spawn(move || watch.run())?;
-        Ok(Some(Self(watched)))
+        let thread = thread
+            .stack_size(128 * 1024)
+            .spawn(move || watch.run(&guarded))?;
+        Ok(Some(Self(thread)))
     }
 
-    /// What ended the command, which `signal` did; to be called when it is gone.
-    pub(crate) fn finish(self, signal: Option<i32>) -> Option<LimitReached> {
-        let watched = *known(&self.0);
+    /// Waits until nothing of the command is held any more; to be called when it is gone.
+    pub(crate) fn finish(self) -> Watched {
+        self.0.join().unwrap_or_default()
+    }
+}
+
+impl Watched {
+    /// What ended the command, which `signal` did.
+    pub(crate) fn limit(&self, signal: Option<i32>) -> Option<LimitReached> {
         let starved = || {
-            let more = watched.ended_by_kernel? < ended_by_kernel()?;
+            let more = self.ended_by_kernel? < ended_by_kernel()?;
             (more && signal == Some(libc::SIGKILL)).then_some(LimitReached::HostMemory)
         };
-        watched.reached.or_else(starved)
+        // One that ended by itself at that moment was ended by nobody.
+        let reached = self.reached.filter(|_| signal == Some(libc::SIGKILL));
+        reached.or_else(starved)
     }
 }
 
@@ -138,27 +155,31 @@ struct Watch {
     pidfd: OwnedFd,
     until: Option<Duration>,
     memory: Option<u64>,
-    watched: Arc<Mutex<Watched>>,
-}
-
-fn known(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
-    watched.lock().unwrap_or_else(PoisonError::into_inner)
+    ended_by_kernel: Option<u64>,
 }
 
 impl Watch {
-    fn run(self) {
+    fn run(mut self, guarded: &Guarded) -> Watched {
+        let mut guards = match self.guards(guarded) {
+            Ok(guards) => guards,
+            Err(watched) => return watched,
+        };
         let mut next = self.memory.map(|most| pause(most, 0));
         loop {
             let left = self.until.map(|until| until.saturating_sub(now()));
-            let wait = left.into_iter().chain(next).min().unwrap_or(LATEST);
-            if self.has_ended(wait) {
-                return;
+            let look = guards.is_some().then_some(LATEST);
+            let wait = left.into_iter().chain(next).chain(look).min();
+            if self.has_ended(guards.as_ref(), wait) {
+                return self.saw(None);
+            }
+            if let Some(lost) = guards.as_mut().and_then(Guards::lost) {
+                return self.end_without(lost);
             }
             if self.until.is_some_and(|until| until <= now()) {
                 return self.end(LimitReached::WallTime);
             }
             if let Some(most) = self.memory {
-                self.note_ended_by_kernel();
+                self.ended_by_kernel = self.ended_by_kernel.or_else(ended_by_kernel);
                 let begin = now();
                 let Some(used) = process_behind(self.pidfd.as_fd()).map(held) else {
                     // Nobody is there any more.
@@ -174,28 +195,59 @@ impl Watch {
         }
     }
 
-    /// How many the kernel has ended by the first look.
-    fn note_ended_by_kernel(&self) {
-        let mut watched = known(&self.watched);
-        watched.ended_by_kernel = watched.ended_by_kernel.or_else(ended_by_kernel);
+    /// The guards, which all have to stand now. Those of a command that is gone guard nothing.
+    fn guards(&self, guarded: &Guarded) -> Result<Option<Guards>, Watched> {
+        let Some(init) = process_behind(self.pidfd.as_fd()).filter(|_| !guarded.is_empty()) else {
+            return Ok(None);
+        };
+        let mut guards = match Guards::open(guarded, init) {
+            Ok(guards) => guards,
+            // It was quicker than the first look.
+            Err(_) if self.has_ended(None, Some(Duration::ZERO)) => return Ok(None),
+            Err(_) => return Err(self.end(LimitReached::GuardLost)),
+        };
+        match guards.lost() {
+            Some(lost) => Err(self.end_without(lost)),
+            None => Ok(Some(guards)),
+        }
     }
 
-    /// Ends the command. Already gone, it ended by itself. Whoever sees it gone sees why: the lock is held meanwhile.
-    fn end(&self, reached: LimitReached) {
-        let mut watched = known(&self.watched);
+    /// Ends a command whose guard of a path is lost.
+    fn end_without(&self, lost: PathBuf) -> Watched {
+        Watched {
+            lost: Some(lost),
+            ..self.end(LimitReached::GuardLost)
+        }
+    }
+
+    /// Ends the command. Already gone, it ended by itself.
+    fn end(&self, reached: LimitReached) -> Watched {
         let killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        watched.reached = killed.ok().and(Some(reached));
+        self.saw(killed.ok().and(Some(reached)))
     }
 
-    /// Waits for the end, no longer than `wait`.
-    fn has_ended(&self, wait: Duration) -> bool {
-        let wait = Timespec::try_from(wait).unwrap_or(Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
+    fn saw(&self, reached: Option<LimitReached>) -> Watched {
+        Watched {
+            reached,
+            ended_by_kernel: self.ended_by_kernel,
+            lost: None,
+        }
+    }
+
+    /// Waits for the end or a change of the guards, no longer than `wait` where that is said.
+    fn has_ended(&self, guards: Option<&Guards>, wait: Option<Duration>) -> bool {
+        let wait = wait.map(|wait| {
+            Timespec::try_from(wait).unwrap_or(Timespec {
+                tv_sec: 1,
+                tv_nsec: 0,
+            })
         });
-        let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        match rustix::event::poll(&mut watched, Some(&wait)) {
-            Ok(ended) => ended > 0,
+        let mut watched = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+        watched.extend(guards.into_iter().flat_map(Guards::watched));
+        match rustix::event::poll(&mut watched, wait.as_ref()) {
+            Ok(_) => watched
+                .first()
+                .is_some_and(|command| !command.revents().is_empty()),
             Err(Errno::INTR) => false,
             Err(_) => true,
         }
@@ -254,25 +306,64 @@ fn held(init: i32) -> HeldTogether {
     }
 }
 
-/// The process and everything it or its children started.
+/// The process and everything it or its children started. A parent that ends leaves its children to the init, so that
+/// nothing is lost by asking one after the other.
 fn family(init: i32) -> BTreeSet<i32> {
+    // Kernels may be built without these lists (`CONFIG_PROC_CHILDREN`); then every process is asked for its parent.
+    let listed = Path::new("/proc/thread-self/children").exists();
+    let mut by_parent = BTreeMap::new();
+    if !listed {
+        by_parent = every_process();
+    }
     let mut known = BTreeSet::new();
     let mut left = vec![init];
     while let Some(process) = left.pop() {
         if known.len() >= MOST_PROCESSES || !known.insert(process) {
             continue;
         }
-        let threads = fs::read_dir(format!("/proc/{process}/task"));
-        for thread in threads.into_iter().flatten().flatten() {
-            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            left.extend(
-                children
-                    .split_whitespace()
-                    .filter_map(|word| word.parse::<i32>().ok()),
-            );
+        if listed {
+            left.extend(children(process));
+        } else {
+            left.extend(by_parent.remove(&process).unwrap_or_default());
         }
     }
     known
+}
+
+/// The processes that one started, as the kernel lists them by thread.
+fn children(process: i32) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    let lists = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| numbers(&list).collect::<Vec<_>>())
+        .collect()
+}
+
+/// All processes there are, by their parents (`proc_pid_stat(5)`: the fourth column, after the name in brackets).
+fn every_process() -> BTreeMap<i32, Vec<i32>> {
+    let mut by_parent: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let stat = fs::read_to_string(entry.path().join("stat"));
+        let parent = stat.ok().and_then(|stat| {
+            let (_, rest) = stat.rsplit_once(") ")?;
+            rest.split(' ').nth(1)?.parse().ok()
+        });
+        if let (Some(number), Some(parent)) = (number, parent) {
+            by_parent.entry(parent).or_default().push(number);
+        }
+    }
+    by_parent
+}
+
+fn numbers(text: &str) -> impl Iterator<Item = i32> {
+    text.split_whitespace()
+        .filter_map(|word| word.parse::<i32>().ok())
 }
 
 /// Bytes of a process that are in memory.
@@ -329,6 +420,8 @@ mod tests {
     fn this_process_is_in_its_family_and_holds_something() {
         let own = std::process::id().cast_signed();
         assert!(family(own).contains(&own));
+        let parent = std::os::unix::process::parent_id().cast_signed();
+        assert!(every_process()[&parent].contains(&own));
         assert!(proportional(own).unwrap() > 4096);
         assert!(held(own).is_over(4096) && !held(own).is_over(u64::MAX));
         assert!(held(own).quick >= proportional(own).unwrap() / 2);

@@ -21,7 +21,7 @@ use crate::denial::SandboxDenial;
 use crate::door::{DoorSockets, Receiver};
 use crate::error::SandboxError;
 use crate::keeper::Keeper;
-use crate::limits::{LimitReached, Warden};
+use crate::limits::{LimitReached, Warden, Watched};
 use crate::plan::{Identity, Plan};
 use crate::policy::Limits;
 use crate::prepare::{self, Ends};
@@ -55,6 +55,7 @@ pub struct Running {
     keeper: Option<Keeper>,
     watcher: Option<Watcher>,
     warden: Option<Warden>,
+    watched: Option<Watched>,
     door: Option<DoorSockets>,
     limits: Limits,
     confinement: Confinement,
@@ -100,6 +101,8 @@ pub struct Run {
     pub ending: Ending,
     /// The limit that ended it, where one did.
     pub limit: Option<LimitReached>,
+    /// The path that was replaced or moved on the host, where that ended it ([`LimitReached::GuardLost`]).
+    pub lost_guard: Option<String>,
     /// Which walls stood.
     pub confinement: Confinement,
     /// Refusals seen, each once; which calls are observed is [`crate::Plan::observing`]'s to say. `None` where nothing was
@@ -155,6 +158,7 @@ impl Sandbox {
                 keeper,
                 watcher: None,
                 warden: None,
+                watched: None,
                 // A plan with a door is not carried.
                 door: None,
                 limits: *plan.limits(),
@@ -162,7 +166,7 @@ impl Sandbox {
                 terminals,
                 state: State::Running,
             }
-            .limited(),
+            .limited(plan),
             Err(error) => {
                 if let Some(keeper) = keeper {
                     keeper.finish();
@@ -207,13 +211,14 @@ impl Sandbox {
                 keeper,
                 watcher,
                 warden: None,
+                watched: None,
                 door,
                 limits: *plan.limits(),
                 confinement: Confinement::of(plan),
                 terminals,
                 state: State::Running,
             }
-            .limited(),
+            .limited(plan),
             Err(error) => {
                 if let Some(keeper) = keeper {
                     keeper.finish();
@@ -385,13 +390,13 @@ fn restore_dumpable(before: Option<DumpableBehavior>) {
 
 impl Running {
     /// With a warden, where the plan wants one. Without it the command is ended: it would run without its limits.
-    fn limited(mut self) -> Result<Self, SandboxError> {
+    fn limited(mut self, plan: &Plan) -> Result<Self, SandboxError> {
         let failed = |source| SandboxError::SetUp {
             step: "watch over the limits of",
             object: PathBuf::from("the command"),
             source,
         };
-        self.warden = Warden::start(&self.limits, self.init().as_fd()).map_err(failed)?;
+        self.warden = Warden::start(plan, self.init().as_fd()).map_err(failed)?;
         Ok(self)
     }
 
@@ -456,8 +461,12 @@ impl Running {
             Ending::Exited(_) => None,
             Ending::Signalled(signal) => Some(signal),
         };
-        let warden = self.warden.take();
-        let limit = warden.and_then(|warden| warden.finish(signal));
+        let watched = self.watched.take().unwrap_or_default();
+        let limit = watched.limit(signal);
+        let lost_guard = watched
+            .lost
+            .filter(|_| limit == Some(LimitReached::GuardLost));
+        let lost_guard = lost_guard.map(|path| path.to_string_lossy().into_owned());
         let limit = limit.or_else(|| LimitReached::by_signal(signal?, &self.limits));
         let seen = self.watcher.take().and_then(Watcher::finish);
         if seen.is_none() {
@@ -469,6 +478,7 @@ impl Running {
             ending,
             confinement: self.confinement.clone(),
             limit,
+            lost_guard,
             denials,
             unlisted_denials: unlisted_denials.unwrap_or_default(),
             usage: Usage {
@@ -482,6 +492,8 @@ impl Running {
     fn reap(&mut self) -> io::Result<sys::Waited> {
         let waited = sys::wait(self.pidfd.as_fd());
         self.state = State::Reaped;
+        // It holds the mounts, and no name that is a mount point can be removed cheaply.
+        self.watched = self.warden.take().map(Warden::finish);
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }

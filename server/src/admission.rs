@@ -65,17 +65,8 @@ impl Admission {
         }
     }
 
-    /// Takes a question of `kibibytes` on that has `time` left, or says why not. Nothing is counted where it is refused.
-    pub(crate) fn admit(
-        self: &Arc<Self>,
-        scope: &Scope,
-        kibibytes: u32,
-        time: Duration,
-    ) -> Result<Held, Refused> {
-        let wait = self.slots.likely_wait(&scope.tenant);
-        if wait >= time {
-            return Err(Refused::TooLate(wait));
-        }
+    /// Takes a question of `kibibytes` on, or says why not. Nothing is counted where it is refused.
+    pub(crate) fn admit(self: &Arc<Self>, scope: &Scope, kibibytes: u32) -> Result<Held, Refused> {
         let mut counts = self.counts();
         let Counts { rates, rooms } = &mut *counts;
         rooms.check(&scope.tenant, kibibytes)?;
@@ -86,6 +77,16 @@ impl Admission {
             tenant: scope.tenant.clone(),
             kibibytes,
         })
+    }
+
+    /// Refuses a question that a model has to be asked about, where its turn would likely come after the `time` it has left.
+    /// What the built-in rules decide and what a person decides waits for no model, and is not asked for here.
+    pub(crate) fn in_time(&self, tenant: &TenantId, time: Duration) -> Result<(), Refused> {
+        let wait = self.slots.likely_wait(tenant);
+        if wait >= time {
+            return Err(Refused::TooLate(wait));
+        }
+        Ok(())
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
@@ -115,8 +116,6 @@ mod tests {
     use crate::service::Limits;
     use crate::store::Scope;
 
-    const LONG: Duration = Duration::from_secs(90);
-
     fn scope(tenant: &str, caller: &str) -> Scope {
         Scope {
             tenant: TenantId::parse(tenant).expect("a tenant"),
@@ -133,11 +132,11 @@ mod tests {
         }));
         let one = scope("a", "x");
         for _ in 0..3 {
-            let refused = admission.admit(&one, 2_000, LONG).expect_err("no room");
+            let refused = admission.admit(&one, 2_000).expect_err("no room");
             assert_eq!(refused, Refused::NoRoom);
         }
-        let held = admission.admit(&one, 10, LONG).expect("taken on");
-        let refused = admission.admit(&one, 10, LONG).expect_err("too often");
+        let held = admission.admit(&one, 10).expect("taken on");
+        let refused = admission.admit(&one, 10).expect_err("too often");
         assert!(matches!(refused, Refused::TooOften(_)), "{refused:?}");
         drop(held);
     }
@@ -153,8 +152,9 @@ mod tests {
         admission.slots.state().mean = Duration::from_secs(10);
         let likely = admission.slots.likely_wait(&one.tenant);
         assert_eq!(likely, Duration::from_secs(10));
-        let refused = admission.admit(&one, 10, Duration::from_secs(9));
-        assert_eq!(refused.expect_err("too late"), Refused::TooLate(likely));
-        assert!(admission.admit(&one, 10, Duration::from_secs(11)).is_ok());
+        let refused = admission.in_time(&one.tenant, Duration::from_secs(9));
+        assert_eq!(refused, Err(Refused::TooLate(likely)));
+        let taken = admission.in_time(&one.tenant, Duration::from_secs(11));
+        assert_eq!(taken, Ok(()));
     }
 }

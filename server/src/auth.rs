@@ -127,7 +127,7 @@ impl Auth {
                 caller: CallerId::of_token(bearer),
             },
             people: people(&tokens, &token.grants.tenant),
-            person: token.grants.person.clone(),
+            person: Some(token.behind.clone()),
             roles: token.grants.roles.clone(),
         };
         Ok((caller, hash))

@@ -46,6 +46,7 @@ mod shadow;
 mod together;
 
 pub(crate) use judging::Case;
+pub(crate) use people::said;
 pub(crate) use recovery::RecoveryError;
 pub(crate) use shadow::Shadows;
 pub(crate) use together::Together;
@@ -160,14 +161,15 @@ impl Desk {
         let until = Instant::now() + wait;
         let accepted = accept(self, caller, nonce, body)?;
         let asked = self.observer.asked(&accepted);
-        let time = accepted.case.deadline.duration_since(Instant::now());
-        let room = self
-            .admission
-            .admit(&caller.scope, accepted.kibibytes, time)?;
+        let room = self.admission.admit(&caller.scope, accepted.kibibytes)?;
         if !wait.is_zero()
             && let Some(judged) = self.judge_at_once(&caller.scope, &accepted.case).await
         {
             return self.record_at_once(accepted, judged, (until, asked)).await;
+        }
+        if !accepted.case.escalation.must_be_human {
+            let time = accepted.case.deadline.duration_since(Instant::now());
+            self.admission.in_time(&caller.scope.tenant, time)?;
         }
         let flight = Flight::new(accepted.as_recorded(), caller.person.clone());
         let flight = Arc::new(flight);
@@ -275,6 +277,8 @@ impl Desk {
             self.recorded(&sight, review_id).await?;
             return Err(ApiError::NotWaiting);
         };
+        let reason = answer.reason.map(|said| self.said(&scope.tenant, &said));
+        let answer = Answer { reason, ..answer };
         if !flight.answer(Reply { answer, by: None }) {
             return Err(ApiError::NotWaiting);
         }

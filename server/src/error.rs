@@ -50,6 +50,8 @@ pub(crate) enum ApiError {
     OwnQuestion,
     /// What was denied is nothing that leave lifts.
     NotLiftable,
+    /// Leave is one person's, and several have to agree here.
+    WantsSeveralPeople,
     /// Leave was given before.
     AlreadyLifted,
     /// No model can be had.
@@ -112,6 +114,7 @@ impl ApiError {
             Self::AgreedBefore => (StatusCode::CONFLICT, "agreed_before"),
             Self::OwnQuestion => (StatusCode::FORBIDDEN, "own_question"),
             Self::NotLiftable => (StatusCode::CONFLICT, "not_liftable"),
+            Self::WantsSeveralPeople => (StatusCode::CONFLICT, "wants_several_people"),
             Self::AlreadyLifted => (StatusCode::CONFLICT, "already_lifted"),
             Self::ModelUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "model_unavailable"),
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
@@ -169,6 +172,9 @@ impl ApiError {
             Self::NotLiftable => {
                 "Leave lifts a denial that a reviewer judged to be less than critical, and nothing else."
             }
+            Self::WantsSeveralPeople => {
+                "Several people have to agree here (`people.approvals`), and leave is one person's: ask again with `must_be_human`."
+            }
             Self::AlreadyLifted => "Leave was given for this review before.",
             Self::ModelUnavailable => {
                 "No configured model answers, so what the built-in rules cannot decide fails. The server's log says why."
@@ -178,15 +184,7 @@ impl ApiError {
             Self::NotSpent => "Only the run of an approval that was spent can be reported.",
             Self::TooMany => "There are as many of them as there may be. Remove one first.",
             Self::Draining => "The server is going down. Nothing was reviewed; ask again later.",
-            Self::NotTakenOn(Refused::TooOften(_)) => {
-                "This token or its tenant asks too often. Nothing was reviewed; ask again later."
-            }
-            Self::NotTakenOn(Refused::NoRoom) => {
-                "Too much is being reviewed. Nothing was reviewed; ask again later."
-            }
-            Self::NotTakenOn(Refused::TooLate(_)) => {
-                "Its turn would come after its deadline. Nothing was reviewed; ask again later, or allow more time."
-            }
+            Self::NotTakenOn(refused) => not_taken_on(*refused),
             Self::Store(_) => {
                 "The record could not be written or read, so nothing counts as approved. The server's log says why."
             }
@@ -202,6 +200,18 @@ impl ApiError {
             return Some(wait.as_secs().saturating_add(1).min(300));
         }
         (self.class().0 == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
+    }
+}
+
+fn not_taken_on(refused: Refused) -> &'static str {
+    match refused {
+        Refused::TooOften(_) => {
+            "This token or its tenant asks too often. Nothing was reviewed; ask again later."
+        }
+        Refused::NoRoom => "Too much is being reviewed. Nothing was reviewed; ask again later.",
+        Refused::TooLate(_) => {
+            "Its turn would come after its deadline. Nothing was reviewed; ask again later, or allow more time."
+        }
     }
 }
 

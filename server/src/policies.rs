@@ -13,7 +13,7 @@ use reviewer::{InvalidSettings, PolicyTable, Reviewer, ReviewerSettings, Reviewe
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::desk::{Desk, now};
+use crate::desk::{Desk, now, said};
 use crate::key::SigningKey;
 use crate::policy_life::{Change, Life, Named, NotBelieved, NotChanged, Share, Wanted, What};
 use crate::store::sqlite::policies::KnownPolicy;
@@ -166,7 +166,8 @@ pub(crate) async fn life(
     Ok(Life::of(&store.policy_changes(tenant).await?, key)?)
 }
 
-/// Puts a change on record. Where it is the first, the policy of `settings` is noted before it.
+/// Puts a change on record, the secrets in its reason masked. Where it is the first, the policy of `settings` is noted
+/// before it.
 ///
 /// # Errors
 /// It cannot follow what is on record, or the store cannot be written.
@@ -175,6 +176,10 @@ pub(crate) async fn change(
     (tenant, settings): (&TenantId, &Named),
     wanted: &Wanted,
 ) -> Result<Life, PolicyError> {
+    let wanted = Wanted {
+        reason: said(key, tenant, &wanted.reason),
+        ..wanted.clone()
+    };
     for _ in 0..MOST_TRIES {
         let life = life(store, key, tenant).await?;
         let next = match &life {

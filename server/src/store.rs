@@ -318,11 +318,17 @@ pub(crate) enum StoreError {
     #[error("the database is locked by another process")]
     Locked,
     /// No room is left.
-    #[error("no room is left for the database")]
+    #[error("no room is left for the database\nhint: make room on its disk; it goes on by itself")]
     Full,
     /// It cannot be written.
     #[error("the database cannot be written")]
     ReadOnly,
+    /// The disk does not read or write it. Goes on by itself once the disk does.
+    #[error(
+        "the disk under the database fails (SQLite's code {0})\nhint: see the kernel's log; nothing counts that was not \
+         written, and `auto-review-server verify` says what holds"
+    )]
+    Disk(u32),
     /// Its files were removed or replaced.
     #[error("the database's files were removed or replaced")]
     Gone,

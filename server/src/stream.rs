@@ -235,7 +235,8 @@ pub(crate) fn ends(event: ReviewEvent) -> bool {
         | ReviewEvent::Redeemed
         | ReviewEvent::Ran
         | ReviewEvent::Voted
-        | ReviewEvent::Shadowed => false,
+        | ReviewEvent::Shadowed
+        | ReviewEvent::Erased => false,
     }
 }
 

@@ -6,11 +6,11 @@
 //! again at growing distances, and then kept as dead until somebody sends it again or its time is over.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use protocol::{TenantId, WebhookMessage};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::desk::{Desk, after, now};
 use crate::resource::resource;
@@ -19,9 +19,11 @@ use crate::store::{ReviewStore as _, Sight, StoreError};
 
 pub(crate) mod address;
 mod post;
+pub(crate) mod turns;
 
 pub(crate) use post::Secret;
 use post::{Letter, NotTold, PATIENCE, choose_crypto, post};
+use turns::Turns;
 
 /// Attempts under way at once.
 const AT_ONCE: usize = 32;
@@ -68,14 +70,61 @@ pub(crate) fn secret(desk: &Desk, tenant: &TenantId, id: &str) -> Secret {
     )
 }
 
+/// The places for attempts.
+#[derive(Debug)]
+struct Places {
+    room: Arc<Semaphore>,
+    turns: Mutex<Turns>,
+    /// Told when a place is free again.
+    freed: Notify,
+}
+
+impl Places {
+    fn turns(&self) -> std::sync::MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One place while an attempt is under way; free again when it is dropped.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    webhook_id: String,
+    tenant: TenantId,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(places: &Arc<Places>, delivery: &Delivery, room: OwnedSemaphorePermit) -> Self {
+        places.turns().start(&delivery.webhook_id, &delivery.tenant);
+        Self {
+            places: Arc::clone(places),
+            webhook_id: delivery.webhook_id.clone(),
+            tenant: delivery.tenant.clone(),
+            _room: room,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.turns().end(&self.webhook_id, &self.tenant);
+        self.places.freed.notify_one();
+    }
+}
+
 /// Tells what is to be told, until the service goes down.
 pub(crate) async fn keep_telling(desk: Arc<Desk>, settings: Arc<WebhookSettings>) {
     choose_crypto();
-    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let places = Arc::new(Places {
+        room: Arc::new(Semaphore::new(AT_ONCE)),
+        turns: Mutex::default(),
+        freed: Notify::new(),
+    });
     let mut written = desk.store.written();
     let mut forgotten = tokio::time::Instant::now();
     loop {
-        let pause = pause_after(&step(&desk, &settings, &room).await);
+        let pause = pause_after(&step(&desk, &settings, &places).await);
         if forgotten.elapsed() >= FORGET {
             forgotten = tokio::time::Instant::now();
             forget(&desk).await;
@@ -84,6 +133,7 @@ pub(crate) async fn keep_telling(desk: Arc<Desk>, settings: Arc<WebhookSettings>
             () = desk.stopping.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
             _ = written.changed(), if !pause.is_zero() => tokio::time::sleep(GATHER).await,
+            () = places.freed.notified(), if !pause.is_zero() => tokio::time::sleep(GATHER).await,
         }
     }
 }
@@ -108,34 +158,33 @@ enum Left {
 async fn step(
     desk: &Arc<Desk>,
     settings: &Arc<WebhookSettings>,
-    room: &Arc<Semaphore>,
+    places: &Arc<Places>,
 ) -> Result<Left, StoreError> {
     let looked = desk.store.queue_deliveries(now()).await?;
     let started = now();
     // Longer than an attempt can take: a server that dies leaves its attempts to the next one.
     let until = after(started, PATIENCE * 3);
+    let due = desk.store.due_webhooks(started).await?;
+    let free = places.room.available_permits();
+    let chosen = places.turns().choose(due, free);
     let claimed = desk
         .store
-        .claim_deliveries((started, until), room.available_permits())
+        .claim_deliveries((started, until), chosen)
         .await?;
     for delivery in claimed {
-        let Ok(permit) = Arc::clone(room).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&places.room).acquire_owned().await else {
             return Ok(Left::Nothing);
         };
+        let place = Place::take(places, &delivery, permit);
         let (teller, settings) = (Arc::clone(desk), Arc::clone(settings));
         drop(desk.tasks.spawn(async move {
-            tell(&teller, &settings, delivery, permit).await;
+            tell(&teller, &settings, delivery, place).await;
         }));
     }
     Ok(if looked { Left::More } else { Left::Nothing })
 }
 
-async fn tell(
-    desk: &Desk,
-    settings: &WebhookSettings,
-    delivery: Delivery,
-    _room: OwnedSemaphorePermit,
-) {
+async fn tell(desk: &Desk, settings: &WebhookSettings, delivery: Delivery, _place: Place) {
     let tried = tokio::select! {
         // Its claim runs out, and it is tried again.
         () = desk.stopping.cancelled() => return,

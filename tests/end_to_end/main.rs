@@ -22,6 +22,7 @@ mod nothing_left_behind;
 mod one_escalation;
 mod profiles;
 mod queue;
+mod quiet_git;
 mod real_tools;
 mod records;
 mod reduced;

@@ -1,184 +1,16 @@
 //! The network's door: real tools inside the real walls, in namespaces of the test's own, with a peer that has a public
 //! address and names that the runner's machine knows. No packet leaves the namespaces.
 
-use std::process::{Command, Stdio};
+mod answers;
+mod past;
+mod peer;
+mod proof;
+mod tools;
 
-use harness::{
-    Missing, Ran, Script, ScriptedModel, Stage, TestServer, assessment, is_root, lacks, launches,
-};
+use harness::{Ran, Script, ScriptedModel, Stage, TestServer, assessment};
 use serde_json::Value;
 
-/// The peer at 198.41.0.4: web servers, a git daemon, something that speaks first as ssh does, and a name server that writes
-/// down what it is asked.
-const PEER: &str = r#"
-import http.server, os, socket, ssl, subprocess, sys, threading, time
-HOME = sys.argv[1]; ADDRESS = '198.41.0.4'
-def bound(kind, port):
-    s = socket.socket(socket.AF_INET, kind); s.setsockopt(0, 15, 1); s.setsockopt(1, 2, 1); s.bind((ADDRESS, port)); return s
-class Files(http.server.SimpleHTTPRequestHandler):
-    def __init__(self, *a): super().__init__(*a, directory=HOME + '/origin')
-    def log_message(self, *a): pass
-def web(port, tls):
-    s = bound(socket.SOCK_STREAM, port); s.listen(64)
-    server = http.server.ThreadingHTTPServer((ADDRESS, port), Files, bind_and_activate=False)
-    if tls:
-        c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); c.load_cert_chain(HOME + '/cert.pem', HOME + '/key.pem')
-        s = c.wrap_socket(s, server_side=True)
-    server.socket = s; server.serve_forever()
-def banner():
-    s = bound(socket.SOCK_STREAM, 22); s.listen(8)
-    while True: c, _ = s.accept(); c.sendall(b'SSH-2.0-origin\r\n'); c.close()
-def names():
-    s = bound(socket.SOCK_DGRAM, 53)
-    while True:
-        q, _ = s.recvfrom(512); open(HOME + '/queries', 'ab').write(q + b'\n')
-for run in ((web, 80, False), (web, 443, True), (banner,), (names,)):
-    threading.Thread(target=run[0], args=run[1:], daemon=True).start()
-subprocess.Popen(['git', 'daemon', '--reuseaddr', '--export-all', '--base-path=' + HOME + '/origin', '--listen=0.0.0.0'])
-print('up', flush=True); time.sleep(120)
-"#;
-
-/// What the runner's machine knows without asking anybody.
-const HOSTS: &str = "127.0.0.1 localhost\n198.41.0.4 site.test denied.test unknown.test pypi.org\n\
-    127.0.0.1 rebound.test\n10.1.2.3 inner.test\n169.254.169.254 meta.test\n198.41.0.1 self.test\n";
-
-const SETTINGS: &str = "sandbox_mode = \"workspace-write\"\napprovals_reviewer = \"auto_review\"\n\
-    [sandbox_workspace_write]\nnetwork_access = true\n[features.network_proxy]\nenabled = true\n\
-    domains = { \"site.test\" = \"allow\", \"denied.test\" = \"deny\", \"rebound.test\" = \"allow\", \
-    \"inner.test\" = \"allow\", \"meta.test\" = \"allow\", \"self.test\" = \"allow\", \"127.0.0.1:7000\" = \"allow\" }\n";
-
-fn here(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
-fn can_be_shown(what: &str) -> bool {
-    let namespaces: &[&str] = if is_root() {
-        &["unshare", "--net", "--mount", "--"]
-    } else {
-        &[
-            "unshare",
-            "--user",
-            "--map-root-user",
-            "--net",
-            "--mount",
-            "--",
-        ]
-    };
-    for tool in ["curl", "git", "python3", "openssl", "ip", "nsenter"] {
-        if !here(
-            "sh",
-            &[
-                "-c",
-                &format!("PATH=$PATH:/usr/sbin:/sbin command -v {tool}"),
-            ],
-        ) {
-            lacks(Missing::Tool, &format!("{what}, without {tool}"));
-            return false;
-        }
-    }
-    if !launches(namespaces) {
-        lacks(Missing::MountNamespace, what);
-        return false;
-    }
-    true
-}
-
-/// A stage whose runner is started with the peer beside it.
-fn stage() -> Stage {
-    let stage = Stage::new();
-    stage.settings(SETTINGS);
-    let peer = stage.outside("");
-    std::fs::create_dir_all(peer.join("origin")).expect("a folder");
-    std::fs::write(peer.join("origin/index.html"), "what the origin holds\n").expect("written");
-    std::fs::write(peer.join("peer.py"), PEER).expect("written");
-    std::fs::write(peer.join("hosts"), HOSTS).expect("written");
-    std::fs::write(
-        peer.join("resolv.conf"),
-        "nameserver 198.41.0.4\noptions timeout:1 attempts:1\n",
-    )
-    .expect("written");
-    let made = format!(
-        "set -e; cd '{}'; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=site.test \
-         -addext subjectAltName=DNS:site.test -keyout key.pem -out cert.pem; chmod 644 key.pem cert.pem; \
-         git init -q work; cd work; echo one > file; git add file; git -c user.name=T -c user.email=t@example.com commit -qm one; \
-         cd ../origin; git clone -q --bare ../work repo.git; git -C repo.git update-server-info; chmod -R a+rX .",
-        peer.display()
-    );
-    assert!(here("sh", &["-c", &made]), "the origin is made");
-    stage
-}
-
-/// Starts `agent-runner` with these words, with the peer beside it.
-fn run<W: Into<String>>(stage: &Stage, flags: &[&str], words: impl IntoIterator<Item = W>) -> Ran {
-    let words: Vec<String> = words.into_iter().map(Into::into).collect();
-    let peer = stage.outside("");
-    let peer = peer.display();
-    let back = if is_root() {
-        String::new()
-    } else {
-        let user = rustix::process::geteuid().as_raw();
-        let group = rustix::process::getegid().as_raw();
-        format!("unshare --user --map-user={user} --map-group={group} -- ")
-    };
-    let layout = format!(
-        r#"
-set -eu
-mount --bind {peer}hosts /etc/hosts
-if [ -e /etc/resolv.conf ]; then mount --bind {peer}resolv.conf /etc/resolv.conf; fi
-OLD=$PATH; PATH=$PATH:/usr/sbin:/sbin
-ip link set lo up
-unshare --net python3 {peer}peer.py {peer} >{peer}up 2>{peer}errors & peer=$!
-python3 -m http.server --bind 127.0.0.1 7000 --directory {peer}origin >/dev/null 2>&1 & own=$!
-trap 'kill $peer $own' EXIT
-for i in $(seq 50); do [ "$(readlink /proc/$peer/ns/net)" = "$(readlink /proc/self/ns/net)" ] || break; sleep 0.1; done
-ip link add out type veth peer name in netns $peer
-ip addr add 198.41.0.1/24 dev out; ip link set out up
-nsenter --target $peer --net sh -c 'ip link set lo up; ip addr add 198.41.0.4/24 dev in; ip link set in up'
-for i in $(seq 100); do grep -q up {peer}up && break; sleep 0.1; done
-for i in $(seq 100); do curl -s -o /dev/null --noproxy '*' http://127.0.0.1:7000/ && break; sleep 0.1; done
-for i in $(seq 100); do curl -s -o /dev/null --noproxy '*' http://198.41.0.4/ && break; sleep 0.1; done
-PATH=$OLD
-set +e
-{back}"$@"
-"#
-    );
-    let namespaces: Vec<&str> = if is_root() {
-        vec!["unshare", "--net", "--mount", "--"]
-    } else {
-        vec![
-            "unshare",
-            "--user",
-            "--map-root-user",
-            "--net",
-            "--mount",
-            "--",
-        ]
-    };
-    let launcher = namespaces
-        .into_iter()
-        .chain(["sh", "-c", layout.as_str(), "sh"]);
-    stage.exec(flags, &words).launched_by(launcher).ran()
-}
-
-fn script(stage: &Stage, text: &str) -> Ran {
-    stage.file("task.sh", text);
-    run(stage, &[], ["sh", "task.sh"])
-}
-
-/// The verdict of the report's first decision about a host and port.
-fn verdict(ran: &Ran, host: &str, port: u16) -> Option<String> {
-    let decisions = ran.report["network"]["decisions"].as_array()?;
-    let found = decisions
-        .iter()
-        .find(|decision| decision["host"] == host && decision["port"] == port)?;
-    found["verdict"].as_str().map(str::to_owned)
-}
+use peer::{SETTINGS, can_be_shown, run, script, stage, verdict};
 
 #[test]
 fn tools_reach_what_a_rule_allows_with_the_variables_and_without_them() {
@@ -477,6 +309,9 @@ fn a_denied_host_stays_closed_for_the_command_and_an_approved_one_is_open_and_st
                 ran.stderr
             );
             assert_eq!(ran.reported("/network/reviews/0/status"), status);
+            let network = &history[0];
+            assert_eq!(network["event"]["kind"], "network", "{history:?}");
+            let history = &history[1..];
             assert_eq!(history.len(), 1, "{history:?}");
             assert_eq!(history[0]["review"]["status"], status, "{history:?}");
             assert_eq!(

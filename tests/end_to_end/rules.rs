@@ -326,3 +326,64 @@ expect = "ask"
         1
     );
 }
+
+#[test]
+fn nobody_but_the_runner_makes_a_patch_past_its_judgement() {
+    let stage = ruled("");
+    let outside = stage.outside("new");
+    let text = format!("*** Add File: {}\n+x", outside.display());
+    let ran = patch(&stage, &["--inside"], &text);
+    assert_eq!(ran.code(), 125, "{}", ran.stderr);
+    let file = stage.file("p", &format!("*** Begin Patch\n{text}\n*** End Patch\n"));
+    let file = file.display().to_string();
+    let ran = stage
+        .runner()
+        .args(["apply-patch", "--inside", &file])
+        .ran();
+    assert_eq!(ran.code(), 125, "{}", ran.stderr);
+    assert!(!outside.exists());
+}
+
+#[test]
+fn settings_that_are_not_there_cannot_be_made_by_an_approved_command() {
+    let stage = Stage::new();
+    let _model = allowing(&stage);
+    fs::remove_file(stage.codex("config.toml")).expect("removed");
+    let flags = [
+        "--escalate",
+        "-c",
+        "sandbox_mode=\"workspace-write\"",
+        "-c",
+        "approvals_reviewer=\"auto_review\"",
+    ];
+    for name in ["config.toml", "rules/x.rules", "agent-runner.toml"] {
+        let path = stage.codex(name);
+        let before = text_of(&path);
+        let script = format!("echo x >> '{0}'; rm -f '{0}'; mv '{0}' x", path.display());
+        let ran = stage.exec(&flags, &["sh", "-c", &script]).ran();
+        assert_eq!(text_of(&path), before, "{name}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn what_a_rule_allows_inside_has_the_variables_of_the_inside() {
+    let stage = ruled("prefix_rule([\"env\"], \"allow\")\n");
+    stage.settings(
+        "default_permissions = \"p\"\n[permissions.p.filesystem]\n\":root\" = \"read\"\n\":workspace_roots\" = { \".\" = \"write\", \"secret.txt\" = \"deny\" }\n",
+    );
+    stage.file("secret.txt", "x");
+    let variables = |flags: &[&str]| {
+        let ran = stage.exec(flags, &["env"]).ran();
+        assert_eq!(ran.code(), 0, "{flags:?}: {}", ran.stderr);
+        let mut lines: Vec<_> = ran.text().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let plain = variables(&[]);
+    assert!(
+        plain
+            .iter()
+            .any(|line| line.starts_with("AUTO_REVIEW_SANDBOX="))
+    );
+    assert_eq!(variables(&["--escalate"]), plain);
+}

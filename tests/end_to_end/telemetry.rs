@@ -169,3 +169,37 @@ fn a_command_runs_the_same_with_a_collector_that_hangs_and_never_has_its_key() {
         ran.reported("/notes")
     );
 }
+
+#[test]
+fn what_the_door_decides_is_told_without_paths() {
+    let collector = Collector::start();
+    let stage = Stage::new();
+    stage.settings(&format!(
+        "sandbox_mode = \"workspace-write\"\napproval_policy = \"never\"\n\
+         [sandbox_workspace_write]\nnetwork_access = true\n\
+         [features.network_proxy]\nenabled = true\ndomains = {{ \"denied.test\" = \"deny\" }}\n{}",
+        collector.table()
+    ));
+    let script = format!("curl -s -m 20 -o /dev/null http://denied.test:8080/{CANARY}");
+    let ran = stage
+        .exec(&[], &["sh", "-c", &script])
+        .env("COLLECTOR_KEY", "k-1")
+        .ran();
+    assert_eq!(ran.code(), 0, "{}", ran.stderr);
+    let told = collector.event("codex.network_proxy.policy_decision");
+    for (name, value) in [
+        ("network.policy.scope", "domain"),
+        ("network.policy.decision", "deny"),
+        ("network.policy.source", "baseline_policy"),
+        ("network.policy.reason", "denied"),
+        ("network.policy.rule", "denied.test"),
+        ("network.transport.protocol", "http"),
+        ("server.address", "denied.test"),
+        ("server.port", "8080"),
+        ("http.request.method", "GET"),
+    ] {
+        assert_eq!(told[name], value, "{name}");
+    }
+    assert_eq!(told["execution.id"], ran.report["network"]["execution"]);
+    assert!(!told.to_string().contains(CANARY), "{told}");
+}

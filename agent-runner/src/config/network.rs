@@ -159,21 +159,26 @@ impl Settings {
         network_proxy::Settings {
             user,
             managed: self.network.managed(),
-            misses: if self.asks_about_hosts() {
-                network_proxy::Misses::Ask
-            } else {
-                network_proxy::Misses::Refuse
+            misses: match self.asks_about_hosts() {
+                Some(ApprovalsReviewer::AutoReview) => network_proxy::Misses::Ask,
+                // A person is asked where there is a terminal: known when a command starts.
+                Some(ApprovalsReviewer::User) | None => network_proxy::Misses::Refuse,
             },
             ..network_proxy::Settings::default()
         }
     }
 
-    /// Whether a host that no rule names is put to the reviewer. A person is not asked: the command that wants the host has
-    /// the same terminal, and could draw over the question.
-    fn asks_about_hosts(&self) -> bool {
-        self.asks(TriggerKind::NetworkBlocked) == ApprovalsReviewer::AutoReview
-            && self.approval != ApprovalPolicy::Untrusted
-            && may_ask(self.approval, Category::Host).is_ok()
+    /// Whom a host that no rule names is put to; `None`: nobody may be asked. `untrusted` asks a person, whoever the reviewer
+    /// is (design D28).
+    pub(crate) fn asks_about_hosts(&self) -> Option<ApprovalsReviewer> {
+        may_ask(self.approval, Category::Host).ok()?;
+        Some(match self.approval {
+            ApprovalPolicy::Untrusted => ApprovalsReviewer::User,
+            ApprovalPolicy::Never
+            | ApprovalPolicy::Granular(_)
+            | ApprovalPolicy::OnRequest
+            | ApprovalPolicy::OnFailure => self.asks(TriggerKind::NetworkBlocked),
+        })
     }
 
     /// Takes the profile's word on the network over, and refuses what cannot stand.

@@ -9,6 +9,7 @@ use super::error::ConfigError;
 use super::evidence::{EvidenceLimits, EvidenceTable};
 use super::limits::{LimitsTable, RunLimits};
 use super::rules::RulesTable;
+use crate::ask::Holds;
 use crate::config::Environment;
 use crate::route::OnRequest;
 
@@ -24,6 +25,7 @@ pub(super) struct RawRunner {
     retry_on_denial: bool,
     ask_person: Vec<TriggerKind>,
     fallback: Fallback,
+    host_approvals: HostApprovals,
     rules: RulesTable,
     evidence: EvidenceTable,
     limits: LimitsTable,
@@ -64,6 +66,27 @@ pub(crate) enum OnEnd {
     Queue,
 }
 
+/// How long the reviewer's yes about a host that no rule names holds. A person chooses at each question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HostApprovals {
+    /// Until the command ends.
+    #[default]
+    Once,
+    /// For the rest of the session, where one is named.
+    Session,
+}
+
+impl HostApprovals {
+    /// The same, as answers say it.
+    pub(crate) const fn holds(self) -> Holds {
+        match self {
+            Self::Once => Holds::Command,
+            Self::Session => Holds::Session,
+        }
+    }
+}
+
 /// What the runner's own file says.
 #[derive(Debug, Clone)]
 pub(crate) struct RunnerSettings {
@@ -77,6 +100,8 @@ pub(crate) struct RunnerSettings {
     pub(crate) ask_person: Vec<TriggerKind>,
     /// What follows where the reviewer did not approve.
     pub(crate) fallback: Fallback,
+    /// How long the reviewer's yes about a host holds.
+    pub(crate) host_approvals: HostApprovals,
     /// Rules that stand in this file: they restrict, and may demand a person.
     pub(super) rules: RulesTable,
     /// How long and how much is looked at before a question is put.
@@ -150,6 +175,7 @@ impl RunnerSettings {
             },
             ask_person: raw.ask_person,
             fallback: raw.fallback,
+            host_approvals: raw.host_approvals,
             rules: raw.rules,
             evidence,
             limits,

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 /// The one name that the door lets through, which nobody has (RFC 2606 §2).
 const ALLOWED: &str = "doctor.test";
 /// A name that no rule allows.
-const DENIED: &str = "denied.test";
+pub(crate) const DENIED: &str = "denied.test";
 /// An address of nobody's (RFC 5737).
 const OUTSIDE: &str = "192.0.2.1:443";
 /// The block of addresses that stand for names (RFC 2544).
@@ -38,17 +38,37 @@ const NO_ANSWER: u8 = 8;
 const NO_NAMES: u8 = 16;
 
 /// What came of it: the attempts, and whether programs with and without a proxy are served.
-pub(super) struct DoorTested {
+pub(crate) struct DoorTested {
     pub(super) attempts: Vec<Attempt>,
     pub(super) answers: bool,
     pub(super) covers_unaware: bool,
 }
 
-/// Starts this program behind a door and looks what it could do.
+impl DoorTested {
+    /// What did not hold, if anything.
+    pub(crate) fn broken(&self) -> Option<&'static str> {
+        let broken = self.attempts.iter().find(|attempt| !attempt.held);
+        match broken {
+            Some(attempt) => Some(attempt.what),
+            None if !self.answers => Some("a denied host was not refused by the door"),
+            None => None,
+        }
+    }
+}
+
+/// Starts this program behind a door that lets one name through, and looks what it could do.
 ///
 /// # Errors
 /// The test could not be set up; that says nothing of the door.
 pub(super) async fn door_test() -> Result<DoorTested, Failure> {
+    try_door(one_name()?).await
+}
+
+/// The same behind `door`, which has to deny [`DENIED`].
+///
+/// # Errors
+/// The test could not be set up; that says nothing of the door.
+pub(crate) async fn try_door(door: Door) -> Result<DoorTested, Failure> {
     let host = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     host.set_nonblocking(true)?;
     let own = std::env::current_exe()?;
@@ -66,7 +86,6 @@ pub(super) async fn door_test() -> Result<DoorTested, Failure> {
     let sockets = running
         .take_door()
         .ok_or_else(|| Failure::because("the walls have no door"))?;
-    let door = one_name()?;
     let waiting = tokio::task::spawn_blocking(move || running.wait());
     let run = tokio::select! {
         run = waiting => run.map_err(io::Error::other)??,
@@ -166,4 +185,27 @@ fn says_something(address: &str) -> bool {
         stream.read(&mut [0; 1]).ok().filter(|read| *read > 0)
     };
     said().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Attempt, DoorTested};
+
+    #[test]
+    fn whatever_did_not_hold_is_named_and_so_is_a_door_that_did_not_answer() {
+        let tested = |held, answers| DoorTested {
+            attempts: vec![
+                Attempt {
+                    what: "one",
+                    held: true,
+                },
+                Attempt { what: "two", held },
+            ],
+            answers,
+            covers_unaware: true,
+        };
+        assert_eq!(tested(true, true).broken(), None);
+        assert_eq!(tested(false, true).broken(), Some("two"));
+        assert!(tested(true, false).broken().is_some());
+    }
 }

@@ -1,8 +1,13 @@
 //! Hosts that no rule names, put to the reviewer: [`Reviews`] behind the door's [`ReviewGate`].
 //!
 //! Each question is an escalation of its own, with the command that made it as evidence; an approval is redeemed and traded
-//! like every other (P1), and holds for this destination until the command ends. Invariant: whatever goes wrong (no
-//! reviewer, no answer, an answer that is not believed) leaves the host closed, and is on record.
+//! like every other (P1), and holds for this destination until the command ends, or as long as a person chose. Invariants:
+//! whatever goes wrong (no reviewer, no answer, an answer that is not believed) leaves the host closed, and is on record; what
+//! stands from before is on record before it opens anything.
+
+mod keep;
+mod person;
+mod terms;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
@@ -13,19 +18,24 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use network_proxy::{Answer, Destination, Gate, Protocol, Question};
+use jiff::Timestamp;
+use network_proxy::{Answer, Destination, Gate, Question};
 use protocol::{
-    Action, Decision, Denial, Evidence, Grant, NetworkAccess, NetworkProtocol, Printable,
+    Action, Decision, Evidence, Grant, NetworkAccess, NetworkProtocol, PermittedAction, Printable,
     ReviewFailure, ReviewId, ReviewStatus, SubmitReview, TriggerKind,
 };
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{OnceCell, mpsc, oneshot};
+use tokio::sync::{Mutex, OnceCell, mpsc, oneshot};
 
+use self::terms::{protocol, words};
+use super::asker::Asker;
 use crate::answer::set_up;
+use crate::ask::Holds;
 use crate::config::{Environment, Settings};
 use crate::failure::Failure;
 use crate::journal::{self, JournalEntry, JournalEvent};
+use crate::leaves::StandingHosts;
 use crate::prepare::{Prepared, submission};
 use crate::report::shown_command;
 use crate::request::RunRequest;
@@ -38,8 +48,6 @@ use crate::state::State;
 const MOST_QUESTIONS: usize = 64;
 /// How many questions wait to be taken; the door itself bounds how many are open.
 const MOST_WAITING: usize = 16;
-/// How much of a reviewer's words reaches whoever asked, in characters.
-const MOST_WORDS: usize = 300;
 
 /// The door's side: every question goes to whoever holds the [`Reviews`].
 #[derive(Debug)]
@@ -63,6 +71,11 @@ pub(crate) struct Reviews {
     client: OnceCell<Result<ReviewClient, ReviewFailure>>,
     asks: mpsc::Receiver<Asking>,
     asked: RefCell<Asked>,
+    asker: Asker,
+    /// What the session has leave for already.
+    hosts: StandingHosts,
+    /// One question at a time stands on a person's terminal.
+    terminal: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +85,8 @@ struct Asked {
     open: BTreeSet<ReviewId>,
     /// Destinations whose review did not come off: they are not asked about again.
     failed: HashSet<Destination>,
+    /// What was opened by leave that stood before, and is on record.
+    by_leave: Vec<NetworkAccess>,
     reviews: Vec<HostReview>,
 }
 
@@ -82,6 +97,8 @@ pub(crate) struct HostReview {
     port: u16,
     review_id: Option<ReviewId>,
     status: ReviewStatus,
+    /// How long a yes holds.
+    holds: Option<Holds>,
 }
 
 /// What a question ended with, and under which review.
@@ -89,6 +106,7 @@ struct Ended {
     answer: Answer,
     status: ReviewStatus,
     review_id: Option<ReviewId>,
+    holds: Option<Holds>,
 }
 
 impl Reviews {
@@ -100,6 +118,7 @@ impl Reviews {
         prepared: &Prepared,
         environment: &Environment,
         request: &RunRequest,
+        (asker, hosts): (Asker, StandingHosts),
     ) -> Result<(ReviewGate, Self), Failure> {
         let shown = Shown::by(prepared.state.mask_key()?);
         let words: Vec<String> = request
@@ -135,6 +154,9 @@ impl Reviews {
             client: OnceCell::new(),
             asks,
             asked: RefCell::default(),
+            asker,
+            hosts,
+            terminal: Mutex::default(),
         };
         Ok((ReviewGate(gate), reviews))
     }
@@ -184,14 +206,18 @@ impl Reviews {
     }
 
     async fn answer(&self, question: Question) -> Answer {
-        if !self.may_be_asked(&question.to) {
-            return Answer::Failed;
-        }
-        let action = Action::NetworkAccess(NetworkAccess {
+        let access = NetworkAccess {
             host: question.to.host.to_string(),
             port: question.to.port,
             protocol: protocol(question.protocol, question.to.port),
-        });
+        };
+        if let Some(answer) = self.by_leave(&access) {
+            return answer;
+        }
+        if self.asker == Asker::Nobody || !self.may_be_asked(&question.to) {
+            return Answer::Failed;
+        }
+        let action = Action::NetworkAccess(access);
         let ended = match self.client().await {
             Ok(client) => self.put(client, &question, &action).await,
             Err(failure) => self.failed(&action, failure, None),
@@ -208,6 +234,7 @@ impl Reviews {
             port: question.to.port,
             review_id: ended.review_id,
             status: ended.status,
+            holds: ended.holds,
         });
         ended.answer
     }
@@ -224,39 +251,61 @@ impl Reviews {
 
     async fn client(&self) -> Result<&ReviewClient, ReviewFailure> {
         let made = self.client.get_or_init(async || {
-            let client =
-                reviewers::configured(&self.settings, &self.environment, &self.state).await;
+            let (settings, environment, state) = (&self.settings, &self.environment, &self.state);
+            let client = match self.asker {
+                Asker::Person => reviewers::local(settings, environment, state).await,
+                Asker::Reviewer(_) | Asker::Nobody => {
+                    reviewers::configured(settings, environment, state).await
+                }
+            };
             client.map_err(|failure| set_up(&failure))
         });
         made.await.as_ref().map_err(Clone::clone)
     }
 
     async fn put(&self, client: &ReviewClient, question: &Question, action: &Action) -> Ended {
-        let mut body = self.body.clone();
-        body.action_digest = action.digest();
-        body.action = action.clone();
-        if let (Some(detail), Some(_)) = (&mut body.trigger.detail, &question.decoded) {
-            detail.push_str(&format!(" ({})", Printable(&question.text())));
-        }
-        let put = client.question(body, reviewers::TIME_LIMIT);
+        let _terminal = match self.asker {
+            Asker::Person => Some(self.terminal.lock().await),
+            Asker::Reviewer(_) | Asker::Nobody => None,
+        };
+        let put = client.question(self.body_for(question, action), reviewers::TIME_LIMIT);
         let review = match client.submit(&put, Duration::ZERO).await {
             Ok(review) => review,
             Err(failure) => return self.failed(action, failure, None),
         };
         let review_id = review.review_id;
         let _new = self.asked.borrow_mut().open.insert(review_id);
-        let answered = client.wait(&put, review).await;
+        let (answered, holds) = match (self.asker, action) {
+            (Asker::Person, Action::NetworkAccess(access)) => {
+                let asked = self.for_person(access.clone());
+                person::answered(client, &put, review, asked).await
+            }
+            (Asker::Reviewer(holds), _) => (client.wait(&put, review).await, holds),
+            (Asker::Nobody | Asker::Person, _) => (client.wait(&put, review).await, Holds::Command),
+        };
         let status = answered.decision.status();
-        let answer = match answered.decision {
+        let ended = |answer| Ended {
+            answer,
+            status,
+            review_id: Some(review_id),
+            holds: None,
+        };
+        match answered.decision {
             Decision::Approved(grant) => {
-                match spend(client, &put, (review_id, grant), action).await {
-                    Ok(()) => Answer::Execution,
+                let spent = spend(client, &put, (review_id, grant), action).await;
+                let permitted = match spent {
+                    Ok(permitted) => permitted,
                     Err(failure) => return self.failed(action, failure, Some(review_id)),
+                };
+                let holds = self.keep(permitted, review_id, holds).await;
+                Ended {
+                    holds: Some(holds),
+                    ..ended(Answer::Execution)
                 }
             }
-            Decision::Denied(denial) => Answer::Denied(Some(words(&denial))),
-            Decision::TimedOut => Answer::TimedOut,
-            Decision::Aborted => Answer::Failed,
+            Decision::Denied(denial) => ended(Answer::Denied(Some(words(&denial)))),
+            Decision::TimedOut => ended(Answer::TimedOut),
+            Decision::Aborted => ended(Answer::Failed),
             Decision::Failed(failure) => {
                 let recorded = answered
                     .review
@@ -264,14 +313,25 @@ impl Reviews {
                 if !recorded {
                     return self.failed(action, failure, Some(review_id));
                 }
-                Answer::Failed
+                ended(Answer::Failed)
             }
-        };
-        Ended {
-            answer,
-            status,
-            review_id: Some(review_id),
         }
+    }
+
+    fn body_for(&self, question: &Question, action: &Action) -> SubmitReview {
+        let mut body = self.body.clone();
+        body.action_digest = action.digest();
+        body.action = action.clone();
+        body.must_be_human |= self.asker == Asker::Person;
+        if let Some(detail) = &mut body.trigger.detail {
+            if question.decoded.is_some() {
+                detail.push_str(&format!(" ({})", Printable(&question.text())));
+            }
+            if self.asker == Asker::Reviewer(Holds::Session) && self.hosts.has_session() {
+                detail.push_str("; a yes holds for the rest of the session");
+            }
+        }
+        body
     }
 
     /// A failure that no server may have recorded is recorded here (design D25).
@@ -282,7 +342,7 @@ impl Reviews {
         review_id: Option<ReviewId>,
     ) -> Ended {
         let entry = JournalEntry {
-            at: jiff::Timestamp::now(),
+            at: Timestamp::now(),
             event: JournalEvent::ReviewFailed { failure, review_id },
             action: action.clone(),
             action_digest: action.digest(),
@@ -294,6 +354,7 @@ impl Reviews {
             answer: Answer::Failed,
             status: ReviewStatus::Failed,
             review_id,
+            holds: None,
         }
     }
 }
@@ -317,11 +378,11 @@ async fn spend(
     put: &review_client::Question,
     (review_id, grant): (ReviewId, Grant),
     action: &Action,
-) -> Result<(), ReviewFailure> {
+) -> Result<PermittedAction, ReviewFailure> {
     let receipt = client.redeem(put, review_id, &grant).await?;
     let permitted = grant.permit(&receipt, action.clone());
     match permitted {
-        Ok(permitted) if permitted.action() == action => Ok(()),
+        Ok(permitted) if permitted.action() == action => Ok(permitted),
         Ok(_) => Err(server_failure(
             "not_believed",
             Retry::IsUseless,
@@ -332,29 +393,5 @@ async fn spend(
             Retry::IsUseless,
             &error.to_string(),
         )),
-    }
-}
-
-/// What whoever asked is told.
-fn words(denial: &Denial) -> String {
-    let text = match denial {
-        Denial::Judged(judgement) => judgement.assessment.rationale.as_str().to_owned(),
-        Denial::ByRule(rule) => format!("rule {}", rule.as_str()),
-        Denial::ByPerson(reason) if reason.is_empty() => "a person said no".to_owned(),
-        Denial::ByPerson(reason) => reason.clone(),
-    };
-    let text: String = text.chars().take(MOST_WORDS).collect();
-    Printable(&text).to_string()
-}
-
-/// The protocol's name in actions. What a program that knows of no proxy speaks is told by its port alone.
-fn protocol(protocol: Protocol, port: u16) -> NetworkProtocol {
-    match (protocol, port) {
-        (Protocol::Http | Protocol::Unix, _) | (Protocol::Transparent, 80) => NetworkProtocol::Http,
-        (Protocol::HttpsConnect | Protocol::Intercepted, _) | (Protocol::Transparent, 443) => {
-            NetworkProtocol::Https
-        }
-        (Protocol::Socks5Tcp | Protocol::Transparent, _) => NetworkProtocol::Socks5Tcp,
-        (Protocol::Socks5Udp, _) => NetworkProtocol::Socks5Udp,
     }
 }

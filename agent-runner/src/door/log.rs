@@ -14,6 +14,8 @@ use super::HostReview;
 const MOST_ENTRIES: usize = 256;
 /// How many addresses of one are.
 const MOST_ADDRESSES: usize = 8;
+/// How many of the decisions go into the record: a line of some ten thousand bytes.
+const MOST_RECORDED: usize = 64;
 
 /// Takes the door's events.
 #[derive(Debug, Default)]
@@ -28,41 +30,68 @@ struct Kept {
 /// What the door decided while a command ran.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct NetworkReport {
+    /// Which run this was, as the door's events name it.
+    pub(crate) execution: String,
     /// Each different decision, in the order of first sight.
-    decisions: Vec<NetworkEntry>,
+    pub(crate) decisions: Vec<NetworkEntry>,
     /// How many more decisions there were.
-    unlisted: u64,
+    pub(crate) unlisted: u64,
     /// How many requests were refused.
-    refused: u64,
+    pub(crate) refused: u64,
     /// The hosts that were put to a reviewer.
     reviews: Vec<HostReview>,
 }
 
 /// One decision, and how often it was made.
 #[derive(Debug, Clone, Serialize)]
-struct NetworkEntry {
-    host: Option<String>,
-    port: Option<u16>,
-    protocol: Protocol,
-    method: Option<String>,
+pub(crate) struct NetworkEntry {
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) protocol: Protocol,
+    pub(crate) method: Option<String>,
     /// `allowed`, or the reason why not.
-    verdict: &'static str,
-    by: Source,
-    rule: Option<String>,
+    pub(crate) verdict: &'static str,
+    pub(crate) by: Source,
+    pub(crate) rule: Option<String>,
     /// What was vetted.
-    addresses: Vec<String>,
-    times: u64,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) times: u64,
     /// Bytes from the command.
-    sent: u64,
+    pub(crate) sent: u64,
     /// Bytes to it.
-    received: u64,
+    pub(crate) received: u64,
+}
+
+impl NetworkEntry {
+    /// Whether the door let it through.
+    pub(crate) fn is_allowed(&self) -> bool {
+        self.verdict == ALLOWED
+    }
+}
+
+impl NetworkReport {
+    /// The decisions for the record: the first of them, and how many more there were.
+    pub(crate) fn for_record(&self) -> (Vec<serde_json::Value>, u64) {
+        let kept = self.decisions.iter().take(MOST_RECORDED);
+        let kept = kept.filter_map(|entry| serde_json::to_value(entry).ok());
+        let kept: Vec<_> = kept.collect();
+        let more = self.decisions.len().saturating_sub(kept.len());
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        (kept, self.unlisted.saturating_add(more))
+    }
 }
 
 impl NetworkLog {
     /// What was kept.
-    pub(super) fn report(&self, blocked: &Blocked, reviews: Vec<HostReview>) -> NetworkReport {
+    pub(super) fn report(
+        &self,
+        execution: String,
+        blocked: &Blocked,
+        reviews: Vec<HostReview>,
+    ) -> NetworkReport {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         NetworkReport {
+            execution,
             decisions: kept.entries.clone(),
             unlisted: kept.unlisted,
             refused: blocked.total,
@@ -138,5 +167,56 @@ impl Kept {
             None if has_room => self.entries.push(entry),
             None => self.unlisted += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use network_proxy::{
+        Blocked, Decided, Destination, Event, Events as _, Host, Protocol, Source,
+    };
+
+    use super::{MOST_ENTRIES, MOST_RECORDED, NetworkLog};
+
+    fn decided(host: &str, addresses: usize) -> Event {
+        let address = |at: usize| IpAddr::from([198, 41, 0, u8::try_from(at).unwrap_or(0)]);
+        Event::Decided(Decided {
+            execution: Arc::from("e"),
+            protocol: Protocol::HttpsConnect,
+            to: Some(Destination {
+                host: Host::parse(host.as_bytes()).expect("a host"),
+                port: 443,
+            }),
+            method: None,
+            verdict: Ok(()),
+            source: Source::Policy,
+            rule: None,
+            addresses: (0..addresses).map(address).collect(),
+        })
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_what_is_not_kept_is_counted() {
+        let log = NetworkLog::default();
+        for number in 0..MOST_ENTRIES + 10 {
+            log.record(decided(&format!("host-{number}.test"), 50));
+        }
+        log.record(decided("host-0.test", 1));
+        let report = log.report("e".to_owned(), &Blocked::default(), Vec::new());
+        assert_eq!(
+            (report.decisions.len(), report.unlisted),
+            (MOST_ENTRIES, 10)
+        );
+        let first = report.decisions.first().expect("one");
+        assert_eq!((first.times, first.addresses.len()), (2, 8));
+        let (recorded, more) = report.for_record();
+        assert_eq!(recorded.len(), MOST_RECORDED);
+        let all = u64::try_from(recorded.len()).expect("few") + more;
+        assert_eq!(all, u64::try_from(MOST_ENTRIES + 10).expect("few"));
+        let bytes = serde_json::to_vec(&recorded).expect("JSON").len();
+        assert!(bytes < 64 * 1024, "{bytes}");
     }
 }

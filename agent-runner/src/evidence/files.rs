@@ -85,7 +85,7 @@ impl Barred {
         &self.paths
     }
 
-    fn covers(&self, path: &Path, identity: (u64, u64)) -> bool {
+    pub(super) fn covers(&self, path: &Path, identity: (u64, u64)) -> bool {
         let denied = |policy: &SandboxPolicy| policy.access(path).access == Access::Deny;
         self.paths.iter().any(|barred| path.starts_with(barred))
             || self.identities.contains(&identity)

@@ -15,10 +15,32 @@ const INTERPRETERS: &[&str] = &[
     "ruby", "php", "lua", "tclsh", "Rscript",
 ];
 
+/// Those of them whose first word may be no file.
+const WITH_SUBCOMMANDS: &[&str] = &["node", "nodejs", "deno", "bun"];
+
 /// A file as the command names it.
-pub(super) struct Named(PathBuf);
+pub(super) struct Named(PathBuf, Use);
+
+/// What becomes of a named file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// The kernel starts it, by its first line where it is a script.
+    Started,
+    /// An interpreter reads it, whatever its first line says.
+    Read,
+}
 
 impl Named {
+    /// The file at `path`, which is absolute, and started.
+    pub(super) fn started(path: PathBuf) -> Self {
+        Self(path, Use::Started)
+    }
+
+    /// What becomes of it.
+    pub(super) fn is(&self) -> Use {
+        self.1
+    }
+
     /// The file itself.
     ///
     /// # Errors
@@ -55,7 +77,8 @@ pub(super) fn named(program: &Path, reading: &Reading, cwd: &Path) -> Vec<Named>
                 command
                     .program_word()
                     .and_then(|word| file(word, cwd))
-                    .filter(|_| by_path(command)),
+                    .filter(|_| by_path(command))
+                    .map(|Named(path, _)| Named::started(path)),
             );
         }
         if is_interpreter(name) || own.is_some_and(is_interpreter) {
@@ -65,6 +88,20 @@ pub(super) fn named(program: &Path, reading: &Reading, cwd: &Path) -> Vec<Named>
         }
     }
     found
+}
+
+/// The script that the command itself gives its interpreter, as `sh gen.sh`, where it is not there: what comes to lie there
+/// by the time it runs was reviewed by nobody. Behind an option a word may be its value, so only the plain form is told;
+/// within a script a command may well make what the next one reads.
+pub(super) fn absent(reading: &Reading, cwd: &Path) -> Option<PathBuf> {
+    let command = reading.commands().first()?;
+    let plain = command
+        .program()
+        .is_some_and(|name| is_interpreter(name) && !WITH_SUBCOMMANDS.contains(&name));
+    let word = command.arguments().first().filter(|_| plain)?.literal()?;
+    let path = cwd.join(word);
+    let named = !word.is_empty() && !word.starts_with(['-', '+']);
+    (named && path.symlink_metadata().is_err()).then_some(path)
 }
 
 /// The operand that names a file, and every file that an option brings along.
@@ -108,7 +145,7 @@ fn is_interpreter(name: &str) -> bool {
 /// The regular file that `word` names, as written.
 fn file(word: &Word, cwd: &Path) -> Option<Named> {
     let path = cwd.join(word.literal()?);
-    path.is_file().then_some(Named(path))
+    path.is_file().then_some(Named(path, Use::Read))
 }
 
 #[cfg(test)]

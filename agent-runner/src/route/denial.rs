@@ -6,21 +6,13 @@
 use super::{Category, may_ask};
 use crate::config::ApprovalPolicy;
 
-/// What the walls stopped. Hosts are the door's to name.
+/// What the walls stopped. Hosts are the door's to name, and to ask about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the door names hosts by itself")
-)]
 pub(crate) enum Denied {
     /// Something of the file system, a mount or a system call: only leaving the walls helps.
     Walls,
     /// A path that may not be read, which leaving the walls does not change.
     Secret,
-    /// A host that the door does not know.
-    UnknownHost,
-    /// A host that is denied by name, or an address that is never reachable.
-    BarredHost,
 }
 
 /// What follows.
@@ -40,8 +32,7 @@ pub(crate) fn on_denial(
 ) -> AfterDenial {
     let category = match denied {
         Denied::Walls => Category::Sandbox,
-        Denied::UnknownHost => Category::Host,
-        Denied::Secret | Denied::BarredHost => return AfterDenial::Stays,
+        Denied::Secret => return AfterDenial::Stays,
     };
     if may_ask(policy, category).is_err() {
         return AfterDenial::Stays;
@@ -66,7 +57,7 @@ pub(crate) enum OnRequest {
 #[cfg(test)]
 mod tests {
     use super::AfterDenial::{AskAgain, Stays};
-    use super::Denied::{BarredHost, Secret, UnknownHost, Walls};
+    use super::Denied::{Secret, Walls};
     use super::OnRequest::{AgentAsks, RunnerAsks};
     use super::on_denial;
     use crate::config::ApprovalPolicy::{self, Granular, Never, OnFailure, OnRequest, Untrusted};
@@ -87,17 +78,13 @@ mod tests {
         let rows = [
             (Never, AgentAsks, Walls, Stays),
             (Never, RunnerAsks, Walls, Stays),
-            (Never, RunnerAsks, UnknownHost, Stays),
             (Untrusted, AgentAsks, Walls, AskAgain),
             (OnFailure, AgentAsks, Walls, AskAgain),
             (granular(true), AgentAsks, Walls, AskAgain),
             (granular(false), RunnerAsks, Walls, Stays),
-            (granular(false), AgentAsks, UnknownHost, AskAgain),
             (OnRequest, AgentAsks, Walls, Stays),
             (OnRequest, RunnerAsks, Walls, AskAgain),
-            (OnRequest, AgentAsks, UnknownHost, AskAgain),
             (Untrusted, RunnerAsks, Secret, Stays),
-            (OnFailure, RunnerAsks, BarredHost, Stays),
         ];
         for (policy, on_request, denied, wanted) in rows {
             let found = on_denial(policy, on_request, denied);

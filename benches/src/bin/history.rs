@@ -1,5 +1,6 @@
 //! What looking things up costs when the history is long: pages, filters and words over as many reviews as are asked
-//! for (`history 1000000`; 100,000 where nothing is said), beside an open page of a history of one.
+//! for (`history 1000000`; 100,000 where nothing is said), beside an open page of a history of one. A folder behind the
+//! number (`history 1000000 FOLDER`) keeps the record there, and finds it there the next time.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 
@@ -50,8 +51,8 @@ async fn main() -> Outcome<()> {
         .map(|text| text.parse())
         .transpose()?;
     let count: usize = count.unwrap_or(100_000);
-    let folder = Folder::new()?;
-    let service = service(&folder.0).await?;
+    let folder = Folder::new(std::env::args_os().nth(2))?;
+    let service = service(&folder.path).await?;
     let roles = ["runner", "auditor"];
     let token = service.create_token_for("bench", &roles).await?;
     let asking = Arc::new(Asking {
@@ -59,10 +60,23 @@ async fn main() -> Outcome<()> {
         token,
         next: AtomicUsize::new(0),
     });
-    fill(&asking, 1).await?;
-    println!("a history of one, {}", told(&asking, "user=u0").await?);
+    if !folder.had_a_record {
+        fill(&asking, 1).await?;
+        println!("a history of one, {}", told(&asking, "user=u0").await?);
+        write_all(&asking, count).await?;
+    }
+    look_up(&asking).await?;
+    export_all(&asking).await?;
+    drop(asking);
+    service.close().await;
+    let bytes = std::fs::metadata(folder.path.join("reviews.sqlite"))?.len();
+    println!("the database has {} MiB", bytes >> 20);
+    test_policy(&folder.path, count)
+}
+
+async fn write_all(asking: &Arc<Asking>, count: usize) -> Outcome<()> {
     let started = Instant::now();
-    fill(&asking, count).await?;
+    fill(asking, count).await?;
     let took = started.elapsed().as_secs_f64();
     println!(
         "{count} reviews written in {took:.1} s, {}",
@@ -70,7 +84,7 @@ async fn main() -> Outcome<()> {
     );
     let started = Instant::now();
     let mut steps = 0;
-    while behind(&asking).await? > 0 {
+    while behind(asking).await? > 0 {
         steps += 1;
     }
     let took = started.elapsed().as_secs_f64();
@@ -78,13 +92,7 @@ async fn main() -> Outcome<()> {
         "index brought up to them in {took:.1} s, {}, {steps} calls",
         a_second(count, took)
     );
-    look_up(&asking).await?;
-    export_all(&asking).await?;
-    drop(asking);
-    service.close().await;
-    let bytes = std::fs::metadata(folder.0.join("reviews.sqlite"))?.len();
-    println!("the database has {} MiB", bytes >> 20);
-    test_policy(&folder.0, count)
+    Ok(())
 }
 
 /// Has the program that was built beside this one judge all of it again by other rules.
@@ -143,14 +151,17 @@ async fn look_up(asking: &Asking) -> Outcome<()> {
 
 async fn export_all(asking: &Asking) -> Outcome<()> {
     for format in ["jsonl", "csv", "ocsf", "opa"] {
-        let before = resident_kib()?;
+        let (before, cpu) = (resident_kib()?, processor_ms()?);
         let started = Instant::now();
         let (lines, bytes) = export(asking, format).await?;
         let took = started.elapsed().as_secs_f64();
+        let cpu = f64::from(processor_ms()? - cpu) * 1e3;
         println!(
-            "export as {format:<5} {lines} lines, {} MiB in {took:.1} s, {}, memory {before} to {} KiB",
+            "export as {format:<5} {lines} lines, {} MiB in {took:.1} s, {}, {:.1} µs of processor time each, memory \
+             {before} to {} KiB",
             bytes >> 20,
             a_second(lines, took),
+            cpu / f64::from(u32::try_from(lines)?),
             resident_kib()?
         );
     }
@@ -163,25 +174,40 @@ struct Asking {
     next: AtomicUsize,
 }
 
-struct Folder(PathBuf);
+struct Folder {
+    path: PathBuf,
+    /// It is the caller's, and stays.
+    stays: bool,
+    had_a_record: bool,
+}
 
 impl Folder {
-    /// Beside the current directory: on the disk that is meant, not in memory.
-    fn new() -> std::io::Result<Self> {
+    /// `kept`, or one beside the current directory: on the disk that is meant, not in memory.
+    fn new(kept: Option<std::ffi::OsString>) -> Outcome<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let path = std::env::current_dir()?.join(format!("target/bench-{}", uuid::Uuid::new_v4()));
+        let stays = kept.is_some();
+        let path = match kept {
+            Some(kept) => std::path::absolute(kept)?,
+            None => std::env::current_dir()?.join(format!("target/bench-{}", uuid::Uuid::new_v4())),
+        };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&path)?;
-        Ok(Self(path))
+        Ok(Self {
+            had_a_record: path.join("reviews.sqlite").exists(),
+            path,
+            stays,
+        })
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A folder that cannot be removed is left for the person who measures.
-        std::fs::remove_dir_all(&self.0).unwrap_or_default();
+        if !self.stays {
+            // A folder that cannot be removed is left for the person who measures.
+            std::fs::remove_dir_all(&self.path).unwrap_or_default();
+        }
     }
 }
 
@@ -284,6 +310,16 @@ fn resident_kib() -> Outcome<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_whitespace().next());
     Ok(number.ok_or("no VmRSS in /proc/self/status")?.parse()?)
+}
+
+/// What this process has taken of its processors, in milliseconds (`utime` and `stime` of `proc_pid_stat(5)`, which
+/// count hundredths of a second).
+fn processor_ms() -> Outcome<u32> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let times = fields.split_whitespace().skip(11).take(2);
+    let ticks: u32 = times.map(str::parse::<u32>).sum::<Result<_, _>>()?;
+    Ok(ticks * 10)
 }
 
 fn a_second(count: usize, took: f64) -> String {

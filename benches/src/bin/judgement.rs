@@ -1,5 +1,6 @@
 //! What a review adds to the call of a model, in processor time: prompt, attempts, budget, reply and thresholds, all
-//! features on, beside the same call made bare. And what the built-in reviewer's verdict takes by itself.
+//! features on, beside the same call made bare. And what the built-in reviewer's verdict takes by itself, on every
+//! labelled action.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a benchmark's figures are its output")]
 
@@ -17,7 +18,8 @@ use tokio::net::TcpListener;
 
 const CALLS: u32 = 2_000;
 const WARM_UP: u32 = 200;
-const VERDICTS: usize = 20_000;
+/// Verdicts on each case.
+const VERDICTS: usize = 20;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -72,13 +74,13 @@ async fn main() -> Outcome<()> {
         shown(bare)
     );
     println!(
-        "the same as a review: {}; added: {}",
+        "the same as a review: {}; added: {}; ×{:.2}",
         shown(reviewed),
-        shown(reviewed.saturating_sub(bare))
+        shown(reviewed.saturating_sub(bare)),
+        reviewed.as_secs_f64() / bare.as_secs_f64().max(f64::EPSILON)
     );
     serving.shutdown().await;
-    verdicts(&asked);
-    Ok(())
+    verdicts(asked)
 }
 
 /// Processor time of the process over `calls`.
@@ -91,26 +93,74 @@ async fn burnt(calls: u32, call: &impl AsyncFn() -> Outcome<()>) -> Outcome<Dura
 }
 
 fn processor_time() -> Outcome<Duration> {
-    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    spent_by(ClockId::ProcessCPUTime)
+}
+
+fn spent_by(clock: ClockId) -> Outcome<Duration> {
+    let spent = clock_gettime(clock);
     Ok(Duration::new(
         spent.tv_sec.try_into()?,
         spent.tv_nsec.try_into()?,
     ))
 }
 
-fn verdicts(asked: &Escalation) {
+/// The built-in verdict on every labelled action of `tests/cases`, and on `asked` with its long conversation.
+fn verdicts(asked: Escalation) -> Outcome<()> {
     let built_in = BuiltIn::new();
-    let mut samples = Samples::default();
-    for _ in 0..VERDICTS {
-        let started = Instant::now();
-        std::hint::black_box(built_in.judge(std::hint::black_box(asked)));
-        samples.push(started.elapsed());
+    let mut cases = cases()?;
+    cases.push(("the bench's own".to_owned(), asked));
+    let (mut all, mut processor) = (Samples::default(), Samples::default());
+    let mut slowest = (Duration::ZERO, "");
+    for (id, escalation) in &cases {
+        let mut own = Samples::default();
+        for _ in 0..VERDICTS {
+            let before = spent_by(ClockId::ThreadCPUTime)?;
+            let started = Instant::now();
+            std::hint::black_box(built_in.judge(std::hint::black_box(escalation)));
+            all.push(started.elapsed());
+            own.push(spent_by(ClockId::ThreadCPUTime)?.saturating_sub(before));
+        }
+        slowest = slowest.max((own.percentile(50), id));
+        processor.extend((0..VERDICTS).map(|at| own.percentile(at * 100 / VERDICTS)));
     }
     println!(
-        "built-in verdict: p50 {}, p99 {}",
-        shown(samples.percentile(50)),
-        shown(samples.percentile(99))
+        "built-in verdict on {} cases: p50 {}, p99 {}; in processor time p50 {}, p99 {}; slowest {} ({})",
+        cases.len(),
+        shown(all.percentile(50)),
+        shown(all.percentile(99)),
+        shown(processor.percentile(50)),
+        shown(processor.percentile(99)),
+        shown(slowest.0),
+        slowest.1,
     );
+    Ok(())
+}
+
+/// The labelled actions, by their ids.
+fn cases() -> Outcome<Vec<(String, Escalation)>> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/cases");
+    let mut cases = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|it| it != "jsonl") {
+            continue;
+        }
+        for line in std::fs::read_to_string(path)?.lines() {
+            let case: Value = serde_json::from_str(line)?;
+            let field = |of: &Value, name: &str| of.get(name).cloned().unwrap_or_default();
+            let mut request = field(&case, "request");
+            let action: Action = serde_json::from_value(field(&request, "action"))?;
+            if let Some(fields) = request.as_object_mut() {
+                // Whoever writes cases by hand need not compute it.
+                fields.insert("action_digest".to_owned(), json!(action.digest()));
+            }
+            let body: SubmitReview = serde_json::from_value(request)?;
+            let id = serde_json::from_value(json!("bench"))?;
+            let name = field(&case, "id").as_str().unwrap_or_default().to_owned();
+            cases.push((name, Escalation::from_submission(id, body, |_| true)?));
+        }
+    }
+    Ok(cases)
 }
 
 fn reviewer(base: &str) -> Outcome<Reviewer> {

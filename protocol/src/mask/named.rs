@@ -3,6 +3,8 @@
 //! Apart, because names are many and shapes are none. Invariant: what stands for a value (a variable, a call, a type, a
 //! path) stays; cost is linear, because a value is looked at once.
 
+use std::sync::LazyLock;
+
 use super::value::{self, Said, Value};
 use super::{Span, TextKind, run};
 
@@ -83,45 +85,88 @@ const HARMLESS: &[&str] = &[
     "oldpwd",
 ];
 
+/// What the end of a name says.
+#[derive(Debug, Clone, Copy)]
+enum Says {
+    Harmless,
+    /// Where it is the whole name.
+    Whole(&'static str),
+    Ending(&'static str),
+}
+
+/// The three tables by the last byte of the name, each in its order: most names end in what no table knows.
+static BY_LAST: LazyLock<Vec<Vec<(&'static str, Says)>>> = LazyLock::new(|| {
+    let harmless = HARMLESS.iter().map(|name| (*name, Says::Harmless));
+    let whole = EXACT.iter().map(|(name, kind)| (*name, Says::Whole(kind)));
+    let endings = ENDINGS.iter().rev();
+    let endings = endings.map(|(name, kind)| (*name, Says::Ending(kind)));
+    let mut table = vec![Vec::new(); 256];
+    for (name, says) in harmless.chain(whole).chain(endings) {
+        let last = name.bytes().next_back().unwrap_or_default();
+        if let Some(slot) = table.get_mut(usize::from(last)) {
+            slot.push((name, says));
+        }
+    }
+    table
+});
+
 /// What the name `name` says its value is, where it says that it is secret.
 pub(super) fn kind_of(name: &[u8]) -> Option<&'static str> {
     if name.len() < 3 {
         return None;
     }
-    let plain: Vec<u8> = name
-        .iter()
-        .filter(|byte| byte.is_ascii_alphanumeric())
-        .map(u8::to_ascii_lowercase)
-        .collect();
-    let plain = std::str::from_utf8(&plain).ok()?;
-    if HARMLESS.iter().any(|name| plain.ends_with(name)) {
-        return None;
+    let last = name.iter().rfind(|byte| byte.is_ascii_alphanumeric())?;
+    let known = BY_LAST.get(usize::from(last.to_ascii_lowercase()))?;
+    if let Some(kind) = says(name, known) {
+        return kind;
     }
-    let exact = EXACT.iter().find(|(name, _)| plain == *name);
-    let whole_word = |ending: &str| {
-        // `_PASS` and `-pass` are words of a name; `compass` and `bypass` are not.
-        name.to_ascii_lowercase().ends_with(ending.as_bytes())
+    // `_PASS` and `-pass` are words of a name; `compass` and `bypass` are not.
+    let ends = |ending: &str| {
+        let tail = name.get(name.len().saturating_sub(ending.len())..);
+        tail.is_some_and(|tail| tail.eq_ignore_ascii_case(ending.as_bytes()))
     };
-    let ending = ENDINGS
-        .iter()
-        .rev()
-        .find(|(ending, _)| plain.ends_with(ending));
-    exact
-        .or(ending)
-        .map(|(_, kind)| *kind)
-        .or_else(|| (whole_word("_pass") || whole_word("-pass")).then_some("password"))
-        .or_else(|| (whole_word("_auth") || whole_word("_pat")).then_some("credentials"))
+    if ends("_pass") || ends("-pass") {
+        Some("password")
+    } else if ends("_auth") || ends("_pat") {
+        Some("credentials")
+    } else {
+        None
+    }
+}
+
+/// What the first fitting entry of `known` says of `name`, whose case and signs do not count. `Some(None)`: no secret.
+fn says(name: &[u8], known: &[(&str, Says)]) -> Option<Option<&'static str>> {
+    known.iter().find_map(|(text, says)| {
+        let mut letters = name
+            .iter()
+            .rev()
+            .filter(|byte| byte.is_ascii_alphanumeric());
+        let mut wanted = text.bytes().rev();
+        let fits = wanted.all(|byte| {
+            letters
+                .next()
+                .is_some_and(|letter| letter.to_ascii_lowercase() == byte)
+        });
+        match says {
+            _ if !fits => None,
+            Says::Harmless => Some(None),
+            Says::Whole(kind) => letters.next().is_none().then_some(Some(*kind)),
+            Says::Ending(kind) => Some(Some(*kind)),
+        }
+    })
 }
 
 /// Finds every value with such a name.
 pub(super) fn find(bytes: &[u8], kind: TextKind, spans: &mut Vec<Span>) {
     let mut at = 0;
-    loop {
-        let rest = bytes.get(at..).unwrap_or_default();
-        let Some(next) = memchr::memchr2(b'=', b':', rest) else {
-            return;
-        };
-        at += next;
+    while let Some(byte) = bytes.get(at) {
+        if !matches!(byte, b'=' | b':') {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let Some(next) = memchr::memchr2(b'=', b':', rest) else {
+                return;
+            };
+            at += next;
+        }
         at = match named_at(bytes, at) {
             Some(named) => named.mask(bytes, kind, spans).max(at + 1),
             None => at + 1,

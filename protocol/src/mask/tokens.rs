@@ -182,6 +182,11 @@ pub(super) fn find(bytes: &[u8], spans: &mut Vec<Span>) {
             continue;
         }
         let shapes = table.get(usize::from(byte)).map_or(&[][..], Vec::as_slice);
+        if shapes.is_empty() && !Parts::may_begin(byte) {
+            before = byte;
+            at += 1;
+            continue;
+        }
         let found = shapes
             .iter()
             .find_map(|(shape, shown)| matched(bytes, at, shape, *shown))
@@ -202,7 +207,9 @@ pub(super) fn find(bytes: &[u8], spans: &mut Vec<Span>) {
 fn matched(bytes: &[u8], at: usize, shape: &Shape, shown: usize) -> Option<Span> {
     let (prefix, kind, of, (least, most)) = *shape;
     let start = at + prefix.len();
-    if !bytes.get(at..)?.starts_with(prefix.as_bytes()) {
+    // The first byte is known to fit; most places differ in the second.
+    let differs = bytes.get(at + 1) != prefix.as_bytes().get(1);
+    if differs || !bytes.get(at..)?.starts_with(prefix.as_bytes()) {
         return None;
     }
     // A first look of fixed length: what is no secret costs no more than that.
@@ -252,6 +259,11 @@ struct Parts {
 }
 
 impl Parts {
+    /// Whether [`Parts::find`] may find something that begins with `byte`.
+    fn may_begin(byte: u8) -> bool {
+        matches!(byte, b'e' | b'0'..=b'9' | b'M' | b'N' | b'O')
+    }
+
     fn find(&mut self, bytes: &[u8], at: usize, byte: u8) -> Option<Span> {
         let span = |end, kind| Span {
             start: at,

@@ -8,6 +8,9 @@ use super::{TextKind, is_rich, run};
 /// The longest value that is looked at, in bytes. The rest of a longer one is a value of its own to whoever looks next.
 const MAX_VALUE: usize = 64 * 1024;
 
+/// How long the longest of [`PLACEHOLDERS`] is, in bytes.
+const LONGEST_PLACEHOLDER: usize = 9;
+
 /// What stands for a value in documentation and code, lower case.
 const PLACEHOLDERS: &[&str] = &[
     "",
@@ -176,19 +179,24 @@ pub(super) fn behind_quotes(bytes: &[u8], start: usize, said: Said, kind: TextKi
 
 /// Whether a value stands for one: `$NAME`, `<token>`, `***`, `xxxx`, `%s`, a short number.
 fn is_placeholder(value: &[u8]) -> bool {
-    let lower = value.to_ascii_lowercase();
-    let word = std::str::from_utf8(&lower).unwrap_or("?");
     let same = |byte: u8| value.iter().all(|other| *other == byte);
-    PLACEHOLDERS.contains(&word)
+    let starts = |with: &[u8]| {
+        let start = value.get(..with.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    value.len() < 3
         || matches!(
             value.first(),
             Some(b'$' | b'<' | b'@' | b'*' | b'%' | b'-' | b'=' | b'#')
         )
-        || value.len() < 3
+        || (value.len() <= LONGEST_PLACEHOLDER
+            && PLACEHOLDERS
+                .iter()
+                .any(|word| value.eq_ignore_ascii_case(word.as_bytes())))
         || [b'x', b'X', b'.', b'_', b'0'].into_iter().any(same)
         || (value.len() < 6 && value.iter().all(u8::is_ascii_digit))
-        || word.starts_with("your")
-        || word.starts_with("masked.")
+        || starts(b"your")
+        || starts(b"masked.")
 }
 
 /// Whether a value is, or may be meant as, a path: it is not hidden.

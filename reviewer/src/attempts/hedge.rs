@@ -1,8 +1,8 @@
 //! The same question a second time, where the first answer is slow.
 //!
 //! Apart, because it must stay rare: a provider that is slow for everybody would otherwise be asked twice as much just
-//! then. Invariant: at most one call in twenty is a hedge, however many reviews race; the first answer in time counts,
-//! whatever it says; an answer that is there is never held against another.
+//! then. Invariant: at most one call in twenty is a hedge, however many reviews race; the first assessment counts, whatever
+//! it says, and so does a refusal to make one; only where there is neither, what the other call says is waited for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -78,10 +78,11 @@ impl Hedges {
 }
 
 impl Called {
-    /// Whether there is nothing to wait for behind it: an assessment, words that are none, or the deadline.
+    /// Whether there is nothing to wait for behind it: an assessment, the deadline, or what asking again does not change.
     fn is_final(&self) -> bool {
         match &self.result {
             Ok(_) | Err(None) => true,
+            Err(Some(Fault::Reply(_))) => false,
             Err(Some(fault)) => !fault.is_absence(),
         }
     }

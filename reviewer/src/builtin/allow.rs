@@ -3,12 +3,12 @@
 //! Apart, because every line here is a yes. Invariant: the action was read whole, is plain, and every command in it is
 //! one of the forms written here with nothing left over; an option that is not named is not allowed.
 
-use exec_policy::{Class, Command, Effect, Location, Options, Redirect, Word};
+use exec_policy::{Class, Command, Effect, Location, Options, Piece, Redirect, Word};
 use protocol::{CommandAction, SandboxPermissions};
 
 use super::fetch::Walls;
 use super::scene::Scene;
-use super::{Finding, Rule, fetch, open, places, quiet_git, services};
+use super::{Finding, Rule, fetch, git_call, open, places, quiet_git, services, steered};
 
 /// Folders that a build makes again, directly in a workspace root. Names that also hold people's work are not here.
 const BUILD_OUTPUT: &[&str] = &[
@@ -40,7 +40,9 @@ fn is_explained(finding: &Finding, action: &CommandAction) -> bool {
     );
     let widened = action.additional_permissions.is_some()
         && matches!(finding.rule, Rule::WantsNetwork | Rule::WritesOutside);
-    services::explains(finding.rule) || by_form || widened
+    // Nothing but questions are allowed without walls, each of them by a form that is written here.
+    let asks_only = finding.rule == Rule::Unconfined;
+    services::explains(finding.rule) || by_form || widened || asks_only
 }
 
 /// The rule by which a command is low risk.
@@ -50,8 +52,9 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &[Finding]) 
         SandboxPermissions::WithAdditionalPermissions | SandboxPermissions::RequireEscalated => {
             false
         }
-        SandboxPermissions::RequireUnconfined => return None,
+        SandboxPermissions::RequireUnconfined => false,
     };
+    let no_walls = action.sandbox_permissions == SandboxPermissions::RequireUnconfined;
     let judged_here = scene.reading.is_plain() && !action.tty && action.stdin.is_none();
     if !judged_here || !found.iter().all(|finding| is_explained(finding, action)) {
         return None;
@@ -59,13 +62,16 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &[Finding]) 
     if confined && scene.reading.known_safe() {
         return found.is_empty().then_some(Rule::InsideWalls);
     }
-    if !confined && !goes_by_its_name(action) {
+    if !confined && (!goes_by_its_name(action) || steered::by_environment(action, scene)) {
         return None;
     }
     let leaves: Vec<(usize, &Command)> = scene
         .commands()
         .filter(|(_, command)| command.role() == exec_policy::Role::Itself)
         .collect();
+    if no_walls && !leaves.iter().all(|(_, command)| services::looks(command)) {
+        return None;
+    }
     if let Some(wanted) = &action.additional_permissions
         && !open::widens_little(wanted, &leaves, scene)
     {
@@ -95,6 +101,7 @@ fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
     }
     let mut rule = Rule::Looks;
     let mut moved = false;
+    let mut git_calls = steered::GitCalls::default();
     for (at, command) in scene.commands() {
         if command.role() == exec_policy::Role::Wrapper {
             if !plain_wrapper(command) {
@@ -104,6 +111,10 @@ fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
         }
         moved |= matches!(command.program(), Some("cd" | "pushd" | "popd"));
         let found = one(at, command, scene, walls)?;
+        if steered::is_steered(at, command, scene, found) {
+            return None;
+        }
+        git_calls.note(command, found);
         // Where a `cd` may have failed, what changes something would do it somewhere else.
         if moved && !matches!(found, Rule::Looks) {
             return None;
@@ -111,6 +122,9 @@ fn each(scene: &Scene, walls: Walls) -> Option<Rule> {
         if rule == Rule::Looks {
             rule = found;
         }
+    }
+    if git_calls.build_on_each_other() {
+        return None;
     }
     scene.reading.leaves().next().map(|_| rule)
 }
@@ -170,7 +184,7 @@ fn one(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule
     let quiet = command.redirects().iter().all(|redirect| match redirect {
         Redirect::Duplicate | Redirect::Document(Some(_)) => true,
         Redirect::Write(word) => word.literal() == Some("/dev/null"),
-        Redirect::Read(word) => readable(&scene.locate(at, word), scene),
+        Redirect::Read(word) => readable(&scene.locate(at, word), scene, walls),
         Redirect::Document(None) => false,
     });
     if !quiet || !named_plainly(command) || !command.assignments().is_empty() {
@@ -180,12 +194,12 @@ fn one(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule
         return Some(Rule::Looks);
     }
     match command.program()? {
-        "git" => git(at, command, scene)
+        "git" => git_call::reads_history(at, command, scene)
             .or_else(|| quiet_git::is_harmless(at, command, scene).then_some(Rule::GitQuiet))
             .or_else(|| fetch::fetches(at, command, scene, walls).then_some(Rule::FetchesPublic)),
-        "mkdir" | "touch" | "cp" => makes_new(at, command, scene),
+        "mkdir" | "touch" | "cp" => makes_new(at, command, scene, walls),
         "rm" => removes(at, command, scene),
-        _ if looks(at, command, scene) => Some(Rule::Looks),
+        _ if looks(at, command, scene, walls) => Some(Rule::Looks),
         _ if services::looks(command) => Some(Rule::AsksService),
         _ if fetch::fetches(at, command, scene, walls) => Some(Rule::FetchesPublic),
         _ => None,
@@ -205,7 +219,7 @@ fn asks_version(command: &Command) -> bool {
 }
 
 /// A search over names for what holds secrets.
-fn seeks_secrets(command: &Command) -> bool {
+pub(super) fn seeks_secrets(command: &Command) -> bool {
     const NAMES: &str = "id_rsa id_ed25519 id_ecdsa id_dsa .pem .key .kdbx .p12 .pfx .jks .keystore .env .netrc .pgpass \
                          password passwd secret token credential wallet keychain shadow .ssh .aws .gnupg";
     matches!(command.program(), Some("find" | "fd" | "fdfind" | "locate"))
@@ -216,7 +230,7 @@ fn seeks_secrets(command: &Command) -> bool {
 }
 
 /// Known safe, or one of a few more that only look, on files that hold no secrets.
-fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
+fn looks(at: usize, command: &Command, scene: &Scene, walls: Walls) -> bool {
     if seeks_secrets(command) {
         return false;
     }
@@ -238,9 +252,9 @@ fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
             Effect::Reads(word)
                 if super::deny::names_only(command.program().unwrap_or_default()) =>
             {
-                is_listable(&scene.locate(at, word), scene)
+                is_listable(&scene.locate(at, word), scene, walls)
             }
-            Effect::Reads(word) => readable(&scene.locate(at, word), scene),
+            Effect::Reads(word) => readable(&scene.locate(at, word), scene, walls),
             Effect::Writes(word) => word.literal() == Some("/dev/null"),
             // The class says that `sed -n` prints and does no more.
             Effect::Runs => command.class() == Class::KnownSafe,
@@ -254,8 +268,12 @@ fn looks(at: usize, command: &Command, scene: &Scene) -> bool {
 }
 
 fn looks_too(command: &Command) -> bool {
-    // The home folder is certain; a pattern could become an option.
-    let certain = |word: &Word| !word.has_unknown() && !word.has_glob();
+    // The home folder is certain; a pattern could become an option, but for one below a folder.
+    let certain = |word: &Word| {
+        let below = word.literal_prefix().starts_with('/')
+            || matches!(word.pieces().first(), Some(Piece::Home));
+        !word.has_unknown() && (!word.has_glob() || below)
+    };
     if !command.arguments().iter().all(certain) {
         return false;
     }
@@ -294,10 +312,9 @@ fn looks_too(command: &Command) -> bool {
     }
 }
 
-/// A file that is certain, or a pattern, and holds no secret.
-/// Whether a file may be read outside the walls. One in a workspace may be a link that the agent put there, to whatever;
-/// and there is no need to leave the walls to read it.
-fn readable(location: &Location, scene: &Scene) -> bool {
+/// Whether a file may be read. With no walls, one in a workspace may be a link that the agent put there, to whatever; and
+/// there is no need to leave the walls to read it.
+fn readable(location: &Location, scene: &Scene, walls: Walls) -> bool {
     let path = location.certain();
     let device = location.starts_with(&["dev"]) && path.as_deref() != Some("/dev/null");
     let told_to_all = path.as_deref().is_some_and(|path| {
@@ -314,7 +331,7 @@ fn readable(location: &Location, scene: &Scene) -> bool {
     });
     told_to_all
         || !device
-            && !scene.in_workspace(location)
+            && (walls == Walls::Stand || !scene.in_workspace(location))
             && !location.starts_with(&["sys"])
             && !location.starts_with(&["proc"])
             && !places::holds_credentials(location, scene)
@@ -326,16 +343,21 @@ fn readable(location: &Location, scene: &Scene) -> bool {
 
 /// Whether names and sizes may be told: as [`readable`], and in the workspace where the name is certain. A link there can
 /// lead to other names, and no further.
-fn is_listable(location: &Location, scene: &Scene) -> bool {
+fn is_listable(location: &Location, scene: &Scene, walls: Walls) -> bool {
+    let shown = places::shown_by_name(location, scene);
+    let location = &shown;
+    if location.starts_with(&["dev"]) {
+        return true;
+    }
     let named = scene.in_workspace(location)
         && location.certain().is_some()
         && !places::holds_credentials(location, scene)
         && !places::is_reviewers(location, scene);
-    named || readable(location, scene)
+    named || readable(location, scene, walls)
 }
 
 /// `mkdir`, `touch` and `cp -n` of certain paths into plain folders.
-fn makes_new(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
+fn makes_new(at: usize, command: &Command, scene: &Scene, walls: Walls) -> Option<Rule> {
     let options = Options::split(command.arguments(), &[]);
     let program = command.program()?;
     let known: &[&str] = match program {
@@ -362,7 +384,7 @@ fn makes_new(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
         let sources = std::mem::replace(&mut targets, vec![target]);
         if !sources
             .iter()
-            .all(|word| word.literal().is_some() && readable(&scene.locate(at, word), scene))
+            .all(|word| word.literal().is_some() && readable(&scene.locate(at, word), scene, walls))
         {
             return None;
         }
@@ -427,129 +449,4 @@ pub(super) fn is_build_output(location: &Location, scene: &Scene) -> bool {
             .and_then(|rest| rest.strip_prefix('/'))
             .is_some_and(|name| BUILD_OUTPUT.contains(&name))
     })
-}
-
-/// One call of git, taken apart.
-#[derive(Debug)]
-pub(super) struct GitCall<'c> {
-    pub(super) subcommand: &'c str,
-    pub(super) arguments: Vec<&'c str>,
-    /// Where `-C` moves to.
-    pub(super) folder: Option<&'c str>,
-    /// Whether an option in front changes settings, folders or programs.
-    pub(super) overrides: bool,
-    /// Whether git was told to take no folder for a repository that is not called `.git`.
-    explicit: bool,
-}
-
-impl<'c> GitCall<'c> {
-    /// Takes a call apart; `None` where there is no subcommand.
-    pub(super) fn of(texts: &[&'c str]) -> Option<Self> {
-        let mut rest = texts.iter();
-        let mut folder = None;
-        let mut overrides = false;
-        let mut explicit = false;
-        loop {
-            let text = *rest.next()?;
-            match text {
-                "-C" if folder.is_none() => folder = rest.next().copied(),
-                "--no-pager" | "-P" | "--no-optional-locks" | "--literal-pathspecs" => {}
-                "-c" if rest.as_slice().first() == Some(&"safe.bareRepository=explicit") => {
-                    explicit = true;
-                    rest.next();
-                }
-                "-c" | "--config-env" | "--exec-path" | "--git-dir" | "--namespace"
-                | "--super-prefix" | "--work-tree" | "-C" => {
-                    overrides = true;
-                    rest.next();
-                }
-                _ if text.starts_with('-') => overrides = true,
-                _ => {
-                    return Some(Self {
-                        subcommand: text,
-                        arguments: rest.copied().collect(),
-                        folder,
-                        overrides,
-                        explicit,
-                    });
-                }
-            }
-        }
-    }
-}
-
-/// Reads of the history from a workspace root: there `.git` lies behind the walls and holds nothing of the agent's. A
-/// root without one could be laid out as a bare repository whose settings name programs, so git has to be told not to
-/// take it for one. Calls that look at the work tree are not among them, since they may run what a nested repository's
-/// own settings name.
-fn git(at: usize, command: &Command, scene: &Scene) -> Option<Rule> {
-    let texts: Option<Vec<&str>> = command.arguments().iter().map(Word::literal).collect();
-    let call = GitCall::of(&texts?)?;
-    if call.subcommand == "config" && call.folder.is_none() {
-        return reads_setting(&call).then_some(Rule::GitReads);
-    }
-    let here = match call.folder {
-        Some(folder) => scene.locate(at, &Word::from_text(folder)).certain()?,
-        None => scene.folder(at)?.to_owned(),
-    };
-    if call.overrides || !call.explicit || !scene.roots.contains(&here) {
-        return None;
-    }
-    let listing = |allowed: &[&str]| call.arguments.iter().all(|text| allowed.contains(text));
-    let reads = match call.subcommand {
-        "log" | "show" | "rev-parse" | "rev-list" | "shortlog" | "cat-file" | "ls-tree"
-        | "name-rev" | "merge-base" | "for-each-ref" | "show-ref" | "blame" => {
-            !call.arguments.iter().any(|text| writes_or_runs(text))
-        }
-        "branch" => listing(&[
-            "--list",
-            "-l",
-            "--show-current",
-            "-a",
-            "--all",
-            "-r",
-            "--remotes",
-            "-v",
-            "-vv",
-            "--verbose",
-        ]),
-        "remote" => listing(&["-v", "--verbose"]),
-        "tag" | "stash" => !call.arguments.is_empty() && listing(&["--list", "-l", "list"]),
-        "version" => call.arguments.is_empty(),
-        _ => false,
-    };
-    reads.then_some(Rule::GitReads)
-}
-
-/// `git config --get NAME` of a setting that says who or how, not where or with which key.
-pub(super) fn reads_setting(call: &GitCall<'_>) -> bool {
-    let name = match call.arguments.as_slice() {
-        ["--get" | "get", name] | ["--global" | "--local", "--get", name] => *name,
-        _ => return false,
-    };
-    !call.overrides
-        && [
-            "user.", "core.", "init.", "pull.", "push.", "merge.", "rebase.", "branch.", "color.",
-        ]
-        .iter()
-        .any(|start| name.starts_with(start))
-}
-
-/// An option of git by which it writes a file or runs a program, also abbreviated as git allows.
-fn writes_or_runs(text: &str) -> bool {
-    const OPTIONS: &[&str] = &[
-        "--output",
-        "--ext-diff",
-        "--textconv",
-        "--exec",
-        "--open-files-in-pager",
-        "--upload-pack",
-        "--show-signature",
-    ];
-    let name = text.split('=').next().unwrap_or(text);
-    let long = name.len() > 2
-        && name.starts_with("--")
-        && OPTIONS.iter().any(|option| option.starts_with(name));
-    // `%G` in a format asks for a signature to be checked, which runs a program.
-    long || text.starts_with("-O") || text.contains("%G")
 }

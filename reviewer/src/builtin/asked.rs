@@ -5,15 +5,17 @@
 //! for only where every word of it is accounted for by one short sentence, or was dictated whole.
 
 mod command;
+mod forbidden;
 mod other;
 mod push;
 
 use protocol::{Author, Transcript, Trust};
 
 use super::scene::Scene;
-use super::{Finding, Rule, listed};
+use super::{Finding, Rule, listed, openings};
 
 pub(super) use self::command::command;
+pub(super) use self::forbidden::is_forbidden;
 pub(super) use self::other::{network, patch, permissions, tool};
 
 /// The longest entry that is read, in bytes. What is longer was pasted, not said.
@@ -310,8 +312,20 @@ fn names_grave(finding: &Finding, scene: &Scene, sentence: &Sentence) -> bool {
     let verbs: Vec<&str> = verbs.collect();
     let words: Vec<&str> = finding.object.split_whitespace().collect();
     let named = match words.as_slice() {
-        // The verb is enough for a question: that it is this very store is for whoever is asked.
-        _ if finding.rule == Rule::DestroysStore => true,
+        // The verb is enough for a question: that it is this very store is for whoever is asked. But production is
+        // nobody's slip of the tongue.
+        words if finding.rule == Rule::DestroysStore => {
+            let mut live = words
+                .iter()
+                .filter(|word| openings::is_production(word))
+                .peekable();
+            live.peek().is_none()
+                || sentence
+                    .words
+                    .iter()
+                    .any(|word| openings::is_production(word))
+                || live.any(|word| sentence.names(word))
+        }
         _ if finding.rule == Rule::DestroysDatabase => {
             words.last().is_some_and(|name| sentence.names(name))
         }

@@ -4,7 +4,10 @@
 //! target that is, or by its pattern may be, what the rule protects; what is merely unknown is left to the floors.
 
 mod code;
+mod disks;
 mod flow;
+mod guards;
+mod hidden;
 mod other;
 mod programs;
 mod stores;
@@ -52,8 +55,12 @@ pub(super) fn command(scene: &Scene, found: &mut Found) {
     secrets_and_network(&effects, scene, found);
     for (at, command) in scene.commands() {
         remote_code(at, command, scene, found);
+        hidden::hidden(at, command, scene, found);
         by_program(at, command, scene, found);
         stores::stores(command, found);
+    }
+    for (_, command) in scene.commands() {
+        looks_up_collector(command, found);
     }
     fetched_then_run(&effects, scene, found);
     to_collector(&effects, scene, found);
@@ -82,6 +89,20 @@ fn to_collector(effects: &[(usize, Effect)], scene: &Scene, found: &mut Found) {
         let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
         if super::fetch::collects(host) && (sends(*at) || scene.is_fed_by(*at, &|_| true)) {
             add(found, Rule::SendsToCollector, host);
+        }
+    }
+}
+
+/// A look-up of a name below a place that records what strangers ask it.
+fn looks_up_collector(command: &Command, found: &mut Found) {
+    let program = command.program().unwrap_or_default();
+    if !super::listed("dig host nslookup drill ping ping6 resolvectl", program) {
+        return;
+    }
+    for word in command.arguments() {
+        let name = word.to_string();
+        if super::fetch::collects(name.trim_end_matches('.')) {
+            add(found, Rule::SendsToCollector, name);
         }
     }
 }

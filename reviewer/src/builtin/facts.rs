@@ -27,8 +27,10 @@ pub(super) struct Repository {
     pub(super) branch: Option<String>,
     /// The branch of a remote that the work tree's branch follows, by its full name.
     pub(super) upstream: Option<String>,
-    /// Whether its hooks, settings and nested repositories run nothing.
+    /// Whether its hooks, settings, attributes and nested repositories run nothing.
     quiet: bool,
+    /// Its remotes with a plain address on another machine.
+    remotes: Vec<String>,
     /// Whether its settings send a transfer elsewhere.
     redirects: bool,
     /// What would be pushed, where that is a push.
@@ -105,9 +107,20 @@ impl Facts {
 }
 
 impl Repository {
+    #[cfg(test)]
+    pub(super) fn with_remote(name: &str) -> Self {
+        let value = serde_json::json!({ "root": "/w", "git_dir": "/w/.git", "remotes": [name] });
+        repository(&value).expect("a repository")
+    }
+
     /// Whether a transfer goes where its remote says.
     pub(super) fn goes_straight(&self) -> bool {
         !self.redirects
+    }
+
+    /// Whether `name` is a remote with a plain address; any other word git takes for a path.
+    pub(super) fn has_remote(&self, name: &str) -> bool {
+        self.remotes.iter().any(|remote| remote == name)
     }
 }
 
@@ -127,6 +140,26 @@ fn is_empty_list(value: &Value) -> bool {
     value.as_array().is_some_and(Vec::is_empty)
 }
 
+/// Whether every fact says so, each of which is null where it was not found out.
+fn runs_nothing(value: &Value) -> bool {
+    [
+        "hooks",
+        "settings_that_run_programs",
+        "settings_that_redirect",
+        "settings_not_known",
+        "attributes_that_name_drivers",
+    ]
+    .iter()
+    .all(|field| is_empty_list(&value[field]))
+        && value["nested_repositories"] == 0
+        && text(&value["common_dir"]).is_some_and(|common| text(&value["git_dir"]) == Some(common))
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    let list = value.as_array().into_iter().flatten();
+    list.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 fn repository(value: &Value) -> Option<Repository> {
     let push = &value["push"];
     let remote = text(&push["remote"]);
@@ -135,9 +168,8 @@ fn repository(value: &Value) -> Option<Repository> {
         git_dir: text(&value["git_dir"])?.to_owned(),
         branch: text(&value["branch"]).map(str::to_owned),
         upstream: text(&value["upstream"]).map(str::to_owned),
-        quiet: is_empty_list(&value["hooks"])
-            && is_empty_list(&value["settings_that_run_programs"])
-            && value["nested_repositories"] == 0,
+        quiet: runs_nothing(value),
+        remotes: texts(&value["remotes"]),
         redirects: !is_empty_list(&value["settings_that_redirect"]),
         push: remote.map(|remote| Push {
             remote: remote.to_owned(),
@@ -180,8 +212,9 @@ mod tests {
     }
 
     fn repository() -> Value {
-        json!({ "root": "/w", "git_dir": "/w/.git", "branch": "b", "hooks": [], "settings_that_run_programs": [],
-                "settings_that_redirect": [], "nested_repositories": 0 })
+        json!({ "root": "/w", "git_dir": "/w/.git", "common_dir": "/w/.git", "branch": "b", "hooks": [],
+                "settings_that_run_programs": [], "settings_that_redirect": [], "settings_not_known": [],
+                "attributes_that_name_drivers": [], "nested_repositories": 0, "remotes": ["origin"] })
     }
 
     #[test]
@@ -192,6 +225,20 @@ mod tests {
             ("hooks", Value::Null),
             ("settings_that_run_programs", json!(["core.fsmonitor=x"])),
             ("settings_that_run_programs", json!("")),
+            ("settings_that_run_programs", Value::Null),
+            (
+                "settings_that_redirect",
+                json!(["core.worktree=/elsewhere"]),
+            ),
+            ("settings_not_known", json!(["a.new.setting=x"])),
+            ("settings_not_known", Value::Null),
+            (
+                "attributes_that_name_drivers",
+                json!([".gitattributes: filter=f"]),
+            ),
+            ("attributes_that_name_drivers", Value::Null),
+            ("common_dir", json!("/w/other")),
+            ("common_dir", Value::Null),
             ("nested_repositories", json!(1)),
             ("nested_repositories", Value::Null),
             ("git_dir", json!("/w/sub/.git")),
@@ -203,9 +250,11 @@ mod tests {
             let facts = facts("repository", changed.clone());
             assert!(facts.quiet("/w").is_none(), "{changed}");
         }
-        let mut absent = repository();
-        absent.as_object_mut().expect("fields").remove("hooks");
-        assert!(facts("repository", absent).quiet("/w").is_none());
+        for field in ["hooks", "settings_not_known", "common_dir"] {
+            let mut absent = repository();
+            absent.as_object_mut().expect("fields").remove(field);
+            assert!(facts("repository", absent).quiet("/w").is_none(), "{field}");
+        }
         let both: Vec<Evidence> = [repository(), repository()]
             .into_iter()
             .map(|value| Evidence {

@@ -17,7 +17,18 @@ const FILES: &str = "\
     repo.packagist.org api.nuget.org hex.pm repo.hex.pm builds.hex.pm conda.anaconda.org \
     repo.anaconda.com codeload.github.com cache.nixos.org formulae.brew.sh \
     objects.githubusercontent.com fonts.googleapis.com fonts.gstatic.com cdn.jsdelivr.net cdnjs.cloudflare.com unpkg.com \
-    download.docker.com production.cloudflare.docker.com auth.docker.io apt.llvm.org packages.microsoft.com";
+    download.docker.com production.cloudflare.docker.com auth.docker.io apt.llvm.org packages.microsoft.com \
+    release-assets.githubusercontent.com pkg-containers.githubusercontent.com registry.k8s.io mcr.microsoft.com \
+    public.ecr.aws releases.hashicorp.com registry.terraform.io checkpoint-api.hashicorp.com apt.releases.hashicorp.com \
+    static.crates-io.com sh.rustup.rs win.rustup.rs golang.org dl.google.com maven.google.com repo.spring.io \
+    jitpack.io deno.land jsr.io npm.jsr.io esm.sh bun.sh astral.sh bootstrap.pypa.io install.python-poetry.org \
+    download.pytorch.org cran.r-project.org cloud.r-project.org pkg.julialang.org opam.ocaml.org luarocks.org \
+    cdn.cocoapods.org download.swift.org deb.nodesource.com rpm.nodesource.com apt.postgresql.org dl.yarnpkg.com \
+    packages.cloud.google.com ftp.debian.org cdn-fastly.deb.debian.org ports.ubuntu.com dl.fedoraproject.org \
+    mirror.centos.org vault.centos.org mirrors.kernel.org geo.mirror.pkgbuild.com download.opensuse.org \
+    playwright.azureedge.net cdn.playwright.dev registry.bower.io fastapi.metacpan.org www.cpan.org cocoapods.org \
+    nuget.org www.nuget.org globalcdn.nuget.org rubygems.global.ssl.fastly.net index.rubygems.org \
+    binaries.prisma.sh downloads.apache.org archive.apache.org dlcdn.apache.org www.nodejs.org";
 /// Registries that also accept uploads, under a login.
 const REGISTRIES: &str = "\
     crates.io pypi.org registry.npmjs.org rubygems.org packagist.org pkg.go.dev hackage.haskell.org \
@@ -30,14 +41,34 @@ const DOCUMENTS: &str = "\
     www.rfc-editor.org rfc-editor.org www.w3.org nginx.org www.postgresql.org postgresql.org sqlite.org \
     www.sqlite.org git-scm.com react.dev vuejs.org docs.djangoproject.com ruby-doc.org docs.github.com \
     docs.gitlab.com docs.aws.amazon.com cloud.google.com developer.hashicorp.com readthedocs.io \
-    raw.githubusercontent.com api.github.com github.com gitlab.com codeberg.org";
+    raw.githubusercontent.com api.github.com github.com gitlab.com codeberg.org \
+    www.typescriptlang.org typescriptlang.org docs.spring.io tailwindcss.com nextjs.org angular.dev svelte.dev \
+    vite.dev vitejs.dev vitest.dev jestjs.io playwright.dev docs.cypress.io eslint.org prettier.io \
+    fastapi.tiangolo.com flask.palletsprojects.com docs.sqlalchemy.org docs.pydantic.dev numpy.org pandas.pydata.org \
+    scikit-learn.org pytorch.org www.tensorflow.org docs.pytest.org docs.astral.sh pip.pypa.io packaging.python.org \
+    peps.python.org guides.rubyonrails.org api.rubyonrails.org hexdocs.pm elixir-lang.org www.erlang.org \
+    www.haskell.org www.scala-lang.org kotlinlang.org www.php.net laravel.com symfony.com redis.io www.mongodb.com \
+    dev.mysql.com mariadb.com helm.sh etcd.io prometheus.io grafana.com opentelemetry.io docs.ansible.com \
+    developer.android.com developer.apple.com wiki.archlinux.org help.ubuntu.com manpages.debian.org \
+    manpages.ubuntu.com linux.die.net www.kernel.org docs.kernel.org www.gnu.org gcc.gnu.org llvm.org clang.llvm.org \
+    cmake.org json-schema.org yaml.org toml.io semver.org spec.openapis.org graphql.org grpc.io protobuf.dev \
+    tokio.rs axum.rs serde.rs diesel.rs crates.dev blog.rust-lang.org releases.rs lib.rs tc39.es html.spec.whatwg.org \
+    modelcontextprotocol.io json.org www.json.org docs.celeryq.dev docs.oasis-open.org openid.net oauth.net";
+/// Services that tell whoever asks under which address the question came, and nothing else.
+const ADDRESSES: &str = "api.ipify.org api64.ipify.org icanhazip.com ipv4.icanhazip.com ifconfig.me ifconfig.co checkip.amazonaws.com";
 /// Places made to receive what strangers put there.
 const COLLECTORS: &str = "\
     transfer.sh file.io 0x0.st termbin.com pastebin.com hastebin.com paste.rs ix.io dpaste.org \
     webhook.site requestbin.com requestcatcher.com pipedream.net beeceptor.com ngrok.io ngrok.app \
     ngrok-free.app ngrok-free.dev serveo.net localhost.run trycloudflare.com loca.lt gofile.io \
     catbox.moe anonfiles.com bashupload.com oshi.at interactsh.com oast.fun oast.pro \
-    burpcollaborator.net";
+    burpcollaborator.net oastify.com interact.sh oast.live oast.site oast.online oast.me dnslog.cn ceye.io \
+    dpaste.com paste.ee paste.debian.net bpa.st rentry.co controlc.com privatebin.net sprunge.us clbin.com \
+    envs.sh x0.at uguu.se tmpfiles.org filebin.net temp.sh ttm.sh paste.mozilla.org paste.centos.org hookb.in \
+    request.bin requestinspector.com putsreq.com ptsv2.com ptsv3.com webhook-test.com typedwebhook.tools \
+    localtunnel.me bore.pub pinggy.io pinggy.link lhr.life localxpose.io playit.gg zrok.io tunnelmole.net \
+    devtunnels.ms serveousercontent.com transfer.adminforge.de sendgb.com wetransfer.com ufile.io \
+    justpaste.it pastebin.pl file.coffee pixeldrain.com";
 
 /// Whether a host is a registry, a mirror or a toolchain's own.
 pub(super) fn serves_builds(host: &str) -> bool {
@@ -61,7 +92,55 @@ pub(super) fn collects(host: &str) -> bool {
 }
 
 pub(super) fn is_known(host: &str) -> bool {
-    serves_builds(host) || listed(DOCUMENTS, host)
+    serves_builds(host) || listed(DOCUMENTS, host) || listed(ADDRESSES, host)
+}
+
+/// Hosts of public repositories.
+const REPOSITORIES: &str = "github.com gitlab.com codeberg.org bitbucket.org";
+
+/// `git clone [--depth N] https://HOST/OWNER/NAME FOLDER` of a public repository into a folder of its own, where no link
+/// of the agent's can lie. A clone runs nothing of what it brings, and reads no settings of the folder it starts in.
+fn clones(at: usize, words: &[&str], scene: &Scene, walls: Walls) -> bool {
+    let mut rest = words.iter();
+    let mut operands = Vec::new();
+    while let Some(word) = rest.next() {
+        let fine = match *word {
+            "--depth" => rest
+                .next()
+                .is_some_and(|depth| depth.parse::<u32>().is_ok()),
+            "-b" | "--branch" => rest
+                .next()
+                .is_some_and(|name| !name.starts_with('-') && name.len() <= 64),
+            "-q" | "--quiet" | "--single-branch" | "--no-tags" | "--bare" | "--depth=1" => true,
+            _ if word.starts_with('-') => false,
+            operand => {
+                operands.push(operand);
+                true
+            }
+        };
+        if !fine {
+            return false;
+        }
+    }
+    let [address, folder] = operands.as_slice() else {
+        return false;
+    };
+    let public = address
+        .strip_prefix("https://")
+        .and_then(|rest| rest.split_once('/'))
+        .is_some_and(|(host, path)| {
+            listed(REPOSITORIES, host) && is_plain_path(path) && !path.contains('?')
+        });
+    let place = scene.locate(at, &Word::from_text(folder));
+    let own = match walls {
+        Walls::Stand => places::is_plain(&place, scene),
+        Walls::Gone => {
+            places::is_plain(&place, scene)
+                && !scene.in_workspace(&place)
+                && !places::is_temporary(&place)
+        }
+    };
+    public && own
 }
 
 /// What of an address may be fetched.
@@ -140,10 +219,11 @@ pub(super) fn fetches(at: usize, command: &Command, scene: &Scene, walls: Walls)
         "dig" | "nslookup" | "host" | "whois" | "ping" | "traceroute" | "tracepath" | "mtr" => {
             looks_up(&words)
         }
-        "git" => {
-            walls == Walls::Stand
-                && matches!(words.as_slice(), ["ls-remote", rest @ ..] if lists(rest))
-        }
+        "git" => match words.as_slice() {
+            ["clone", rest @ ..] => clones(at, rest, scene, walls),
+            ["ls-remote", rest @ ..] => walls == Walls::Stand && lists(rest),
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -175,7 +255,11 @@ fn by_curl(at: usize, words: &[&str], scene: &Scene, walls: Walls) -> bool {
                 .next()
                 .is_some_and(|value| matches!(*value, "GET" | "HEAD")),
             "-H" | "--header" => rest.next().is_some_and(|value| {
-                value.to_ascii_lowercase().starts_with("accept:") && value.len() < 80
+                let value = value.to_ascii_lowercase();
+                value.len() < 80
+                    && ["accept:", "content-type: application/json"]
+                        .iter()
+                        .any(|start| value.starts_with(start))
             }),
             "-w" | "--write-out" => rest.next().is_some_and(|format| tells_numbers(format)),
             "-o" | "--output" => rest

@@ -86,6 +86,7 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
         }
         hidden_credentials(at, command, scene, found);
         super::harms::command(command, found);
+        super::openings::command(command, scene, found);
         if command.role() == Role::Itself && command.program().is_some_and(is_interpreter) {
             add(found, Rule::RunsPrograms, spelled(command));
         }
@@ -126,21 +127,28 @@ fn hidden_credentials(at: usize, command: &Command, scene: &Scene, found: &mut F
     // They use a key or a login with the service that it belongs to.
     const USES: &str = "\
         ssh scp sftp rsync ssh-add ssh-keygen git gpg gpg2 kubectl helm oc curl wget ansible \
-        ansible-playbook mosh autossh docker podman gh glab age sops openssl";
+        ansible-playbook mosh autossh age sops openssl";
     let program = command.program().unwrap_or_default();
     if command.role() != Role::Itself || names_only(program) || super::listed(USES, program) {
         return;
     }
     for word in command.arguments() {
-        let Some(text) = word.literal() else { continue };
-        let value = text.rsplit_once('=').map_or(text, |(_, value)| value);
-        let path = value.trim_start_matches('@');
-        if !path.contains('/') || path.contains(char::is_whitespace) {
+        let path = match word.literal() {
+            Some(text) => {
+                let value = text.rsplit_once('=').map_or(text, |(_, value)| value);
+                Word::from_text(value.trim_start_matches('@'))
+            }
+            // The home folder is certain enough.
+            None if !word.has_unknown() && !word.has_glob() => word.clone(),
+            None => continue,
+        };
+        let written = path.to_string();
+        if !written.contains('/') || written.contains(char::is_whitespace) {
             continue;
         }
-        let place = scene.locate(at, &Word::from_text(path));
+        let place = scene.locate(at, &path);
         if places::holds_credentials(&place, scene) {
-            add(found, Rule::NearCredentials, path);
+            add(found, Rule::NearCredentials, written);
         }
     }
 }
@@ -216,6 +224,9 @@ fn removal(location: &Location, extent: Extent, scene: &Scene, found: &mut Found
     let written = location.written();
     if extent == Extent::Moved {
         write(location, scene, found);
+        if !scene.in_workspace(location) && !places::is_temporary(location) {
+            add(found, Rule::WritesOutside, written);
+        }
         return;
     }
     if places::holds_credentials(location, scene)
@@ -273,9 +284,11 @@ fn read(location: &Location, command: Option<&Command>, scene: &Scene, found: &m
             | "cpio"
     ) && places::holds_a_home(location, scene);
     let near = !names_only(program) && places::is_secretive(location);
+    let shown = places::shown_by_name(location, scene);
     let names = names_only(program)
-        && (places::holds_credentials(location, scene) || places::is_reviewers(location, scene));
-    if sweeps || near || names || places::is_device(location) {
+        && (places::holds_credentials(&shown, scene) || places::is_reviewers(&shown, scene));
+    let device = !names_only(program) && places::is_device(location);
+    if sweeps || near || names || device {
         add(found, Rule::NearCredentials, location.written());
     }
 }
@@ -287,7 +300,7 @@ fn git(command: &Command, found: &mut Found) {
         .iter()
         .map(|word| word.literal().unwrap_or_default())
         .collect();
-    let Some(call) = super::allow::GitCall::of(&texts) else {
+    let Some(call) = super::git_call::GitCall::of(&texts) else {
         if !texts.is_empty() && texts != ["--version"] {
             add(found, Rule::GitSettings, spelled(command));
         }
@@ -296,7 +309,7 @@ fn git(command: &Command, found: &mut Found) {
     let has = |wanted: &[&str]| call.arguments.iter().any(|text| wanted.contains(text));
     let rule = match call.subcommand {
         _ if call.overrides => Rule::GitSettings,
-        "config" if super::allow::reads_setting(&call) => return,
+        "config" if super::git_call::reads_setting(&call) => return,
         _ if bypasses(call.subcommand, &call.arguments) => Rule::BypassesHooks,
         "push" => push(&call.arguments),
         "clean" | "filter-branch" | "filter-repo" | "reflog" | "gc" | "prune" | "update-ref"

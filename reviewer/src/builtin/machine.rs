@@ -15,12 +15,7 @@ pub(super) fn looks(program: &str, words: &[&str]) -> bool {
     let first = words.first().copied().unwrap_or_default();
     match program {
         // `ps e` shows environments.
-        "ps" => words.iter().all(|word| {
-            matches!(
-                *word,
-                "aux" | "-ef" | "-e" | "-A" | "-u" | "u" | "ax" | "-f" | "x"
-            )
-        }),
+        "ps" => lists_processes(words),
         "free" => dashed("bkmghtw"),
         "top" => {
             matches!(words, ["-b", "-n", count] if count.parse::<u8>().is_ok()) || words == ["-bn1"]
@@ -55,6 +50,48 @@ pub(super) fn looks(program: &str, words: &[&str]) -> bool {
     }
 }
 
+fn lists_rules(words: &[&str]) -> bool {
+    let lists = |word: &&str| matches!(*word, "-L" | "-S" | "--list" | "--list-rules");
+    words.iter().any(lists)
+        && words.iter().all(|word| {
+            lists(word)
+                || super::listed(
+                    "-n -v -nv -vn -t nat filter mangle raw INPUT OUTPUT FORWARD --line-numbers",
+                    word,
+                )
+        })
+}
+
+/// Forms of `ps` that show no environment. Its letters without a dash are another language, in which `e` shows it.
+fn lists_processes(words: &[&str]) -> bool {
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let columns = |value: &str| {
+            value
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || matches!(c, ',' | '%' | '_'))
+        };
+        let fine = match *word {
+            "aux" | "auxw" | "auxww" | "axu" | "ax" | "u" | "x" | "axjf" | "auxf" | "-ef"
+            | "-e" | "-A" | "-f" | "-ax" | "-aux" | "--no-headers" | "--forest" | "-w" | "-ww"
+            | "-L" | "-eLf" => true,
+            "-u" | "-p" | "-C" | "--pid" | "--ppid" => rest.next().is_none_or(|value| {
+                value
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "-_,".contains(c))
+            }),
+            "-o" | "-eo" | "-axo" | "--format" => rest.next().is_some_and(|value| columns(value)),
+            _ => word
+                .strip_prefix("--sort=")
+                .is_some_and(|key| columns(key.trim_start_matches(['-', '+']))),
+        };
+        if !fine {
+            return false;
+        }
+    }
+    true
+}
+
 /// Programs that tell of packages, settings, names and keys.
 fn tells_of_itself(program: &str, words: &[&str]) -> bool {
     let first = words.first().copied().unwrap_or_default();
@@ -87,6 +124,7 @@ fn tells_of_itself(program: &str, words: &[&str]) -> bool {
             matches!(words, ["-lf" | "-l" | "-lvf", .., file] if file.ends_with(".pub"))
                 && words.len() <= 3
         }
+        "iptables" | "ip6tables" => lists_rules(words),
         "openssl" => words == ["version"],
         "hostname" => words.is_empty() || matches!(words, ["-f" | "-s" | "-i" | "-I"]),
         "pg_isready" => words.iter().all(|word| !word.contains('/')),

@@ -83,8 +83,9 @@ pub(super) fn widens_little(
         places::is_plain(&place, scene) && !scene.in_workspace(&place)
     });
     let network = !wanted.network
-        || leaves
-            .iter()
-            .all(|(at, command)| fetch::fetches(*at, command, scene, fetch::Walls::Stand));
+        || leaves.iter().all(|(at, command)| {
+            super::services::looks(command)
+                || fetch::fetches(*at, command, scene, fetch::Walls::Stand)
+        });
     reads && writes && network
 }

@@ -3,7 +3,7 @@
 //! Apart, because reads, writes, patches and grants all ask it. Invariant: a pattern that may match a sensitive name
 //! counts as that name; upper and lower case count as the same, since some file systems hold them so.
 
-use exec_policy::Location;
+use exec_policy::{Location, Rest};
 
 use super::scene::Scene;
 
@@ -336,6 +336,45 @@ pub(super) fn holds_credentials(location: &Location, scene: &Scene) -> bool {
         || (is_pem(location) && !scene.in_workspace(location))
         || (!scene.in_workspace(location) && STORES.iter().any(|name| location.has_run(&[name])))
         || process_secrets(location)
+        || is_packed_store(location)
+}
+
+/// Where a word points for a program that shows names and sizes: of all names in a folder, the folder.
+pub(super) fn shown_by_name(location: &Location, scene: &Scene) -> Location {
+    let (names, rest) = location.certain_names();
+    let all = matches!(rest, Rest::Pattern(pattern) if pattern.chars().all(|c| c == '*'));
+    if all && !names.is_empty() && location.depth() == names.len() + 1 {
+        scene.locate_text(&format!("/{}", names.join("/")))
+    } else {
+        location.clone()
+    }
+}
+
+/// A store of private keys or passwords that no tool needs to be read by hand, in whosever home it lies.
+pub(super) fn holds_keys(location: &Location) -> bool {
+    [
+        ".ssh",
+        ".gnupg",
+        ".password-store",
+        "keyrings",
+        "Keychains",
+        ".mozilla",
+    ]
+    .iter()
+    .any(|name| location.has_run(&[name]))
+}
+
+/// A store of credentials, packed into one file.
+fn is_packed_store(location: &Location) -> bool {
+    location.last().is_some_and(|name| {
+        STORES.iter().any(|store| {
+            name.strip_prefix(store).is_some_and(|rest| {
+                [".tar", ".tgz", ".zip", ".gz", ".7z", ".txz"]
+                    .iter()
+                    .any(|end| rest.starts_with(end))
+            })
+        })
+    })
 }
 
 /// A file of keys or certificates in the one form for both. Its name tells a certificate; a project's own may be a test's.

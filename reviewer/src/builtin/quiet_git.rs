@@ -5,7 +5,8 @@
 
 use exec_policy::{Command, Word};
 
-use super::allow::GitCall;
+use super::facts::Repository;
+use super::git_call::GitCall;
 use super::listed;
 use super::scene::Scene;
 
@@ -71,12 +72,23 @@ pub(super) fn is_harmless(at: usize, command: &Command, scene: &Scene) -> bool {
             "switch" => {
                 matches!(arguments, ["-c" | "--create", name] if is_name(name))
             }
-            "fetch" => repository.goes_straight() && fetches(arguments),
+            "fetch" => repository.goes_straight() && fetches(arguments, repository),
             "pull" => {
-                repository.goes_straight() && arguments.contains(&"--ff-only") && fetches(arguments)
+                repository.goes_straight()
+                    && arguments.contains(&"--ff-only")
+                    && fetches(arguments, repository)
             }
             _ => looks(&call),
         }
+}
+
+/// Whether a call of git is of a form that changes neither index nor tree.
+pub(super) fn only_looks(command: &Command) -> bool {
+    let texts: Option<Vec<&str>> = command.arguments().iter().map(Word::literal).collect();
+    texts
+        .as_deref()
+        .and_then(GitCall::of)
+        .is_some_and(|call| looks(&call))
 }
 
 fn looks(call: &GitCall<'_>) -> bool {
@@ -183,11 +195,12 @@ fn stashes(words: &[&str]) -> bool {
     }
 }
 
-/// From remotes by their configured names alone.
-fn fetches(words: &[&str]) -> bool {
+/// From remotes by their configured names alone: without one git takes `origin`, and a word that is none for a path.
+fn fetches(words: &[&str], repository: &Repository) -> bool {
     let names = words.iter().filter(|word| !word.starts_with('-'));
     names.clone().count() <= 2
-        && names.into_iter().all(|name| is_name(name))
+        && names.clone().all(|name| is_name(name))
+        && repository.has_remote(names.into_iter().next().unwrap_or(&"origin"))
         && words
             .iter()
             .filter(|word| word.starts_with('-'))
@@ -209,7 +222,7 @@ fn fetches(words: &[&str]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{adds, commits, fetches, is_name, stashes};
+    use super::{Repository, adds, commits, is_name, stashes};
 
     #[test]
     fn forms_that_do_more_are_none() {
@@ -225,17 +238,25 @@ mod tests {
         ] {
             assert!(!commits(words), "{words:?}");
         }
+        let repository = Repository::with_remote("origin");
+        let fetches = |words: &[&str]| super::fetches(words, &repository);
         for words in [
             &["https://x/y"][..],
             &["ext::sh -c x"],
             &["--upload-pack=x", "origin"],
             &["/srv/repo"],
             &["../x"],
+            &["folder"],
             &["origin", "--recurse-submodules"],
         ] {
             assert!(!fetches(words), "{words:?}");
         }
         assert!(fetches(&[]) && fetches(&["origin"]) && fetches(&["--all", "--prune"]));
+        let nameless = Repository::with_remote("mine");
+        assert!(
+            !super::fetches(&[], &nameless),
+            "git takes the word for a path"
+        );
         assert!(!stashes(&["drop"]) && !stashes(&["clear"]) && stashes(&["pop"]));
         assert!(!adds(&[]) && !adds(&["-f", "x"]) && !adds(&["/etc/x"]) && adds(&["-A"]));
         assert!(!is_name("-f") && !is_name("a..b") && is_name("feature/x"));

@@ -65,10 +65,13 @@ rules! {
     MetadataService "metadata-service" Denies Critical "Asks a cloud's metadata service, which hands out credentials."
     // persistent weakening
     RemoteCode "remote-code" Denies Critical "Runs code straight from the network. Download it to a file in the workspace, read it, and run it from there."
+    HiddenCode "hidden-code" Denies Critical "Runs code that was encoded so that nobody can read it. Decode it to a file in the workspace, read it, and run it from there."
+    OpensShell "opens-shell" Denies Critical "Hands a shell on this machine to somebody elsewhere. There is no narrower form that is allowed."
     Persistence "persistence" Denies Critical "Leaves something that runs or lets somebody in after the task is over. Ask the user to make this change."
     WeakensProtection "weakens-protection" Denies Critical "Takes a protection of the machine away. Ask the user to make this change."
     DestroysDatabase "destroys-database" Denies Critical "Removes a whole database or all rows of a table. Name the rows or the table, and ask the user to do it."
     DestroysStore "destroys-store" Denies High "Destroys a whole store: a database, a bucket, a namespace, a volume, a snapshot or a cloud's resources. Ask the user to order exactly that."
+    ForbiddenByUser "forbidden-by-user" Denies High "Is what the user said not to do. Ask the user again."
     TampersReviewer "tampers-reviewer" Denies Critical "Touches what reviews and confines the agent. No agent may."
     // allowed
     InsideWalls "inside-walls" Allows Low "only looks, and stays inside the sandbox"
@@ -105,6 +108,7 @@ rules! {
     DestroysService "destroys-service" Leaves High "Removes, replaces or stops something that a service holds."
     ToolDestroys "tool-destroys" Leaves High "A tool that by its name removes something or moves money."
     PrivateNetwork "private-network" Leaves High "Reaches a machine of a private network."
+    ForeignSource "foreign-source" Leaves High "Installs code from a place that is no known registry."
     InputToShell "input-to-shell" Leaves High "Runs what another command prints."
     NearCredentials "near-credentials" Leaves High "Touches a folder or file that may hold credentials."
     WritesSettings "writes-settings" Leaves High "Changes settings or programs in the home folder that other programs act on."

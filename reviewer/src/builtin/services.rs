@@ -6,7 +6,7 @@
 
 use exec_policy::{Command, Word};
 
-use super::{listed, machine, sql};
+use super::{listed, machine, sql, stores};
 
 /// Words that speak of secrets, wherever they stand in a call.
 const SECRETS: &str = "\
@@ -18,7 +18,7 @@ const FLAGS: &str = "\
     --no-pager --no-trunc --installed --upgradable --log --log-failed --user --system --long --short \
     --client --failed --comments --name-only --stat --paginate --no-legend --outdated --json --size \
     --no-paginate --wide --leaves --recursive --human-readable --summarize --versions --local --global --draft --web=false --timestamps \
-    --previous -p --reverse -x -e -r -k -b";
+    --previous -p --reverse -x -e -r -k -b --no-color --no-log-prefix --show-kind --ignore-not-found";
 /// Options with a value that narrow or lay out what is shown.
 const VALUED: &str = "\
     -n --namespace -l --selector -o --output --format --query -L --limit --label --state --author \
@@ -26,7 +26,7 @@ const VALUED: &str = "\
     --sort-by --field-selector --group-ids --instance-ids --names --filters --filter --max-items --depth \
     -a --app -u --unit -t --type -g --resource-group --stack-name --log-group-name --branch --search -s \
     --zone --profile --context --cluster --subscription --account --workflow --status --lines -p \
-    --priority --max-count --milestone -S";
+    --priority --max-count --milestone -S --timeout --keyid-format --max-log-requests --container-name";
 
 /// Options that may stand before the subcommand.
 const LEADING: &str = "--user --system --no-pager";
@@ -90,7 +90,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("gem", "list; search; info; outdated"),
     (
         "npm",
-        "ls; list; view; info; outdated; search; root; prefix; whoami; ping; config get registry; config get prefix; config get cache",
+        "ls; list; view; info; search; root; prefix; whoami; ping; config get registry; config get prefix; config get cache",
     ),
     ("heroku", "ps; apps; logs; releases; status"),
     ("flyctl", "status; logs; apps list; releases"),
@@ -98,8 +98,15 @@ const TOOLS: &[(&str, &str)] = &[
     ("vercel", "ls; list; inspect; whoami"),
     ("vault", "status"),
     ("terraform", "version"),
-    ("redis-cli", "ping; info; dbsize"),
-    ("ufw", "status"),
+    (
+        "ufw",
+        "status; status verbose; status numbered; app list; show listening; show added",
+    ),
+    (
+        "firewall-cmd",
+        "--state; --list-all; --list-ports; --list-services; --get-default-zone; --get-active-zones",
+    ),
+    ("nft", "list ruleset; list tables"),
     ("crontab", "-l"),
     ("ssh-add", "-l"),
     ("gpg", "--list-keys; -k; --fingerprint; --version"),
@@ -114,21 +121,31 @@ const CLOUDS: &str = "\
 
 /// Whether a call only looks.
 pub(super) fn looks(command: &Command) -> bool {
-    let Some(words) = command
+    // The home folder is certain, and no option.
+    let texts: Option<Vec<String>> = command
         .arguments()
         .iter()
-        .map(Word::literal)
-        .collect::<Option<Vec<_>>>()
-    else {
+        .map(|word| match word.literal() {
+            Some(text) => Some(text.to_owned()),
+            None if word.has_unknown() || word.has_glob() => None,
+            None => Some(word.to_string()),
+        })
+        .collect();
+    let Some(texts) = texts else {
         return false;
     };
+    let words: Vec<&str> = texts.iter().map(String::as_str).collect();
     let program = command.program().unwrap_or_default();
     if speaks_of_secrets(command) {
         return false;
     }
+    if names_secrets(command) {
+        return true;
+    }
     let leading = leading_options(&words);
     let words = words.get(leading..).unwrap_or_default();
     machine::looks(program, words)
+        || stores::looks(program, words)
         || clouds(program, words)
         || sql::looks(program, words)
         || TOOLS
@@ -144,12 +161,31 @@ pub(super) fn speaks_of_secrets(command: &Command) -> bool {
     // Wrappers repeat what they wrap; account names in `getent passwd` are no passwords.
     command.role() == exec_policy::Role::Itself
         && command.program() != Some("getent")
+        && !names_secrets(command)
         && command.arguments().iter().any(|word| {
             let word = word.to_string().to_ascii_lowercase();
             SECRETS
                 .split_whitespace()
                 .any(|secret| word.contains(secret))
         })
+}
+
+/// A list of secrets by their names, in a store that gives no value back to anybody.
+fn names_secrets(command: &Command) -> bool {
+    let words: Option<Vec<&str>> = command.arguments().iter().map(Word::literal).collect();
+    let Some(words) = words else { return false };
+    let words = words.get(leading_options(&words)..).unwrap_or_default();
+    let program = command.program().unwrap_or_default();
+    let (("gh", ["secret", "list", rest @ ..]) | ("docker", ["secret", "ls", rest @ ..])) =
+        (program, words)
+    else {
+        return false;
+    };
+    let plain = rest.iter().all(|word| {
+        let word = word.to_ascii_lowercase();
+        !SECRETS.split_whitespace().any(|part| word.contains(part))
+    });
+    plain && options_only_narrow(program, &[], rest)
 }
 
 /// How many words stand before the subcommand: options that narrow, with their values.
@@ -185,7 +221,12 @@ fn options_only_narrow(program: &str, form: &[&str], rest: &[&str]) -> bool {
             .or_else(|| word.strip_prefix('-'))
             .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit()));
         if !word.starts_with('-') {
-            if !operands_are_free || (program == "gh" && form == ["api"] && *word == "graphql") {
+            // Of an address or a folder npm asks git, and a project's settings name which.
+            let foreign = program == "npm" && !is_package(word);
+            if foreign
+                || !operands_are_free
+                || (program == "gh" && form == ["api"] && *word == "graphql")
+            {
                 return false;
             }
         } else if word.contains('=') && listed(VALUED, name) || glued_number {
@@ -202,6 +243,22 @@ fn options_only_narrow(program: &str, form: &[&str], rest: &[&str]) -> bool {
     program == "journalctl" || !rest.iter().any(|word| matches!(*word, "-k" | "-e" | "-x"))
 }
 
+/// A package by its name in a registry, with a version or a tag.
+fn is_package(word: &str) -> bool {
+    let (scope, name) = match word.strip_prefix('@') {
+        Some(rest) => rest.split_once('/').unwrap_or(("", "")),
+        None => ("x", word),
+    };
+    let plain = |text: &str| {
+        !text.is_empty()
+            && !text.starts_with('.')
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.@^~".contains(c))
+    };
+    plain(scope) && plain(name) && !name.contains("@git")
+}
+
 fn takes_value(program: &str, word: &str) -> bool {
     // To package tools these two mean settings.
     const LAYS_OUT: &[&str] = &[
@@ -215,7 +272,9 @@ fn takes_value(program: &str, word: &str) -> bool {
         "docker" | "podman" => matches!(word, "-a" | "-q" | "-l" | "-s"),
         "systemctl" => matches!(word, "-l" | "-a" | "-q"),
         "gh" | "glab" => matches!(word, "-c"),
-        "brew" | "apt" | "pip" | "pip3" | "npm" => matches!(word, "-l" | "-g" | "-a" | "-q" | "-v"),
+        "brew" | "apt" | "pip" | "pip3" | "npm" => {
+            matches!(word, "-l" | "-g" | "-a" | "-q" | "-v" | "--json")
+        }
         "journalctl" => matches!(word, "-l" | "-a" | "-q" | "-k" | "-b" | "-r" | "-x" | "-e"),
         _ => matches!(word, "-l"),
     };

@@ -106,26 +106,75 @@ pub(super) fn statements<'w>(program: &str, words: &[&'w str]) -> Vec<&'w str> {
 
 /// Whether a call of a client asks one local database one question.
 pub(super) fn looks(program: &str, words: &[&str]) -> bool {
-    let local = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "::1");
     match (program, words) {
         ("psql", ["-l" | "--list"]) => true,
-        ("psql", [options @ .., "-c", text]) => {
-            let known = options.chunks(2).all(|pair| match pair {
-                ["-d" | "-U" | "-p" | "--dbname", value] => !value.contains(['/', '=', ':']),
-                ["-h" | "--host", host] => local(host),
-                _ => false,
-            });
-            known && is_question(text)
-        }
+        ("psql", [options @ .., "-c", text]) => connects_here(options) && is_question(text),
+        ("psql", ["-c", text, options @ ..]) => connects_here(options) && is_question(text),
         ("mysql" | "mariadb", ["-e", text]) => is_question(text),
         ("sqlite3", [_, ".tables" | ".schema" | ".databases"]) => true,
         _ => false,
     }
 }
 
+/// Options and names of `psql` by which it asks this machine, and lays out what it is told.
+fn connects_here(options: &[&str]) -> bool {
+    let plain = |value: &str| {
+        !value.starts_with('-')
+            && value
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
+    };
+    let mut rest = options.iter();
+    let mut names = 0;
+    while let Some(word) = rest.next() {
+        let fine = match *word {
+            "-d" | "-U" | "-p" | "--dbname" | "--username" | "--port" => {
+                rest.next().is_some_and(|value| plain(value))
+            }
+            "-h" | "--host" => rest
+                .next()
+                .is_some_and(|host| matches!(*host, "localhost" | "127.0.0.1" | "::1")),
+            "-A" | "-t" | "-x" | "-X" | "-q" | "-w" | "-At" | "-tA" | "-Atq" | "--csv"
+            | "--tuples-only" | "--no-align" | "--expanded" => true,
+            name => {
+                names += 1;
+                names <= 2 && plain(name)
+            }
+        };
+        if !fine {
+            return false;
+        }
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Harm, harm, is_question};
+    use super::{Harm, harm, is_question, looks};
+
+    #[test]
+    fn a_client_asks_this_machine_alone() {
+        for words in [
+            &["-h", "localhost", "-U", "app", "app_test", "-c", "select 1"][..],
+            &["app_test", "-At", "-c", "select count(*) from t"],
+            &["-c", "select 1", "app_test"],
+        ] {
+            assert!(looks("psql", words), "{words:?}");
+        }
+        for words in [
+            &["-h", "db.example", "-c", "select 1"][..],
+            &["postgresql://db.example/x", "-c", "select 1"],
+            &["host=db.example", "-c", "select 1"],
+            &["-d", "host=db.example", "-c", "select 1"],
+            &["-f", "x.sql", "-c", "select 1"],
+            &["-o", "/tmp/x", "-c", "select 1"],
+            &["-c", "drop table t", "app_test"],
+            &["-c", "select 1", "-c", "drop table t"],
+            &["-L", "log", "-c", "select 1"],
+        ] {
+            assert!(!looks("psql", words), "{words:?}");
+        }
+    }
 
     #[test]
     fn a_question_is_one_statement_that_looks() {

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 use super::{BuiltIn, Rule, Verdict};
 use crate::reviewer::tests::escalation;
 
+mod floors;
+mod steered;
+
 fn judge(fields: Value) -> Verdict {
     BuiltIn::new().judge(&escalation(fields))
 }
@@ -277,4 +280,75 @@ fn a_rationale_says_what_and_why_and_shows_no_control_characters() {
     assert!(!rationale.contains('\u{1b}'), "{rationale}");
     insta::assert_snapshot!(said(run("rm -rf ../precious", "require_escalated")), @"`../precious`: Removes a whole tree outside the workspace. Remove single named files, or ask the user to remove the folder.");
     insta::assert_snapshot!(said(run("mkdir ../x", "require_escalated")), @"`bash -c mkdir ../x` only makes new, empty or copied files in a plain folder, and replaces nothing.");
+}
+
+#[test]
+fn without_walls_only_questions_are_allowed() {
+    assert_eq!(
+        run("podman info", "require_unconfined").rule(),
+        Rule::AsksService
+    );
+    for script in [
+        "podman info; ls",
+        "podman info && ./x",
+        "sudo podman info",
+        "podman info > /tmp/x",
+        "cat /etc/hostname",
+        "curl -s https://crates.io",
+        "mkdir ../x",
+    ] {
+        assert!(
+            matches!(run(script, "require_unconfined"), Verdict::Undecided { .. }),
+            "{script}"
+        );
+    }
+}
+
+#[test]
+fn within_widened_walls_the_workspace_may_be_read() {
+    let with = |script: &str, permissions: Value| {
+        action(
+            json!({ "tool": "exec_command", "command": ["bash", "-c", script], "cwd": "/home/u/code/app", "sandbox_permissions": "with_additional_permissions", "additional_permissions": permissions }),
+        )
+        .rule()
+    };
+    let beside = || json!({ "read": ["/home/u/code/lib"] });
+    assert_eq!(with("diff -ru src ../lib/src", beside()), Rule::Looks);
+    assert_eq!(
+        with("docker ps", json!({ "network": true })),
+        Rule::AsksService
+    );
+    for script in [
+        "cat .env",
+        "cat id_rsa",
+        "cat ~/.ssh/id_rsa",
+        "diff -ru src ../lib/src > out",
+        "cat src/a && ./x",
+    ] {
+        assert_ne!(with(script, beside()), Rule::Looks, "{script}");
+    }
+    assert_ne!(
+        with("cat src/a", json!({ "read": ["/home/u"] })),
+        Rule::Looks
+    );
+    assert_ne!(
+        with("diff src ../lib", json!({ "read": ["/home/u/.ssh"] })),
+        Rule::Looks
+    );
+    // With no walls a link in the workspace may lead anywhere.
+    assert!(matches!(
+        run("diff -ru src ../lib/src", "require_escalated"),
+        Verdict::Undecided { .. }
+    ));
+}
+
+#[test]
+fn a_word_is_listed_whole_or_not_at_all() {
+    let list = "git\n    git-lfs  hg svn";
+    for word in ["git", "git-lfs", "hg", "svn"] {
+        assert!(super::listed(list, word), "{word}");
+    }
+    for word in ["", " ", "gi", "it", "lfs", "hg svn", "sv", "gitgit", "git-"] {
+        assert!(!super::listed(list, word), "{word}");
+    }
 }

@@ -10,12 +10,13 @@ use serde_json::Value;
 use super::deny::{add, is_interpreter};
 use super::scene::Scene;
 use super::sql::{self, Harm};
-use super::{Finding, Rule, fetch, listed, places};
+use super::{Finding, Rule, fetch, listed, openings, places};
 
 /// Words of a name by which a tool looks.
 const LOOKS: &str = "\
     get list search read find describe show view count status lookup resolve query diff log whoami info \
-    explain screenshot snapshot tree stat browse inspect peek";
+    explain screenshot snapshot tree stat browse inspect peek history compare preview validate ping health version \
+    exists usage logs metrics";
 /// Words of a name by which a tool does more.
 const ACTS: &str = "\
     create update write edit set send post put add move copy rename merge push commit publish share \
@@ -28,10 +29,18 @@ const ACTS: &str = "\
 const DESTROYS: &str = "\
     delete remove drop purge destroy terminate truncate wipe reset revoke uninstall refund payout \
     transfer pay charge withdraw empty erase kill";
+/// Words of a name for what holds more than one thing.
+const STORES: &str = "\
+    bucket database db table schema collection namespace cluster volume snapshot snapshots backup backups repository \
+    repo project instance instances stack vault index dataset topic queue environment";
 /// Words of a name by which something reaches people or takes effect for others.
 const PUBLISHES: &str = "\
     send post share invite publish merge deploy release email mail message tweet reply forward \
-    collaborator member permission permissions visibility grant promote";
+    collaborator member permission permissions visibility grant promote acl policy policies iam role roles \
+    protection paste gist admin firewall ingress webhook webhooks hook";
+/// Words of a name by which a running service changes for everybody who uses it.
+const DISTURBS: &str =
+    "scale restart stop rollback cordon drain evict reboot failover pause suspend shutdown";
 /// Words of a name or of an argument's name that speak of secrets.
 const SECRETS: &str = "\
     secret secrets password passwords credential credentials token tokens cookie cookies vault keychain \
@@ -90,8 +99,18 @@ pub(super) fn tool(call: &ToolCall, scene: &Scene, found: &mut Vec<Finding>) {
     let any = |wanted: &str| name.iter().any(|word| listed(wanted, word));
     if any(DESTROYS) {
         add(found, Rule::ToolDestroys, &shown);
+        let all = format!("{shown} {}", call.arguments);
+        if any(STORES) && openings::is_production(&all) {
+            add(found, Rule::DestroysStore, all);
+        }
     }
     if any(PUBLISHES) && !any(LOOKS) {
+        add(found, Rule::Publishes, &shown);
+    }
+    if any(DISTURBS) && !any(LOOKS) {
+        add(found, Rule::DestroysService, &shown);
+    }
+    if opens_or_reaches(&call.arguments) && !any(LOOKS) {
         add(found, Rule::Publishes, &shown);
     }
     if speaks_of_secrets(call) {
@@ -154,8 +173,19 @@ fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec
         let inner = scene.within(&["bash".to_owned(), "-c".to_owned(), (*text).to_owned()]);
         super::deny::command(&inner, found);
     }
-    if matches!(sql::harm(text), Some(Harm::Whole)) && is_statement(key) {
-        add(found, Rule::DestroysDatabase, text);
+    if is_statement(key) {
+        match sql::harm(text) {
+            Some(Harm::Whole) => add(found, Rule::DestroysDatabase, text),
+            Some(Harm::Part) if openings::is_production(shown) => {
+                add(found, Rule::DestroysDatabase, text);
+            }
+            Some(Harm::Part) => add(found, Rule::DestroysService, text),
+            None => {}
+        }
+    }
+    // A page that is opened, or an address that is asked, is told what stands in it.
+    if text.contains("://") && !fetch::may_fetch(text) && looks_encoded(text) {
+        add(found, Rule::SendsFile, shown);
     }
     if is_path(text) || names_a_file(key) {
         let place = scene.locate_text(text);
@@ -176,7 +206,37 @@ fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec
 }
 
 fn is_statement(key: &str) -> bool {
-    matches!(key, "sql" | "query" | "statement" | "q")
+    matches!(
+        key,
+        "sql" | "query" | "statement" | "q" | "queries" | "statements"
+    )
+}
+
+/// Whether the arguments open something to everybody, or name people whom the call reaches.
+fn opens_or_reaches(arguments: &Value) -> bool {
+    let mut found = false;
+    each_text(arguments, &mut |key, text| {
+        let open = listed(
+            "public public-read public-read-write anyone everyone allUsers world anonymous",
+            text,
+        ) && !is_statement(key);
+        let people = listed("attendees recipients to cc bcc emails invitees guests", key)
+            && text.contains('@');
+        found |= open || people;
+    });
+    found || is_flagged_public(arguments)
+}
+
+fn is_flagged_public(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().any(|(name, item)| {
+            (item == &Value::Bool(true)
+                && listed("public is_public publicly shared anonymous", name))
+                || is_flagged_public(item)
+        }),
+        Value::Array(items) => items.iter().any(is_flagged_public),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 fn names_a_file(key: &str) -> bool {
@@ -220,6 +280,9 @@ pub(super) fn holds_a_secret(text: &str) -> bool {
 
 /// Whether a call only looks.
 pub(super) fn looks(call: &ToolCall, scene: &Scene) -> bool {
+    if opens_page(call) {
+        return true;
+    }
     let name = parts(&call.tool_name);
     let has = |wanted: &str| name.iter().any(|word| listed(wanted, word));
     // A look opens its name, behind the server's own name at most, or closes it.
@@ -252,6 +315,28 @@ pub(super) fn looks(call: &ToolCall, scene: &Scene) -> bool {
             && !asks_for_secrets;
     });
     fine && bytes <= MAX_QUESTION_BYTES
+}
+
+/// A page that may be fetched is opened or fetched, and nothing but its address is told.
+fn opens_page(call: &ToolCall) -> bool {
+    const WORDS: &str = "\
+        browser page playwright puppeteer chrome navigate goto go to fetch visit open url web webpage website html markdown \
+        txt text get tab new content scrape read";
+    const OPENS: &str = "navigate goto fetch visit open scrape";
+    let name = parts(&call.tool_name);
+    let Value::Object(fields) = &call.arguments else {
+        return false;
+    };
+    let addresses = fields.values().filter_map(Value::as_str);
+    let plain = fields
+        .values()
+        .all(|value| matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)));
+    name.iter().all(|word| listed(WORDS, word))
+        && name.iter().any(|word| listed(OPENS, word))
+        && !speaks_of_secrets(call)
+        && plain
+        && addresses.clone().count() == 1
+        && addresses.into_iter().all(fetch::may_fetch)
 }
 
 /// A search for words, or a statement of SQL that looks.

@@ -6,8 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Proxy, Response, Url, redirect};
+use reqwest::{Body, Client, Proxy, Response, Url, redirect};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -110,12 +112,20 @@ impl HttpModel {
         ask.body(provider)
     }
 
-    async fn call(&self, body: &serde_json::Value) -> Result<Answer, ModelError> {
+    /// The same, spelled. What it is spelled from is not kept while the answer is waited for.
+    fn spelled(&self, prompt: &Prompt) -> Vec<u8> {
+        self.body(prompt, self.provider).to_string().into_bytes()
+    }
+
+    /// `body` is given away: once it is sent, nobody holds it. (One that may be sent again would be held until the answer
+    /// is there.)
+    async fn call(&self, body: Vec<u8>) -> Result<Answer, ModelError> {
         let mut request = self
             .client
             .post(self.endpoint.clone())
             .header(ACCEPT, "application/json, text/event-stream")
-            .json(body);
+            .header(CONTENT_TYPE, "application/json")
+            .body(Body::wrap(Full::new(Bytes::from(body))));
         if let Ok(Some(trace)) = TRACE.try_with(Clone::clone) {
             request = request.header("traceparent", trace);
         }
@@ -147,7 +157,7 @@ impl HttpModel {
         }
     }
 
-    async fn ask(&self, body: &serde_json::Value) -> Result<Completion, ModelError> {
+    async fn ask(&self, body: Vec<u8>) -> Result<Completion, ModelError> {
         match self.call(body).await? {
             Answer::Streamed(completion) => Ok(completion),
             Answer::Whole(bytes) => match self.provider {
@@ -177,16 +187,16 @@ impl Model for HttpModel {
     }
 
     async fn complete(&self, prompt: &Prompt) -> Result<Completion, ModelError> {
-        let body = self.body(prompt, self.provider);
+        let body = self.spelled(prompt);
         let Some(cassette) = &self.cassette else {
-            return self.ask(&body).await;
+            return self.ask(body).await;
         };
-        let digest = Sha256::digest(body.to_string());
+        let digest = Sha256::digest(&body);
         let name = protocol::Sha256Hex::of(&digest.into()).as_str().to_owned();
         if let Some(answer) = cassette.answer(&name) {
             return answer;
         }
-        let completion = self.ask(&body).await?;
+        let completion = self.ask(body).await?;
         cassette.keep(&name, &completion);
         Ok(completion)
     }

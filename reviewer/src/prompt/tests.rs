@@ -192,7 +192,7 @@ fn what_is_no_command_is_shown_whole() {
 #[test]
 fn the_system_text_is_the_policy() {
     let prompt = build(&full("x"));
-    assert_eq!(prompt.system(), Policy::shipped().text());
+    assert_eq!(prompt.system(), &**Policy::shipped().text());
     assert_eq!((prompt.entries_kept(), prompt.entries_omitted()), (4, 2));
 }
 

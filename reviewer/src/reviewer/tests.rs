@@ -7,7 +7,7 @@ use protocol::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Reviewer, decide, failed};
+use super::{Found, Reviewer, decide, failed};
 use crate::builtin::{Rule, Verdict};
 use crate::error::ReviewError;
 use crate::model::ModelError;
@@ -119,9 +119,12 @@ fn the_whole_table_of_decisions_holds() {
             for (rank, authorization) in AUTHORIZATIONS.into_iter().enumerate() {
                 for outcome in [Outcome::Allow, Outcome::Deny] {
                     for denied in [None, rule()] {
-                        let verdict = Verdict::Undecided {
-                            rule: Rule::NothingKnown,
-                            floor: floor.1,
+                        let found = Found {
+                            verdict: Verdict::Undecided {
+                                rule: Rule::NothingKnown,
+                                floor: floor.1,
+                            },
+                            denied: denied.clone(),
                         };
                         let proposed = Assessment {
                             risk_level: risk.1,
@@ -129,8 +132,7 @@ fn the_whole_table_of_decisions_holds() {
                             outcome,
                             rationale: "x".into(),
                         };
-                        let decision =
-                            decide(case, &verdict, denied.clone(), (proposed, Judge::Model));
+                        let decision = decide(case, &found, (proposed, Judge::Model));
                         let worst = risk.0.max(floor.0);
                         let wanted = if spoken { rank } else { rank.min(1) };
                         let may = worst <= 1 || (worst == 2 && wanted >= 2);

@@ -179,7 +179,7 @@ fn still_there(stream: &mut TcpStream) -> bool {
     !matches!(stream.read(&mut [0; 1]), Ok(0))
 }
 
-fn read_request(stream: &mut TcpStream) -> String {
+pub(crate) fn read_request(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {

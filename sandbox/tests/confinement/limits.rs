@@ -85,6 +85,22 @@ fn processes_and_descriptors_are_limited_by_default() {
 }
 
 #[test]
+fn a_command_may_use_the_processors_that_its_caller_may() {
+    let allowed = |status: &str| {
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("Cpus_allowed:"));
+        line.expect("a line").to_owned()
+    };
+    let ours = allowed(&std::fs::read_to_string("/proc/thread-self/status").unwrap());
+    let lab = Lab::new();
+    for _ in 0..20 {
+        let seen = lab.confined("cat /proc/self/status");
+        assert_eq!(allowed(&seen.output), ours);
+    }
+}
+
+#[test]
 fn a_fork_bomb_ends_with_its_command() {
     find("perl");
     let lab = Lab::new();

@@ -15,6 +15,8 @@ mod escalated;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod guards;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod lifetime;

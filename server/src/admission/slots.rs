@@ -70,10 +70,15 @@ impl Slots {
 
     /// How long a question of `tenant` that came now would likely wait.
     pub(crate) fn likely_wait(&self, tenant: &TenantId) -> Duration {
-        let state = self.state();
+        let mut state = self.state();
         if state.free > 0 {
             return Duration::ZERO;
         }
+        // Who went away waits no more, and makes nobody else wait.
+        state.waiting.retain(|_, queue| {
+            queue.retain(|it| !it.is_closed());
+            !queue.is_empty()
+        });
         let ahead: usize = state
             .waiting
             .iter()
@@ -202,6 +207,21 @@ mod tests {
         drop(held);
         assert_eq!(slots.state().free, 1);
         drop(slots.take(&tenant("b")).await);
+    }
+
+    #[tokio::test]
+    async fn who_went_away_makes_nobody_wait() {
+        let slots = Slots::new(NonZeroU32::MIN);
+        let _held = slots.take(&tenant("a")).await;
+        slots.state().mean = Duration::from_secs(8);
+        for _ in 0..50 {
+            let tired = tokio::time::timeout(Duration::from_millis(1), async {
+                drop(slots.take(&tenant("a")).await);
+            });
+            assert!(tired.await.is_err());
+        }
+        assert_eq!(slots.likely_wait(&tenant("a")), Duration::from_secs(8));
+        assert_eq!(slots.likely_wait(&tenant("b")), Duration::from_secs(8));
     }
 
     #[tokio::test]

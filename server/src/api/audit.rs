@@ -1,6 +1,7 @@
 //! What auditors ask for: sums, exports, and whether the record holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -17,7 +18,7 @@ use super::search_query::Listing;
 use super::who::Auditing;
 use crate::desk::Desk;
 use crate::error::ApiError;
-use crate::history::export::{Format, PAGE, turn};
+use crate::history::export::{Export, Format};
 use crate::history::{stats as sums, verified};
 use crate::store::search::Search;
 use crate::store::{Sight, StoreError};
@@ -25,6 +26,8 @@ use crate::telemetry::Gauges;
 
 /// How many pages of an export wait to be read: the memory of one.
 const AHEAD: usize = 2;
+/// How long an export waits for its reader to take a page.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `GET /v1/stats?since=&until=`.
 pub(crate) async fn stats(
@@ -47,7 +50,7 @@ pub(crate) async fn verify(
     State(desk): State<Arc<Desk>>,
     Auditing(tenant): Auditing,
 ) -> Result<Response, ApiError> {
-    let found = desk.store.verify(&tenant).await?;
+    let found = desk.store.verify_signed(&tenant, &desk.key).await?;
     answer(StatusCode::OK, &verified(found))
 }
 
@@ -102,6 +105,8 @@ enum Broken {
     Store(#[source] StoreError),
     #[error("the server is going down")]
     Draining,
+    #[error("nobody read it for {} s", PATIENCE.as_secs())]
+    Unread,
 }
 
 async fn send(
@@ -111,36 +116,36 @@ async fn send(
     (format, mut sender): (Format, Sender<Bytes, Broken>),
 ) {
     let sight = Sight::Tenant(tenant);
-    let mut search = Search {
-        limit: PAGE,
-        ..search
+    let mut text = format.heading().as_bytes().to_vec();
+    let mut export = match Export::begin(&desk.store, &sight, &search).await {
+        Ok(export) => export,
+        Err(error) => return sender.abort(broken(error)),
     };
-    let mut text = format.heading().to_owned();
-    let mut page = desk.store.export_page(&sight, &search).await;
-    loop {
+    while !export.is_over() || !text.is_empty() {
         if desk.stopping.is_cancelled() {
             return sender.abort(Broken::Draining);
         }
-        let read = match page {
-            Ok(read) => read,
-            Err(error) => {
-                tracing::error!(%error, "an export could not go on");
-                return sender.abort(Broken::Store(error));
-            }
+        let turned = export.turn(format, &mut text).await;
+        // What was read before it broke is sent: the connection is cut behind it.
+        let data = Bytes::from(std::mem::take(&mut text));
+        // Whoever reads nothing keeps neither the page nor the server that wants to go down.
+        let sent = tokio::select! {
+            () = desk.stopping.cancelled() => return sender.abort(Broken::Draining),
+            sent = tokio::time::timeout(PATIENCE, sender.send_data(data)) => sent,
         };
-        page = turn(
-            &desk.store,
-            (&sight, &mut search),
-            (format, &read),
-            &mut text,
-        )
-        .await;
-        let sent = sender
-            .send_data(Bytes::from(std::mem::take(&mut text)))
-            .await;
-        // All is sent, or nobody reads on.
-        if read.is_empty() || sent.is_err() {
-            return;
+        if let Err(error) = turned {
+            return sender.abort(broken(error));
+        }
+        match sent {
+            Ok(Ok(())) => {}
+            // Nobody reads on.
+            Ok(Err(_)) => return,
+            Err(_elapsed) => return sender.abort(Broken::Unread),
         }
     }
+}
+
+fn broken(error: StoreError) -> Broken {
+    tracing::error!(%error, "an export could not go on");
+    Broken::Store(error)
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{CommandError, print_line};
 use crate::config::{Config, key_file};
-use crate::history::export::{Format, PAGE, turn};
+use crate::history::export::{Export, Format};
 use crate::history::{Counting, detail, page, stats as sums};
 use crate::key::SigningKey;
 use crate::store::search::{Facet, Search};
@@ -161,7 +161,7 @@ pub(super) async fn export(
     };
     let sight = which.sight()?;
     let store = SqliteStore::open(&config.database).await?;
-    let exported = export_all(&store, &sight, which.search(PAGE), format).await;
+    let exported = export_all(&store, &sight, which.search(0), format).await;
     store.close().await;
     exported
 }
@@ -169,24 +169,21 @@ pub(super) async fn export(
 async fn export_all(
     store: &SqliteStore,
     sight: &Sight,
-    mut search: Search,
+    search: Search,
     format: Format,
 ) -> Result<(), CommandError> {
     while store.catch_up().await? > 0 {}
-    let mut text = format.heading().to_owned();
-    let mut page = store.export_page(sight, &search).await?;
-    loop {
-        let next = turn(store, (sight, &mut search), (format, &page), &mut text).await?;
+    let mut text = format.heading().as_bytes().to_vec();
+    let mut export = Export::begin(store, sight, &search).await?;
+    while !export.is_over() || !text.is_empty() {
+        export.turn(format, &mut text).await?;
         io::stdout()
             .lock()
-            .write_all(text.as_bytes())
+            .write_all(&text)
             .map_err(CommandError::Output)?;
         text.clear();
-        if page.is_empty() {
-            return Ok(());
-        }
-        page = next;
     }
+    Ok(())
 }
 
 pub(super) async fn stats(config: &Config, which: Which, shown: Shown) -> Result<(), CommandError> {

@@ -43,6 +43,9 @@ impl Desk {
         review_id: ReviewId,
         wanted: GiveLeave,
     ) -> Result<Leave, ApiError> {
+        if self.limits.approvals_wanted.get() > 1 {
+            return Err(ApiError::WantsSeveralPeople);
+        }
         let reason = reason_of(&wanted.reason)?;
         let secs = wanted.valid_secs.unwrap_or(STANDARD_SECS);
         if !(1..=LONGEST_SECS).contains(&secs) {
@@ -78,6 +81,7 @@ impl Desk {
     /// # Errors
     /// There is no such review, it was not denied by a judgement, what was denied is critical, or leave was given before.
     pub(crate) async fn give_leave(&self, wanted: LeaveWanted) -> Result<Leave, ApiError> {
+        let reason = self.said(&wanted.tenant, &wanted.reason);
         let sight = Sight::Tenant(wanted.tenant);
         let denied = self.recorded(&sight, wanted.review_id).await?;
         let verdict = denied.end.map(|end| end.verdict);
@@ -92,7 +96,7 @@ impl Desk {
             action_digest: denied.action_digest,
             nonce: denied.nonce,
             given_by: wanted.by,
-            reason: wanted.reason,
+            reason,
             given_at,
             expires_at: after(
                 given_at,

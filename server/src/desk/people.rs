@@ -5,13 +5,16 @@
 //! Invariant: who answered is part of the verdict, and so of the chain; where several must agree, each answer is on record
 //! before it counts.
 
-use protocol::{ApproverAnswer, CallerId, PersonsAnswer, ReviewId};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use protocol::{ApproverAnswer, CallerId, PersonsAnswer, ReviewId, Sha256Hex, TenantId, TextKind};
 use serde::Serialize;
+use sha2::Sha256;
 use tokio::time::Instant;
 
 use super::{ABORT_PATIENCE, Caller, Desk, now};
 use crate::error::ApiError;
 use crate::flight::{Flight, Vote, Voted};
+use crate::key::SigningKey;
 use crate::role::Right;
 use crate::store::sqlite::history::VoteLine;
 use crate::store::{Recorded, RedeemRefusal, Sight, StoreError};
@@ -63,7 +66,7 @@ impl Desk {
         }
         let vote = Vote {
             answer: wanted.answer,
-            reason: reason.to_owned(),
+            reason: self.said(&caller.scope.tenant, reason),
             caller: caller.scope.caller.clone(),
             person: caller.person.clone(),
         };
@@ -78,6 +81,11 @@ impl Desk {
             Voted::NotAsked => return Err(ApiError::NotWaiting),
         }
         Ok(flight.wait(Instant::now() + ABORT_PATIENCE).await?)
+    }
+
+    /// What a person said, with its secrets masked.
+    pub(super) fn said(&self, tenant: &TenantId, text: &str) -> String {
+        said(&self.key, tenant, text)
     }
 
     /// Puts one of several votes on record, before it counts; and what was said by those who may not answer any more
@@ -158,6 +166,20 @@ struct VoteBody<'a> {
     /// Whose yes counts no longer, because they may not answer any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     no_longer: Vec<&'a str>,
+}
+
+/// What a person of `tenant` said, with its secrets masked (P9): it is kept with the record and told to whoever may read
+/// that.
+pub(crate) fn said(key: &SigningKey, tenant: &TenantId, text: &str) -> String {
+    let key = key.derive("auto-review mask v1", &[tenant.as_str()]);
+    // A block of the hash: a shorter key is filled up with zeros (RFC 2104, section 2).
+    let mut block = [0_u8; 64];
+    block.iter_mut().zip(key).for_each(|(to, from)| *to = from);
+    protocol::mask(text, TextKind::Prose, &|secret| {
+        let mut mac = Hmac::<Sha256>::new(&block.into());
+        mac.update(secret);
+        Sha256Hex::of(&mac.finalize().into_bytes().into())
+    })
 }
 
 /// A reason that says something.

@@ -29,6 +29,7 @@ use super::{
 use crate::owner::OwnerId;
 use crate::private_files::{NotPrivate, check_private_file, private_file, private_folder};
 
+mod append;
 mod aside;
 mod batch;
 mod checkpoint;
@@ -74,6 +75,8 @@ pub(crate) struct SqliteStore {
     changes: mpsc::Sender<Command>,
     works: mpsc::Sender<Box<dyn aside::Work>>,
     readers: SqlitePool,
+    /// Who asks, and one review by its name: short reads that wait behind no list, export or verification.
+    short_readers: SqlitePool,
     options: SqliteConnectOptions,
     closing: CancellationToken,
     writer: TaskTracker,
@@ -116,6 +119,16 @@ pub enum OpenStoreError {
     },
 }
 
+/// At most `most` connections that write nothing.
+fn pool(options: &SqliteConnectOptions, most: u32) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .min_connections(0)
+        .max_connections(most)
+        .acquire_timeout(Duration::from_secs(5))
+        .idle_timeout(Duration::from_secs(60))
+        .connect_lazy_with(options.clone().pragma("query_only", "1"))
+}
+
 impl SqliteStore {
     /// Opens the database `path`, makes it where it is missing and brings it up to date.
     pub(crate) async fn open(path: &Path) -> Result<Self, OpenStoreError> {
@@ -128,12 +141,8 @@ impl SqliteStore {
         let (works, asked) = mpsc::channel(WORKS);
         let closing = CancellationToken::new();
         let writer = TaskTracker::new();
-        let readers = SqlitePoolOptions::new()
-            .min_connections(0)
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(5))
-            .idle_timeout(Duration::from_secs(60))
-            .connect_lazy_with(options.clone().pragma("query_only", "1"));
+        let readers = pool(&options, 4);
+        let short_readers = pool(&options, 2);
         let long = Arc::new(Notify::new());
         let (commits, written) = watch::channel(());
         let telling = Telling {
@@ -148,6 +157,7 @@ impl SqliteStore {
             changes,
             works,
             readers,
+            short_readers,
             options,
             closing,
             writer,
@@ -177,6 +187,7 @@ impl SqliteStore {
         self.closing.cancel();
         self.writer.wait().await;
         self.readers.close().await;
+        self.short_readers.close().await;
     }
 
     async fn change<T>(
@@ -249,7 +260,7 @@ impl ReviewStore for SqliteStore {
         sight: &Sight,
         review_id: ReviewId,
     ) -> Result<Option<Recorded>, StoreError> {
-        read::review(&self.readers, sight, review_id).await
+        read::review(&self.short_readers, sight, review_id).await
     }
 
     async fn page(&self, sight: &Sight, page: &Page) -> Result<Vec<HistoryLine>, StoreError> {

@@ -4,14 +4,15 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use axum::Router;
+use protocol::Action;
 use serde_json::{Value, json};
 use server::{Limits, Service};
 use tokio::task::JoinSet;
 
 use crate::api::caller;
 use crate::harness::{
-    AlikeModel, Answered, Folder, SilentModel, embedded, get, harmless, post, submission, submit,
-    unclear, with, with_limits,
+    AlikeModel, Answered, Folder, SilentModel, embedded, get, harmful, harmless, post, submission,
+    submit, unclear, with, with_limits,
 };
 
 async fn full(router: &Router, id: &str) -> Value {
@@ -134,5 +135,39 @@ async fn a_review_whose_turn_does_not_come_in_time_failed_and_was_not_denied() {
     let late = submit(&router, &with(submission(&unclear()), &other)).await;
     assert_eq!(late.end(), "failed/admission/no_slot");
     assert_eq!(late.body["risk_level"], json!(null));
+    service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overloaded_models_turn_away_neither_what_the_rules_decide_nor_what_a_person_decides() {
+    let folder = Folder::new();
+    let model = SilentModel::new();
+    let limits = Limits {
+        models_at_once: NonZeroU32::MIN,
+        ..Limits::default()
+    };
+    let service = with_limits(&folder, &model.settings(), limits).await;
+    let router = service.embedded_router(caller());
+    let asked = |action: &Action, session: &str, milliseconds: u64| {
+        let changes = json!({"session": {"session_id": session}, "deadline_ms": milliseconds});
+        with(submission(action), &changes)
+    };
+    // One slot was held for longer than those who come next have, and is held again.
+    let slow = submit(&router, &asked(&unclear(), "s-1", 2_000)).await;
+    assert_eq!(slow.review_status(), "timed_out", "{}", slow.text);
+    let holding = post(&router, "/v1/reviews", &[], &submission(&unclear())).await;
+    assert_eq!(holding.status, 202);
+    let refused = submit(&router, &asked(&unclear(), "s-3", 1_000)).await;
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    for (action, end) in [(harmless(), "approved"), (harmful(), "denied")] {
+        let judged = submit(&router, &asked(&action, "s-4", 1_000)).await;
+        assert_eq!(judged.end(), end, "{}", judged.text);
+    }
+    let by_person = with(
+        asked(&unclear(), "s-5", 1_000),
+        &json!({"must_be_human": true}),
+    );
+    let waits = post(&router, "/v1/reviews", &[], &by_person).await;
+    assert_eq!(waits.status, 202, "{}", waits.text);
     service.close().await;
 }

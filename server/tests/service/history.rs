@@ -1,9 +1,14 @@
 //! What admins look at: filters, pages, details, sums, exports, and whether the record holds.
 
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
 use protocol::Action;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
+use tower::ServiceExt as _;
 
 use crate::harness::{
     Answered, command, harmful, harmless, redeem_body, submission, unclear, with,
@@ -271,6 +276,10 @@ async fn whatever_is_changed_by_force_shows() {
             "UPDATE review_requests SET context = '{}' WHERE review_no = 1",
         ),
         (
+            "signed head is not this server's",
+            "INSERT INTO signed_heads VALUES ('default', 1000, zeroblob(32), 0, 'forged')",
+        ),
+        (
             "does not stand",
             "UPDATE reviews SET status = 'approved' WHERE status = 'denied'",
         ),
@@ -331,4 +340,29 @@ async fn the_command_line_shows_the_same_while_the_server_runs_and_a_copy_can_ta
     assert!(told.stage.program.output(&["verify"]).1.contains("8 lines"));
     let found = told.stage.program.output(&["history"]).1;
     assert_eq!(found.lines().count(), 4, "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_that_nobody_reads_does_not_hold_the_server_up() {
+    const REVIEWS: usize = 600;
+    let stage = Stage::new().await;
+    let (runner, auditor) = (stage.token(&[]), stage.token(&["--role", "auditor"]));
+    for number in 0..REVIEWS {
+        let session = json!({"session": {"session_id": format!("s-{number}")}});
+        let asked = with(submission(&command(&["ls", "/"])), &session);
+        let answered = stage
+            .call(&runner, "POST", "/v1/reviews", Some(&asked))
+            .await;
+        assert_eq!(answered.review_status(), "approved", "{}", answered.text);
+    }
+    let request = Request::get("/v1/export").header("authorization", format!("Bearer {auditor}"));
+    let request = request.body(Body::empty()).expect("a request");
+    let unread = stage.service.router().oneshot(request).await;
+    let unread = unread.expect("an answer");
+    assert_eq!(unread.status(), 200);
+    // As much is read ahead as there is room for.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let closed = tokio::time::timeout(Duration::from_secs(5), stage.service.close()).await;
+    assert!(closed.is_ok(), "it waits for a reader that does not read");
+    drop(unread);
 }

@@ -194,7 +194,7 @@ async fn erased_payloads_are_in_no_file_and_the_chain_still_holds() {
         serde_json::from_str(&holds(&program, &["verify", "--json"]).expect("holds"))
             .expect("JSON");
     assert_eq!(verified["record"]["holds"], true);
-    assert_eq!(verified["record"]["lines"], 6);
+    assert_eq!(verified["record"]["lines"], 9, "a line each says so");
     assert!(
         verified["record"]["erased"].as_u64() >= Some(3),
         "{verified}"
@@ -215,6 +215,12 @@ async fn erased_payloads_are_in_no_file_and_the_chain_still_holds() {
         (&Value::Null, &Value::Null)
     );
     assert_eq!(detail["question"]["action"]["tool"], "exec_command");
+    let timeline = detail["timeline"].as_array().expect("a timeline");
+    let last = timeline.last().expect("a line");
+    assert_eq!(
+        (&last["kind"], &last["body"]["by"]),
+        (&json!("erased"), &json!("ana"))
+    );
     service.close().await;
     let mut connection = raw(&folder.database()).await;
     let by: String = sqlx::query_scalar("SELECT by FROM erasures")
@@ -222,6 +228,80 @@ async fn erased_payloads_are_in_no_file_and_the_chain_still_holds() {
         .await
         .expect("on record, once");
     assert_eq!(by, "ana");
+}
+
+/// What somebody does by force, and what `verify` says of it.
+const TAKEN: [(&str, &str, &str); 5] = [
+    (
+        "a context",
+        "UPDATE review_requests SET context = '' WHERE review_no = (SELECT max(review_no) FROM reviews)",
+        "nobody erased",
+    ),
+    (
+        "an exhibit",
+        "DELETE FROM review_exhibits WHERE review_no = (SELECT max(review_no) FROM reviews)",
+        "nobody erased",
+    ),
+    (
+        "a question",
+        "UPDATE review_requests SET question = '' WHERE review_no = (SELECT max(review_no) FROM reviews)",
+        "was asked is missing",
+    ),
+    (
+        "who erased",
+        "DROP TRIGGER review_events_are_not_changed; \
+         UPDATE review_events SET body = replace(body, 'ana', 'eve') WHERE kind = 'erased'",
+        "hash does not cover",
+    ),
+    (
+        "the lines that said so",
+        "DROP TRIGGER review_events_are_not_removed; DELETE FROM review_events WHERE seq > 6",
+        "nobody erased",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_taken_away_without_a_line_shows_also_behind_an_erasure() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    recorded(&folder).await;
+    let now = jiff::Timestamp::now().to_string();
+    let erase = ["erase", "--by", "ana", "--before", now.as_str()];
+    holds(&program, &erase).expect("erased");
+    recorded(&folder).await;
+    assert!(holds(&program, &["verify"]).is_ok());
+    let whole = std::fs::read(folder.database()).expect("a database");
+    for (what, sql, told) in TAKEN {
+        let mut connection = raw(&folder.database()).await;
+        connection.execute(sql).await.expect("forced");
+        sqlx::Connection::close(connection).await.expect("closed");
+        let err = holds(&program, &["verify"]).expect_err(what);
+        assert!(err.contains(told), "{what}: {err}");
+        std::fs::write(folder.database(), &whole).expect("put back");
+    }
+    assert!(holds(&program, &["verify"]).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_erased_before_there_were_lines_for_it_still_holds() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    recorded(&folder).await;
+    let mut connection = raw(&folder.database()).await;
+    connection
+        .execute("UPDATE review_requests SET context = ''")
+        .await
+        .expect("forced");
+    assert!(holds(&program, &["verify"]).is_err());
+    // As the program of the step before left it.
+    connection
+        .execute(
+            "INSERT INTO erasures (tenant_id, before, at, by, payloads) \
+             VALUES ('default', 32503680000000, 1, 'ana', 3)",
+        )
+        .await
+        .expect("forced");
+    assert!(holds(&program, &["verify"]).is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -309,21 +389,45 @@ async fn a_damaged_file_never_turns_a_review_into_another_and_never_brings_the_p
     assert!(noticed >= pages / 3, "{noticed} of {pages} noticed");
 }
 
+/// Puts the database that was released at step 3 into `folder` (two approvals that were spent and run, one denial, two
+/// tokens, two tenants), and takes it to `step`.
+async fn put_at(folder: &Folder, step: i64) {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::copy(
+        crate_folder.join("tests/databases/0003.db"),
+        folder.database(),
+    )
+    .expect("copied");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(folder.database(), mode).expect("private");
+    let all = crate_folder.join("../migrations/sqlite");
+    let mut migrator = sqlx::migrate::Migrator::new(all).await.expect("steps");
+    migrator.migrations.to_mut().retain(|it| it.version <= step);
+    let mut connection = raw(&folder.database()).await;
+    migrator.run(&mut connection).await.expect("taken there");
+    let at: i64 = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+        .fetch_one(&mut connection)
+        .await
+        .expect("a step");
+    assert_eq!(at, step);
+    sqlx::Connection::close(connection).await.expect("closed");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_of_an_older_step_is_brought_up_to_date_and_loses_nothing() {
-    // One file for each step that was released, made by the program of that step: two approvals that were spent and run,
-    // one denial, two tokens, two tenants.
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/databases");
-    let mut files = 0;
-    for file in std::fs::read_dir(kept).expect("fixtures") {
-        let file = file.expect("a file").path();
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/sqlite");
+    let all = sqlx::migrate::Migrator::new(all).await.expect("steps");
+    let later = all.iter().map(|it| it.version).filter(|step| *step >= 3);
+    let later: Vec<_> = later.collect();
+    assert!(later.len() >= 6, "{later:?}");
+    for step in later {
         let folder = Folder::new();
-        std::fs::copy(&file, folder.database()).expect("copied");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(folder.database(), mode).expect("private");
+        // One that was made by the program of step three, and one of each step that came after it, brought there by the
+        // steps alone: as a program that was killed between two of them leaves it.
+        put_at(&folder, step).await;
         let program = Program::new(&folder, "");
         let run = |arguments: &[&str]| {
-            holds(&program, arguments).unwrap_or_else(|err| panic!("{}: {err}", file.display()))
+            holds(&program, arguments).unwrap_or_else(|err| panic!("step {step}: {err}"))
         };
         assert!(run(&["verify"]).contains("the record holds: 10 lines"));
         assert_eq!(run(&["history"]).lines().count(), 4);
@@ -350,8 +454,6 @@ async fn a_database_of_an_older_step_is_brought_up_to_date_and_loses_nothing() {
         let told = submit(&service.embedded_router(caller()), &body).await;
         assert_eq!(told.end(), "approved");
         service.close().await;
-        assert!(run(&["verify"]).contains("the record holds: 12 lines"));
-        files += 1;
+        assert!(run(&["verify"]).contains("the record holds: 15 lines"));
     }
-    assert!(files > 0, "no fixture");
 }

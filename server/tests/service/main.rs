@@ -5,6 +5,8 @@ mod admission;
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod events;

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answered, Folder, Program, bearer, harmless, redeem_body, submission, unclear, with,
+    Answered, Folder, Program, bearer, harmful, harmless, redeem_body, submission, unclear, with,
 };
 use crate::roles::Stage;
 
@@ -149,6 +149,42 @@ async fn a_question_that_nobody_answers_in_time_is_no_yes_and_no_no() {
     team.stage.service.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_follows_another_is_in_the_same_hands() {
+    let team = Team::new().await;
+    let asks = team
+        .stage
+        .token(&["--role", "runner", "--role", "approver", "--name", "both"]);
+    let (_, list, _) = team.stage.program.output(&["token", "list"]);
+    let line = list
+        .lines()
+        .find(|line| line.ends_with("both"))
+        .expect("a line");
+    let first = line.split_whitespace().next().expect("an id");
+    let follow = |id: &str| {
+        let (code, token, err) = team.stage.program.output(&["token", "rotate", id]);
+        assert_eq!(code, 0, "{err}");
+        token.trim().to_owned()
+    };
+    let second = follow(first);
+    let third = follow(
+        &protocol::CallerId::of_token(&second)
+            .as_str()
+            .replace("token:", ""),
+    );
+    let asked = Team {
+        runner: asks.clone(),
+        ..team
+    };
+    let id = asked.asked(60_000).await;
+    for token in [&asks, &second, &third] {
+        let refused = asked.answer(token, &id, &yes()).await;
+        assert_eq!(refused.told(), (403, "own_question"));
+    }
+    let told = asked.answer(&asked.approver, &id, &yes()).await;
+    assert_eq!(told.review_status(), "approved", "{:?}", told.body);
+}
+
 /// A server that wants two approvers, and files with tokens.
 struct Office {
     folder: Folder,
@@ -159,8 +195,13 @@ struct Office {
 
 impl Office {
     fn new() -> Self {
+        Self::wanting(2)
+    }
+
+    /// One where as many people have to agree.
+    fn wanting(approvals: u8) -> Self {
         let folder = Folder::new();
-        let program = Program::new(&folder, "[people]\napprovals = 2\n");
+        let program = Program::new(&folder, &format!("[people]\napprovals = {approvals}\n"));
         let runner = create(&program, &["--person", "ana"]);
         let server = program.serve();
         Self {
@@ -348,7 +389,7 @@ async fn a_vote_of_somebody_who_lost_the_role_counts_no_longer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leave_is_given_from_a_terminal_for_what_was_looked_at_and_lifts_one_denial() {
-    let office = Office::new();
+    let office = Office::wanting(1);
     let bob = office.token_file("bob", &["--role", "approver", "--person", "bob"]);
     let own = office.token_file("own", &["--role", "approver", "--person", "ana"]);
     let none = office.token_file("none", &["--role", "auditor"]);
@@ -405,4 +446,27 @@ async fn leave_is_given_from_a_terminal_for_what_was_looked_at_and_lifts_one_den
         ("approved", &json!("person"))
     );
     assert_eq!(ask().await.review_status(), "denied", "once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_person_lifts_nothing_where_two_have_to_agree() {
+    let office = Office::new();
+    let bob = create(&office.program, &["--role", "approver", "--person", "bob"]);
+    let head = |token: &str, path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\n{}content-type: application/json\r\nprefer: wait=30\r\n",
+            bearer(token)
+        )
+    };
+    let question = submission(&harmful()).to_string();
+    let denied = office
+        .server
+        .call(&head(&office.runner, "/v1/reviews"), &question)
+        .await;
+    assert!(denied.text.contains("\"denied\""), "{}", denied.text);
+    let leave = json!({"reason": "it is a copy", "action_digest": harmful().digest()}).to_string();
+    let path = format!("/v1/reviews/{}/leave", denied.id());
+    let told = office.server.call(&head(&bob, &path), &leave).await;
+    assert_eq!(told.status, 409, "{}", told.text);
+    assert!(told.text.contains("wants_several_people"), "{}", told.text);
 }

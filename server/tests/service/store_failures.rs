@@ -211,6 +211,115 @@ async fn a_full_disk_fails_closed() {
     a_full_store_fails_closed(&server, token.trim()).await;
 }
 
+/// Whether this is the machine's own root: only then may a disk be made of a file.
+fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let uid = lines.find_map(|line| line.strip_prefix("Uid:"));
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    uid.is_some_and(|uid| uid.split_whitespace().all(|id| id == "0"))
+        && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// Runs `words` where the process `pid` sees its mounts.
+fn beside(pid: u32, words: &[&std::ffi::OsStr]) -> std::process::Output {
+    Command::new("nsenter")
+        .args(["--mount", "--target", &pid.to_string(), "--"])
+        .args(words)
+        .output()
+        .expect("nsenter runs")
+}
+
+/// A disk of 64 MiB is a sparse file in 6 MiB of memory: it has room by its own account, and what finds none beneath it
+/// fails as `EIO`, at the sync.
+fn on_such_a_disk(folder: &Folder, program: &Program) -> Option<Command> {
+    let (memory, disk) = (folder.path("memory"), folder.path("disk"));
+    let text = format!(
+        "database_url = \"sqlite:{}/data/reviews.db\"\n",
+        disk.display()
+    );
+    std::fs::write(&program.config, text).expect("settings");
+    for place in [&memory, &disk] {
+        std::fs::create_dir(place).expect("a folder");
+    }
+    let script = format!(
+        "set -e; mount --make-rprivate /; mount -t tmpfs -o size=6m none '{memory}'; truncate -s 64m '{memory}/image'; \
+         mkfs.ext4 -q -O ^has_journal -N 64 '{memory}/image'; mount -o loop,errors=continue '{memory}/image' '{disk}'; \
+         mkdir -m 700 '{disk}/data'; \"$0\" token create --config \"$1\" > '{token}'; \
+         exec \"$0\" serve --listen 127.0.0.1:0 --config \"$1\"",
+        memory = memory.display(),
+        disk = disk.display(),
+        token = folder.path("token").display(),
+    );
+    let probe = Command::new("sh")
+        .args([
+            "-c",
+            "command -v mkfs.ext4 losetup nsenter && losetup --find",
+        ])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !is_root() || !probe.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: a disk that fails needs root, mkfs.ext4 and a free loop device");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "/bin/sh", "-c", &script])
+        .arg(crate::harness::program())
+        .arg(&program.config)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .process_group(0);
+    Some(command)
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_promises_nothing_and_goes_on_once_it_works() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    let Some(mut command) = on_such_a_disk(&folder, &program) else {
+        return;
+    };
+    let mut server = Server::start(&mut command);
+    let token = std::fs::read_to_string(folder.path("token")).expect("a token");
+    let token = token.trim();
+    let (approved, refused) = fill(&server, token).await;
+    assert!(approved > 0, "it worked while the disk did: {refused:?}");
+    assert_eq!(refused.told(), (503, "store_failed"));
+    let ready = || server.call("GET /readyz HTTP/1.1\r\n", "");
+    let not_ready = until(ready, |answered| answered.status == 503).await;
+    assert_eq!(not_ready.code(), "store_failed");
+
+    let grown = ["mount", "-o", "remount,size=64m"].map(std::ffi::OsStr::new);
+    let memory = folder.path("memory");
+    let grown = [&grown[..], &[memory.as_os_str()]].concat();
+    let grown = beside(server.pid(), &grown);
+    assert!(grown.status.success(), "{grown:?}");
+    until(ready, |answered| answered.status == 200).await;
+    let body = submission(&harmless());
+    let told = server.post(token, "/v1/reviews", &body).await;
+    assert_eq!(told.review_status(), "approved");
+    let page = server
+        .get(token, "/v1/reviews?status=approved&limit=200")
+        .await;
+    let recorded = page.body["reviews"].as_array().expect("a page").len();
+    assert_eq!(
+        recorded,
+        approved + 1,
+        "what was told is on record, and no other"
+    );
+    let verify = [
+        crate::harness::program().as_os_str(),
+        std::ffi::OsStr::new("verify"),
+        std::ffi::OsStr::new("--config"),
+        program.config.as_os_str(),
+    ];
+    let verified = beside(server.pid(), &verify);
+    assert!(verified.status.success(), "{verified:?}");
+    server.kill();
+}
+
 #[test]
 fn a_read_only_store_is_refused_at_start() {
     let folder = Folder::new();

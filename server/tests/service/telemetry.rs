@@ -31,14 +31,14 @@ struct Export {
 type Exports = Arc<Mutex<Vec<Export>>>;
 
 /// A collector.
-struct Collector {
-    address: SocketAddr,
+pub(crate) struct Collector {
+    pub(crate) address: SocketAddr,
     exports: Exports,
     _serving: JoinSet<()>,
 }
 
 impl Collector {
-    async fn http() -> Self {
+    pub(crate) async fn http() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let exports = Exports::default();
@@ -125,6 +125,13 @@ impl Collector {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", "0".parse().expect("a value"));
         stream.send_trailers(trailers).expect("sent");
+    }
+
+    /// What was told at `path`, as text.
+    pub(crate) fn bodies(&self, path: &str) -> Vec<String> {
+        let told = self.exports(path).into_iter();
+        told.map(|export| String::from_utf8_lossy(&export.body).into_owned())
+            .collect()
     }
 
     fn exports(&self, path: &str) -> Vec<Export> {

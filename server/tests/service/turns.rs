@@ -121,6 +121,8 @@ mod slow_model {
     pub(super) struct SlowModel {
         pub(super) answers: Arc<Semaphore>,
         pub(super) asked: Arc<Mutex<Vec<Value>>>,
+        /// One permit for each call that the other side gave up.
+        pub(super) given_up: Arc<Semaphore>,
         address: std::net::SocketAddr,
     }
 
@@ -130,18 +132,23 @@ mod slow_model {
             let address = listener.local_addr().expect("an address");
             let answers = Arc::new(Semaphore::new(0));
             let asked = Arc::default();
+            let given_up = Arc::new(Semaphore::new(0));
             let (gate, notes) = (Arc::clone(&answers), Arc::clone(&asked));
+            let left = Arc::clone(&given_up);
             let tasks = TaskTracker::new();
             let calls = tasks.clone();
             drop(tasks.spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
                     let (gate, notes) = (Arc::clone(&gate), Arc::clone(&notes));
-                    drop(calls.spawn(answer(stream, gate, notes, (outcome, risk))));
+                    let left = Arc::clone(&left);
+                    let answering = answer(stream, (gate, left), notes, (outcome, risk));
+                    drop(calls.spawn(answering));
                 }
             }));
             Self {
                 answers,
                 asked,
+                given_up,
                 address,
             }
         }
@@ -167,7 +174,7 @@ mod slow_model {
 
     async fn answer(
         mut stream: tokio::net::TcpStream,
-        gate: Arc<Semaphore>,
+        (gate, given_up): (Arc<Semaphore>, Arc<Semaphore>),
         notes: Arc<Mutex<Vec<Value>>>,
         (outcome, risk): (&str, &str),
     ) {
@@ -182,7 +189,12 @@ mod slow_model {
             }
         };
         notes.lock().expect("whole").push(body);
-        gate.acquire().await.expect("open").forget();
+        let mut more = [0];
+        tokio::select! {
+            permit = gate.acquire() => permit.expect("open").forget(),
+            // Nothing more is sent on a connection that waits for its answer.
+            _end = stream.read(&mut more) => return given_up.add_permits(1),
+        }
         let assessment = json!({
             "risk_level": risk, "user_authorization": "high", "outcome": outcome, "rationale": "as told",
         });
@@ -249,6 +261,27 @@ async fn an_approval_is_stale_where_the_user_spoke_while_the_model_thought() {
     )
     .await;
     assert_eq!(spent.told(), (409, "not_approved"));
+    service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_is_taken_back_stops_the_call_of_its_model() {
+    let folder = Folder::new();
+    let model = SlowModel::new("allow", "low").await;
+    let service = embedded(&folder, &model.settings()).await;
+    let router = service.embedded_router(protocol::CallerId::of_uid(1));
+    let opened = post(&router, "/v1/reviews", &[], &saying(&["look"], "t")).await;
+    model.was_asked(1).await;
+    assert_eq!(model.given_up.available_permits(), 0);
+    let abort = format!("/v1/reviews/{}/abort", opened.id());
+    let aborted = post(&router, &abort, &[], &Value::Null).await;
+    assert_eq!(aborted.end(), "aborted");
+    let patience = std::time::Duration::from_secs(30);
+    let stopped = tokio::time::timeout(patience, model.given_up.acquire()).await;
+    stopped
+        .expect("the call is stopped")
+        .expect("open")
+        .forget();
     service.close().await;
 }
 
@@ -324,6 +357,29 @@ async fn ask(stage: &Stage, token: &str, body: &Value) -> Answered {
     ];
     let router = stage.service.router();
     post(&router, "/v1/reviews", &headers, body).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leave_starts_the_counts_of_its_turn_anew_at_once() {
+    let stage = Stage::new().await;
+    let runner = stage.token(&["--person", "ana"]);
+    let approver = stage.token(&["--role", "approver", "--person", "bob"]);
+    let question = in_turn(&risky(), Some("s-1"), Some("t-1"));
+    let denied = ask(&stage, &runner, &question).await;
+    for _ in 0..2 {
+        assert_eq!(ask(&stage, &runner, &question).await.end(), "denied");
+    }
+    let stopped = ask(&stage, &runner, &question).await;
+    assert_eq!(stopped.end(), "failed/breaker/too_many_denials");
+    assert_eq!(
+        give(&stage, &approver, &denied.id(), &json!({}))
+            .await
+            .status,
+        201
+    );
+    // Nothing else is written in between.
+    assert_eq!(ask(&stage, &runner, &question).await.end(), "approved");
+    stage.service.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -396,3 +396,53 @@ async fn an_admin_looks_after_webhooks_from_a_terminal() {
     assert_eq!(admin.run(&["delete", &id]).0, 0);
     assert!(!admin.run(&["list"]).1.contains(&id));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_whose_target_hangs_keeps_no_other_tenant_from_being_told() {
+    const HANGING: usize = 40;
+    let stage = Stage::new(SETTINGS);
+    assert_eq!(stage.program.output(&["tenant", "create", "acme"]).0, 0);
+    let theirs = |role: &str| {
+        let arguments = ["token", "create", "--tenant", "acme", "--role", role];
+        let (code, out, err) = stage.program.output(&arguments);
+        assert_eq!(code, 0, "{err}");
+        out.trim().to_owned()
+    };
+    let (admin, runner) = (theirs("admin"), theirs("runner"));
+    let server = stage.program.serve();
+    // It takes connections, and answers none.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/hook", silent.local_addr().expect("an address"));
+    let wanted = json!({"url": url, "events": ["denied"]});
+    let made = server.post(&admin, "/v1/webhooks", &wanted).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let mut receiver = Receiver::answering(&[]).await;
+    stage.hook(&server, &receiver.url(), &["denied"]).await;
+    for number in 0..HANGING {
+        // Each in a turn of its own: a turn that is denied too often is stopped.
+        let session = json!({"session": {"session_id": format!("s-{number}")}});
+        let asked = with(submission(&harmful()), &session);
+        let denied = server.post(&runner, "/v1/reviews", &asked).await;
+        assert_eq!(denied.review_status(), "denied");
+    }
+    let id = made.body["id"].as_str().expect("text");
+    let list = format!("/v1/webhooks/{id}/deliveries");
+    let tried = |answered: &crate::harness::Answered| {
+        let deliveries = answered.body["deliveries"].as_array().expect("a list");
+        let tried = deliveries.iter().filter(|it| it["attempts"] != json!(0));
+        (deliveries.len(), tried.count())
+    };
+    let queued = until(
+        || server.get(&admin, &list),
+        |answered| tried(answered).0 == HANGING && tried(answered).1 >= 4,
+    )
+    .await;
+    assert_eq!(tried(&queued).1, 4, "no more than four hang at once");
+    server
+        .post(&stage.runner, "/v1/reviews", &submission(&harmful()))
+        .await;
+    // Less than an attempt may hang.
+    let told = tokio::time::timeout(Duration::from_secs(5), receiver.told.recv()).await;
+    let told = told.expect("in time").expect("told");
+    assert_eq!(told.json()["tenant"], "default");
+}

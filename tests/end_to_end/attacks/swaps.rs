@@ -345,3 +345,29 @@ fn a_program_that_was_planted_on_the_path_in_the_workspace_does_not_cross_the_wa
         assert!(!stage.outside("evil").exists(), "{first}");
     }
 }
+
+#[test]
+fn a_script_that_appears_during_its_review_does_not_run() {
+    for words in [&["sh", "-e", "gen.sh"][..], &["sh", "-c", "sh gen.sh"]] {
+        let (trusting, gate) = pending();
+        let ran = swapped(&trusting, &gate, &[], words, |stage| {
+            stage.file("gen.sh", &script_text(stage, "evil"));
+        });
+        assert_eq!(ran.code(), 126, "{words:?}: {}", ran.stderr);
+        assert!(!trusting.stage.outside("evil").exists(), "{words:?}");
+    }
+}
+
+#[test]
+fn an_interpreter_that_is_swapped_during_the_review_of_its_script_does_not_run() {
+    let (trusting, gate) = pending();
+    let stage = &trusting.stage;
+    let interpreter = stage.file("interp", &script_text(stage, "good"));
+    executable(&interpreter);
+    let script = stage.file("run.sh", &format!("#!{}\n", interpreter.display()));
+    executable(&script);
+    let ran = swapped(&trusting, &gate, &[], &["./run.sh"], |stage| {
+        fs::write(&interpreter, script_text(stage, "evil")).expect("an interpreter");
+    });
+    holds(stage, &ran);
+}

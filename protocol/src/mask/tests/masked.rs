@@ -1,6 +1,6 @@
 //! What is masked: made-up values of known shapes. Put together here, so that no whole one stands in a file.
 
-use super::{code, hash};
+use super::{code, hash, prose};
 use crate::mask::mask_words;
 
 /// `length` characters drawn by a fixed rule from an alphabet: `a` small letters, `A` capitals, `1` digits, `f` hex.
@@ -165,6 +165,100 @@ fn tokens_that_say_what_they_are_are_masked_wherever_they_stand() {
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn no_such_token_survives_in_any_position() {
+    let before = [
+        "",
+        " ",
+        "\n",
+        "\t",
+        "'",
+        "\"",
+        "(",
+        "[",
+        "{",
+        "=",
+        ":",
+        ",",
+        ";",
+        "-",
+        "_",
+        ".",
+        "/",
+        "@",
+        "#",
+        "é",
+        "\u{202e}",
+        "x=",
+        "-t=",
+        "key: ",
+        "a://h/",
+        "a,b,",
+        "password=/",
+        "token=$",
+    ];
+    let after = [
+        "", " ", "\n", "'", "\"", ")", "]", "}", ",", ";", "&", "é", "\u{202e}", " eyJ", "\\n",
+    ];
+    let mut survived = Vec::new();
+    for (first, second, of, length) in TOKENS {
+        let secret = format!("{first}{second}{}", body(of, *length));
+        for before in before {
+            for after in after {
+                let text = format!("{before}{secret}{after}");
+                for shown in [code(&text), prose(&text)] {
+                    // Not even its tail, which is what makes it one.
+                    if shown.contains(tail(&secret, secret.len() - 12)) {
+                        survived.push((text.clone(), shown));
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(survived, Vec::new());
+}
+
+#[test]
+fn masking_again_changes_marks_alone() {
+    let secret = format!("q7{}", body("aA1", 44));
+    let tokens = TOKENS
+        .iter()
+        .map(|(first, second, of, length)| format!("run {first}{second}{} now", body(of, *length)));
+    let around = AROUND
+        .iter()
+        .map(|(before, after)| format!("{before}{secret}{after}"));
+    for text in tokens.chain(around) {
+        for mask in [code, prose] {
+            let once = mask(&text);
+            let twice = mask(&once);
+            assert_eq!(without_marks(&once), without_marks(&twice), "{text}");
+            assert_eq!(
+                without_marks(&twice),
+                without_marks(&mask(&twice)),
+                "{text}"
+            );
+        }
+    }
+}
+
+/// A masked text with one sign for every mark.
+fn without_marks(text: &str) -> String {
+    let (mut out, mut at) = (Vec::new(), 0);
+    while let Some(byte) = text.as_bytes().get(at) {
+        match crate::mask::mark_at(text.as_bytes(), at) {
+            Some(mark) => {
+                out.push(0);
+                at = mark.end;
+            }
+            None => {
+                out.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).expect("UTF-8")
 }
 
 /// Text around a secret of letters and digits, where what is around it says what it is.

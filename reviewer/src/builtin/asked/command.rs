@@ -71,7 +71,7 @@ pub(in crate::builtin) fn command(
     let [(at, leaf)] = leaves.as_slice() else {
         return None;
     };
-    let plain = scene.reading.is_plain()
+    let plain = (scene.reading.is_plain() || installs_as_root(&line, leaf))
         && leaf.redirects().is_empty()
         && leaf.assignments().is_empty()
         && found.iter().all(|finding| {
@@ -84,6 +84,12 @@ pub(in crate::builtin) fn command(
         scene,
     };
     (plain && wishes.any(|sentence| one.is_asked_for(sentence))).then_some(Rule::AskedFor)
+}
+
+/// Whether the whole line is `sudo` and an installation, and nothing else.
+fn installs_as_root(line: &str, leaf: &Command) -> bool {
+    let words: Vec<String> = leaf.words().iter().map(ToString::to_string).collect();
+    installs(leaf).is_some() && line == format!("sudo {}", words.join(" "))
 }
 
 /// The command line as a person would write it.
@@ -136,7 +142,7 @@ impl One<'_> {
                         sentence,
                     )
             }
-            "curl" => orders(&["upload", "send", "post", "put"]) && uploads(&texts, sentence),
+            "curl" | "aws" => transfers(program, &texts, sentence, &orders),
             _ if installs(self.command).is_some() => self.is_installed(sentence),
             "kill" => {
                 orders(&["kill", "stop", "end"])
@@ -186,6 +192,7 @@ impl One<'_> {
                 || text.split(['/', '=', ':', '@']).any(|part| part == lower)
                 || others(&text).contains(&lower.as_str())
                 || text.strip_prefix("head:refs/heads/") == Some(lower.as_str())
+                || (self.command.program() == Some("systemctl") && unit(&text) == lower)
                 || text
                     .rsplit_once("=@")
                     .is_some_and(|(_, file)| file == lower)
@@ -259,6 +266,8 @@ fn harmless(program: &str, texts: &[&str]) -> &'static [&'static str] {
     match (program, texts) {
         ("docker" | "podman", ["rm", ..]) => &["-f", "--force"],
         ("gh", ["pr", "create", ..]) => &["--fill", "--draft", "-f", "-d"],
+        // Their own services are less than the machine's.
+        ("systemctl", _) => &["--user"],
         _ => &["-n", "--namespace", "-q"],
     }
 }
@@ -325,6 +334,7 @@ fn accounted(text: &str, sentence: &Sentence) -> bool {
         return false;
     }
     sentence.names(text)
+        || (unit(text) != text && sentence.names(unit(text)))
         || sentence.has(text) && text.chars().all(|c| c.is_ascii_lowercase())
         || sentence.has_any(others(text))
         || (text.contains(' ') && sentence.says(text))
@@ -333,6 +343,14 @@ fn accounted(text: &str, sentence: &Sentence) -> bool {
                 && sentence.has(kind)
                 && sentence.names(name)
         })
+}
+
+/// A unit's name as people say it.
+fn unit(text: &str) -> &str {
+    [".service", ".timer", ".socket"]
+        .iter()
+        .find_map(|end| text.strip_suffix(end))
+        .unwrap_or(text)
 }
 
 /// What people say for a subcommand.
@@ -346,6 +364,59 @@ fn others(text: &str) -> &'static [&'static str] {
         "create" => &["open", "add"],
         _ => &[],
     }
+}
+
+/// A file to a place, or an answer from one, as the sentence orders it.
+fn transfers(
+    program: &str,
+    texts: &[&str],
+    sentence: &Sentence,
+    orders: &dyn Fn(&[&str]) -> bool,
+) -> bool {
+    let sends = &["upload", "send", "post", "put"];
+    let asks = &[
+        "fetch", "download", "get", "call", "query", "open", "test", "read",
+    ];
+    match program {
+        "aws" => {
+            orders(&["upload", "copy", "sync", "put", "publish"]) && to_bucket(texts, sentence)
+        }
+        _ => {
+            (orders(sends) && uploads(texts, sentence))
+                || (orders(asks) && asks_named(texts, sentence))
+        }
+    }
+}
+
+/// `aws s3 cp FILE s3://…`, with the file and the place named: the place itself, or the folder that the file goes to by its
+/// own name.
+fn to_bucket(texts: &[&str], sentence: &Sentence) -> bool {
+    let ["s3", "cp" | "sync", file, place] = texts else {
+        return false;
+    };
+    let name = file
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    let folder = place.strip_suffix(name).unwrap_or(place);
+    let said = sentence.names(place) || (folder.ends_with('/') && sentence.names(folder));
+    place.starts_with("s3://") && said && !file.contains("://") && sentence.names(file)
+}
+
+/// `curl` of one address that the sentence names, to the terminal, with nothing sent.
+fn asks_named(texts: &[&str], sentence: &Sentence) -> bool {
+    let mut addresses = 0;
+    let fine = texts.iter().all(|text| match *text {
+        "-s" | "-S" | "-f" | "-L" | "-I" | "-i" | "-v" | "-sS" | "-fsS" | "-fsSL" | "-sL"
+        | "-sI" | "-sSL" => true,
+        address if address.starts_with("https://") => {
+            addresses += 1;
+            sentence.names(address)
+        }
+        _ => false,
+    });
+    fine && addresses == 1
 }
 
 /// `curl -F name=@FILE URL` or `curl -T FILE URL`, with file and address named.

@@ -6,8 +6,8 @@
 use exec_policy::{Role, Word};
 use protocol::CommandAction;
 
-use super::super::allow::GitCall;
 use super::super::facts::Repository;
+use super::super::git_call::GitCall;
 use super::super::scene::Scene;
 use super::super::{Finding, Rule, listed};
 use super::{Sentence, Wishes};

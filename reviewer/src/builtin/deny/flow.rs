@@ -87,29 +87,74 @@ pub(in crate::builtin) fn dumps_credentials(command: &Command) -> bool {
         | ("keyctl", ["print" | "read" | "pipe", ..]) => true,
         ("gh", ["auth", "token", ..])
         | ("gcloud", ["auth", "print-access-token" | "print-identity-token", ..]) => true,
+        ("gh", ["auth", "status", rest @ ..]) => {
+            rest.contains(&"--show-token") || rest.contains(&"-t")
+        }
+        ("gcloud", words) => {
+            words.starts_with(&["secrets", "versions", "access"])
+                || words.contains(&"print-access-token")
+        }
+        ("az", words) => {
+            words.starts_with(&["keyvault", "secret", "show"])
+                || words.starts_with(&["keyvault", "secret", "download"])
+                || words.starts_with(&["account", "get-access-token"])
+        }
         ("aws", words) => {
             words.contains(&"get-session-token")
                 || words.contains(&"get-secret-value")
                 || words.contains(&"export-credentials")
+                || words.contains(&"get-login-password")
+                || words.contains(&"--with-decryption")
+                || words.starts_with(&["configure", "get", "aws_secret_access_key"])
         }
         (
             "vault",
             ["read", ..] | ["kv", "get" | "export", ..] | ["token", "create" | "lookup", ..],
         )
         | ("git", ["credential", "fill", ..])
-        | ("op", ["read" | "item", ..]) => true,
-        ("kubectl" | "oc", words) => {
-            ["get", "describe", "edit"]
-                .iter()
-                .any(|verb| words.contains(verb))
-                && words.iter().any(|word| {
-                    word.split([',', '/', '.'])
-                        .any(|part| matches!(part, "secret" | "secrets"))
-                })
-        }
+        | ("op", ["read" | "item", ..])
+        | ("bw" | "rbw", ["get" | "list" | "export", ..])
+        | ("gopass", ["show" | "cat", ..])
+        | ("doppler", ["secrets", "get" | "download", ..])
+        | ("ansible-vault", ["view" | "decrypt", ..])
+        | ("getent", ["shadow" | "gshadow", ..]) => true,
+        ("kubectl" | "oc", words) => prints_cluster_secrets(words),
+        (
+            "hydra" | "medusa" | "ncrack" | "patator" | "crowbar" | "john" | "hashcat" | "unshadow",
+            _,
+        ) => true,
+        (name, ["get" | "list", ..]) if name.starts_with("docker-credential-") => true,
         ("mimipenguin" | "mimikatz" | "lazagne" | "laZagne", _) => true,
         _ => false,
     }
+}
+
+/// Whether the values of a cluster's secrets are shown: their names and sizes are no secrets.
+fn prints_cluster_secrets(words: &[&str]) -> bool {
+    let of_secrets = words.iter().any(|word| {
+        word.split([',', '/', '.'])
+            .any(|part| matches!(part, "secret" | "secrets"))
+    });
+    let verb = |wanted: &str| words.contains(&wanted);
+    // What a word holds that is not certain may be a form with values.
+    let laid_out = words.iter().enumerate().any(|(at, word)| {
+        let value = match *word {
+            "-o" | "--output" => words.get(at + 1).copied().unwrap_or_default(),
+            _ => match word
+                .strip_prefix("--output=")
+                .or_else(|| word.strip_prefix("-o"))
+            {
+                Some(value) => value.trim_start_matches('='),
+                None => {
+                    return word.is_empty()
+                        || word.starts_with("--template")
+                        || word.starts_with("--raw");
+                }
+            },
+        };
+        !matches!(value, "name" | "wide")
+    });
+    of_secrets && (verb("edit") || (verb("get") && laid_out))
 }
 
 const SHELLS: &[&str] = &[
@@ -139,10 +184,15 @@ const LANGUAGES: &[&str] = &[
     "irb",
 ];
 
+/// Whether the program is a shell.
+pub(super) fn is_shell(program: &str) -> bool {
+    SHELLS.contains(&program)
+}
+
 /// Whether the program runs text as code.
 pub(in crate::builtin) fn is_interpreter(program: &str) -> bool {
-    SHELLS.contains(&program)
-        || LANGUAGES.contains(&program)
+    is_shell(program)
+        || is_language(program)
         || matches!(
             program,
             "eval"
@@ -158,6 +208,11 @@ pub(in crate::builtin) fn is_interpreter(program: &str) -> bool {
                 | "mysql"
                 | "sqlite3"
         )
+}
+
+/// Whether the program is a language's own, by any version's name.
+pub(super) fn is_language(program: &str) -> bool {
+    LANGUAGES.contains(&program)
         || program
             .strip_prefix("python")
             .or_else(|| program.strip_prefix("ruby"))

@@ -25,6 +25,52 @@ pub(in crate::builtin) fn patch(change: &FileChange, scene: &Scene, found: &mut 
             add(found, Rule::WritesOutside, path);
         }
     }
+    carried_script(change, scene, found);
+}
+
+/// What a patch adds to a script, read like one: where it is run by itself, what would be denied is denied.
+fn carried_script(change: &FileChange, scene: &Scene, found: &mut Found) {
+    let mut path = "";
+    let mut text = String::new();
+    let finish = |path: &str, text: &str, found: &mut Found| {
+        let place = scene.locate_text(path);
+        let runs_by_itself =
+            places::is_settings(&place, scene) || places::is_start_up(&place, scene);
+        if text.is_empty() || !(runs_by_itself || is_script(path, text)) {
+            return;
+        }
+        let words = ["bash".to_owned(), "-c".to_owned(), text.to_owned()];
+        let mut inside = Vec::new();
+        super::command(&scene.within(&words), &mut inside);
+        if inside.iter().any(|finding| finding.rule.denies()) {
+            let rule = if runs_by_itself {
+                Rule::Persistence
+            } else {
+                Rule::ScriptHarms
+            };
+            add(found, rule, path);
+        }
+    };
+    for line in change.patch.lines() {
+        if let Some(next) = patched(line) {
+            finish(path, &text, found);
+            path = next;
+            text.clear();
+        } else if let Some(added) = line.strip_prefix('+') {
+            text.push_str(added);
+            text.push('\n');
+        }
+    }
+    finish(path, &text, found);
+}
+
+/// A shell script by its name, or by its first line where the patch adds that.
+fn is_script(path: &str, text: &str) -> bool {
+    let first = text.lines().next().unwrap_or_default();
+    [".sh", ".bash", ".zsh", ".ksh"]
+        .iter()
+        .any(|end| path.ends_with(end))
+        || (first.starts_with("#!") && first.contains("sh"))
 }
 
 /// The files that a patch lists and those that its text names.
@@ -133,6 +179,8 @@ pub(in crate::builtin) fn permissions(
         let location = scene.locate_text(path.as_str());
         if places::is_reviewers(&location, scene) {
             add(found, Rule::TampersReviewer, path);
+        } else if wanted.network && places::holds_keys(&location) {
+            add(found, Rule::ReadsCredentials, path);
         } else if places::holds_credentials(&location, scene)
             || places::holds_a_home(&location, scene)
         {

@@ -2,13 +2,13 @@
 //!
 //! Apart, because it is a list that grows with the programs of the world. Invariant: only certain words count.
 
-use exec_policy::{Command, Options};
+use exec_policy::{Command, Location, Options, Word};
 
 use super::super::Rule;
 use super::super::places;
 use super::super::scene::Scene;
 use super::flow::dumps_credentials;
-use super::{Found, add, spelled};
+use super::{Found, add, is_root_like, spelled};
 
 /// Programs whose words alone say it.
 pub(super) fn by_program(at: usize, command: &Command, scene: &Scene, found: &mut Found) {
@@ -24,6 +24,15 @@ pub(super) fn by_program(at: usize, command: &Command, scene: &Scene, found: &mu
     if dumps_credentials(command) {
         add(found, Rule::ReadsCredentials, spelled(command));
     }
+    if hands_out(program, &texts) {
+        for word in command.arguments() {
+            let location = named_place(at, word, scene);
+            let named = word.to_string().contains(['/', '.']);
+            if named && places::holds_credentials(&location, scene) {
+                add(found, Rule::SecretToNetwork, location.written());
+            }
+        }
+    }
     match program {
         "crontab" if !options.has(&["-l"]) => add(found, Rule::Persistence, spelled(command)),
         "ssh-copy-id" => add(found, Rule::Persistence, spelled(command)),
@@ -31,9 +40,7 @@ pub(super) fn by_program(at: usize, command: &Command, scene: &Scene, found: &mu
         "kill" | "pkill" | "killall" | "systemctl" | "service" if names_reviewer(&texts) => {
             add(found, Rule::TampersReviewer, spelled(command));
         }
-        "wipefs" | "blkdiscard" | "mkswap" | "fdisk" | "sfdisk" | "parted" | "cryptsetup"
-            if texts.iter().any(|text| text.starts_with("/dev/")) =>
-        {
+        _ if super::disks::wipes(program, &texts) => {
             add(found, Rule::WipesDevice, spelled(command));
         }
         name if name.starts_with("mkfs") || name == "mke2fs" => {
@@ -41,8 +48,50 @@ pub(super) fn by_program(at: usize, command: &Command, scene: &Scene, found: &mu
         }
         "chmod" | "chown" => opens_up(at, &options, scene, found),
         "git" => force_push(&texts, command, found),
-        _ if switches_off(program, &texts) => add(found, Rule::WeakensProtection, spelled(command)),
+        "rsync" => mirrors(at, &texts, command, scene, found),
+        _ if super::guards::switches_off(program, &texts) => {
+            add(found, Rule::WeakensProtection, spelled(command))
+        }
         _ => {}
+    }
+}
+
+/// Where a word points; of a pattern the folder, since any name may be one of a key's.
+fn named_place(at: usize, word: &Word, scene: &Scene) -> Location {
+    let location = scene.locate(at, word);
+    if !word.has_glob() {
+        return location;
+    }
+    let (names, _) = location.certain_names();
+    scene.locate_text(&format!("/{}", names.join("/")))
+}
+
+/// Programs that give a named file to others: a gist, a release, an issue, a share.
+fn hands_out(program: &str, texts: &[&str]) -> bool {
+    let first = texts.iter().find(|text| !text.starts_with('-'));
+    match program {
+        "gh" | "glab" => first.is_some_and(|first| {
+            matches!(
+                *first,
+                "gist" | "release" | "issue" | "pr" | "mr" | "snippet"
+            )
+        }),
+        "croc" | "wormhole" | "ipfs" | "surge" | "ffsend" | "pastebinit" | "twine" => true,
+        _ => false,
+    }
+}
+
+/// A mirror of one folder over another: what only the target holds is gone.
+fn mirrors(at: usize, texts: &[&str], command: &Command, scene: &Scene, found: &mut Found) {
+    let deletes = texts.iter().any(|text| {
+        text.starts_with("--delete") || *text == "--del" || text.starts_with("--remove-source")
+    });
+    let target = command.arguments().last();
+    let target = target.filter(|word| deletes && !word.to_string().contains(':'));
+    if let Some(location) = target.map(|word| scene.locate(at, word))
+        && is_root_like(&location, scene)
+    {
+        add(found, Rule::RemovesRoot, location.written());
     }
 }
 
@@ -76,66 +125,6 @@ fn opens_up(at: usize, options: &Options<'_>, scene: &Scene, found: &mut Found) 
         if set_id || (open && machine) {
             add(found, Rule::WeakensProtection, location.written());
         }
-    }
-}
-
-/// Commands that take a protection of the machine away.
-fn switches_off(program: &str, texts: &[&str]) -> bool {
-    const GUARDS: &[&str] = &[
-        "firewalld",
-        "ufw",
-        "apparmor",
-        "auditd",
-        "selinux",
-        "fail2ban",
-        "iptables",
-        "nftables",
-        "clamav",
-        "falcon",
-        "osquery",
-        "sshguard",
-        "crowdsec",
-    ];
-    let any = |wanted: &[&str]| texts.iter().any(|text| wanted.contains(text));
-    match program {
-        "setenforce" => any(&["0", "Permissive", "permissive"]),
-        "iptables" | "ip6tables" => {
-            any(&["-F", "--flush", "-X"]) || (any(&["-P"]) && any(&["ACCEPT"]))
-        }
-        "nft" => any(&["flush"]),
-        "ufw" => any(&["disable", "reset"]),
-        "auditctl" => any(&["-D", "-e"]),
-        "systemctl" | "service" | "rc-service" => {
-            any(&["stop", "disable", "mask", "kill"])
-                && texts
-                    .iter()
-                    .any(|text| GUARDS.iter().any(|guard| text.contains(guard)))
-        }
-        "csrutil" | "spctl" => any(&["disable", "--master-disable", "--global-disable"]),
-        "aa-teardown" | "aa-disable" | "aa-complain" => true,
-        "passwd" => any(&["-d", "--delete"]),
-        "visudo" | "useradd" | "usermod" | "adduser" | "chpasswd" => true,
-        "setcap" => texts.iter().any(|text| {
-            [
-                "cap_setuid",
-                "cap_setgid",
-                "cap_sys_",
-                "cap_dac_",
-                "cap_chown",
-                "cap_fowner",
-                "all=",
-            ]
-            .iter()
-            .any(|right| text.contains(right))
-        }),
-        "sysctl" => texts.iter().any(|text| {
-            let guard = ["kernel.randomize_va_space", "kernel.yama", "kernel.kptr"]
-                .iter()
-                .any(|name| text.starts_with(name));
-            guard && text.contains('=')
-        }),
-        "history" => any(&["-c"]),
-        _ => false,
     }
 }
 

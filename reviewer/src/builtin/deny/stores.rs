@@ -27,16 +27,36 @@ pub(super) fn stores(command: &Command, found: &mut Found) {
         .iter()
         .map(|word| word.literal().unwrap_or_default())
         .collect();
-    let shows = words.iter().any(|word| {
-        matches!(
-            *word,
-            "--dry-run" | "--dry-run=client" | "--dryrun" | "--help" | "-h" | "--what-if"
-        )
-    });
-    let looks = shows && !matches!(program, "redis-cli" | "dropdb");
-    if !looks && destroys(program, &words) {
+    if !only_shows(program, &words) && destroys(program, &words) {
         add(found, Rule::DestroysStore, spelled(command));
     }
+}
+
+/// Whether it is told to show what it would do, and nothing takes that back: of two the last one counts.
+pub(in crate::builtin) fn only_shows(program: &str, words: &[&str]) -> bool {
+    let words = words.split(|word| *word == "--").next().unwrap_or_default();
+    let dry = |word: &&&str| {
+        word.starts_with("--dry-run")
+            || word.starts_with("--dryrun")
+            || word.starts_with("--no-dry")
+    };
+    let mut said = words.iter().filter(dry);
+    let once = said.next().is_some_and(|word| {
+        matches!(
+            *word,
+            "--dry-run" | "--dry-run=client" | "--dry-run=server" | "--dryrun"
+        )
+    }) && said.next().is_none();
+    // As the value of an option it is none.
+    let helps = match words {
+        [.., before, last] => {
+            !before.starts_with('-') && matches!(*last, "--help" | "-h" | "--what-if")
+        }
+        _ => false,
+    };
+    // To these `-h` names a host.
+    let names_host = matches!(program, "redis-cli" | "dropdb" | "mongosh" | "mongo");
+    (once || helps) && !names_host
 }
 
 fn destroys(program: &str, words: &[&str]) -> bool {
@@ -71,7 +91,19 @@ fn destroys(program: &str, words: &[&str]) -> bool {
         "docker" | "podman" => of_containers(words),
         "docker-compose" => has(&["down"]) && has(&["-v", "--volumes"]),
         "dropdb" => true,
-        "mongosh" | "mongo" => text().contains("dropdatabase("),
+        "mongosh" | "mongo" => {
+            let text = text();
+            [
+                "dropdatabase(",
+                ".drop(",
+                "deletemany({})",
+                "remove({})",
+                "dropcollection(",
+                "dropallusers",
+            ]
+            .iter()
+            .any(|part| text.contains(part))
+        }
         "redis-cli" => text().contains("flushall") || text().contains("flushdb"),
         "zfs" | "zpool" => has(&["destroy"]),
         "lvremove" | "vgremove" | "pvremove" => true,

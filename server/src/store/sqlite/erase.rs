@@ -1,16 +1,20 @@
 //! Erases payloads: transcripts, evidence, and what the reviewer was shown.
 //!
 //! Apart, because nothing else removes anything. Invariants: what was decided, about what and why stays, and its chain
-//! holds, which has payloads by their digests alone; a review is erased only after it has ended and was counted; freed
-//! pages are overwritten (`PRAGMA secure_delete`), and the log is emptied after it.
+//! holds, which has payloads by their digests alone; a payload goes in the transaction that writes its line `erased`,
+//! with who wanted it so, so that one that is missing without such a line was taken away by somebody else; a review is
+//! erased only after it has ended and was counted; freed pages are overwritten (`PRAGMA secure_delete`), and the log is
+//! emptied after it.
 
 use jiff::Timestamp;
-use protocol::TenantId;
+use protocol::{ReviewEvent, TenantId};
+use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::super::StoreError;
-use super::SqliteStore;
+use super::super::chain::Line;
+use super::{SqliteStore, append, sql};
 
 /// How many reviews are erased between two batches.
 const STEP: i64 = 256;
@@ -26,6 +30,23 @@ pub(crate) struct Erasure {
     pub(crate) by: String,
 }
 
+/// The line that a review gets whose payloads are erased.
+#[derive(Serialize)]
+struct ErasedBody<'a> {
+    by: &'a str,
+    before: i64,
+}
+
+impl Erasure {
+    fn body(&self) -> Result<String, StoreError> {
+        serde_json::to_string(&ErasedBody {
+            by: &self.by,
+            before: self.before.as_millisecond(),
+        })
+        .map_err(|_| StoreError::Corrupt("an erasure cannot be spelled"))
+    }
+}
+
 /// Where a step ended: the time and number of its last review.
 type Reached = (i64, i64);
 
@@ -37,9 +58,9 @@ impl SqliteStore {
         let mut erased = 0;
         let mut from: Option<Reached> = None;
         loop {
-            let (tenant, before) = (erasure.tenant.clone(), erasure.before);
+            let wanted = erasure.clone();
             let stepped = self
-                .aside(move |connection| Box::pin(step(connection, tenant, before, from)))
+                .aside(move |connection| Box::pin(step(connection, wanted, from)))
                 .await?;
             let Some((reached, some)) = stepped else {
                 break;
@@ -68,10 +89,10 @@ impl SqliteStore {
 /// Erases the payloads of the next few reviews; how far it came and how many had any. `None`: there are no more.
 async fn step(
     connection: &mut SqliteConnection,
-    tenant: TenantId,
-    before: Timestamp,
+    wanted: Erasure,
     from: Option<Reached>,
 ) -> Result<Option<(Reached, u64)>, StoreError> {
+    let tenant = &wanted.tenant;
     let gone: i64 = sqlx::query_scalar(
         "SELECT ifnull((SELECT erased_before FROM history_state WHERE tenant_id = ?), 0)",
     )
@@ -80,14 +101,14 @@ async fn step(
     .await?;
     let (after, number) = from.unwrap_or((gone, 0));
     let rows = sqlx::query(
-        "SELECT created_at, review_no FROM history INDEXED BY history_by_time WHERE tenant_id = ? \
+        "SELECT created_at, review_no, review_id FROM history INDEXED BY history_by_time WHERE tenant_id = ? \
          AND (created_at, review_no) > (?, ?) AND created_at < ? AND counted = 1 \
          ORDER BY created_at, review_no LIMIT ?",
     )
     .bind(tenant.as_str())
     .bind(after)
     .bind(number)
-    .bind(before.as_millisecond())
+    .bind(wanted.before.as_millisecond())
     .bind(STEP)
     .fetch_all(&mut *connection)
     .await?;
@@ -99,10 +120,21 @@ async fn step(
     sqlx::query("PRAGMA secure_delete = ON")
         .execute(&mut *connection)
         .await?;
+    let body = wanted.body()?;
+    let mut head = append::head(connection, tenant).await?;
     let mut erased = 0;
     for row in &rows {
-        let number: i64 = row.try_get(1)?;
-        erased += erase_one(connection, number).await?;
+        if erase_one(connection, row.try_get(1)?).await? {
+            let line = Line {
+                tenant,
+                review_id: sql::review_id(row.try_get(2)?)?,
+                event: ReviewEvent::Erased,
+                at: wanted.at.as_millisecond(),
+                body: &body,
+            };
+            head = append::append(connection, head, &line).await?;
+            erased += 1;
+        }
     }
     sqlx::query("PRAGMA secure_delete = OFF")
         .execute(&mut *connection)
@@ -110,8 +142,8 @@ async fn step(
     Ok(Some((reached, erased)))
 }
 
-/// 1 where there was something to erase.
-async fn erase_one(connection: &mut SqliteConnection, number: i64) -> Result<u64, StoreError> {
+/// Whether there was something to erase.
+async fn erase_one(connection: &mut SqliteConnection, number: i64) -> Result<bool, StoreError> {
     let context = sqlx::query(
         "UPDATE review_requests SET context = '' WHERE review_no = ? AND context <> ''",
     )
@@ -122,7 +154,7 @@ async fn erase_one(connection: &mut SqliteConnection, number: i64) -> Result<u64
         .bind(number)
         .execute(connection)
         .await?;
-    Ok((context.rows_affected() + exhibit.rows_affected()).min(1))
+    Ok(context.rows_affected() + exhibit.rows_affected() > 0)
 }
 
 async fn keep(
@@ -141,7 +173,7 @@ async fn keep(
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO erasures (tenant_id, before, at, by, payloads) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO erasures (tenant_id, before, at, by, payloads, in_chain) VALUES (?, ?, ?, ?, ?, 1)",
     )
     .bind(erasure.tenant.as_str())
     .bind(erasure.before.as_millisecond())

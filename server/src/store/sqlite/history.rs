@@ -10,12 +10,13 @@ mod detail;
 mod find;
 mod follow;
 mod index;
+mod packed;
 mod ran;
 mod verify;
 
 pub(crate) use beside::{Came, LeftOut, ShadowLine, VoteLine};
 pub(crate) use count::What;
 pub(crate) use detail::{Detail, TimelineEvent, is_seen};
-pub(crate) use find::Exported;
+pub(crate) use find::{Exported, Stretch};
 pub(crate) use follow::{Followed, More};
 pub(crate) use verify::Verified;

@@ -124,14 +124,16 @@ pub(super) async fn owners_of_open(pool: &SqlitePool) -> Result<Vec<OwnerId>, St
         .collect()
 }
 
-pub(super) fn history_line(row: &SqliteRow, tenant: &TenantId) -> Result<HistoryLine, StoreError> {
-    let question: &str = row.try_get(13)?;
-    let question: Question = serde_json::from_str(question)
-        .map_err(|_| StoreError::Corrupt("a question cannot be read"))?;
+fn history_line(row: &SqliteRow, tenant: &TenantId) -> Result<HistoryLine, StoreError> {
     Ok(HistoryLine {
         recorded: recorded(row, tenant)?,
-        question,
+        question: question(row.try_get::<&str, _>(13)?.as_bytes())?,
     })
+}
+
+/// A question as it was stored.
+pub(super) fn question(text: &[u8]) -> Result<Question, StoreError> {
+    serde_json::from_slice(text).map_err(|_| StoreError::Corrupt("a question cannot be read"))
 }
 
 pub(super) fn recorded(row: &SqliteRow, tenant: &TenantId) -> Result<Recorded, StoreError> {
@@ -154,29 +156,36 @@ pub(super) fn recorded(row: &SqliteRow, tenant: &TenantId) -> Result<Recorded, S
     };
     let (recorded, status) =
         columns().map_err(|_| StoreError::Corrupt("a row of the database cannot be read"))?;
+    let columns = || -> Result<_, sqlx::Error> {
+        let times = (row.try_get(8)?, row.try_get(9)?);
+        let kind: Option<&str> = row.try_get(11)?;
+        Ok((times, kind.zip(row.try_get::<Option<&str>, _>(12)?)))
+    };
+    let (times, event) =
+        columns().map_err(|_| StoreError::Corrupt("a row of the database cannot be read"))?;
     Ok(Recorded {
-        end: end(row, status)?,
+        end: end(status, times, event)?,
         ..recorded
     })
 }
 
-/// How it ended, from the event. An approval that stands in the cache alone is none.
-fn end(row: &SqliteRow, status: ReviewStatus) -> Result<Option<RecordedEnd>, StoreError> {
+/// How it ended, from the kind and body of the event that ended it. An approval that stands in the cache alone is none.
+pub(super) fn end(
+    status: ReviewStatus,
+    (completed, expires): (Option<i64>, Option<i64>),
+    event: Option<(&str, &str)>,
+) -> Result<Option<RecordedEnd>, StoreError> {
     if !status.is_terminal() {
         return Ok(None);
     }
-    let columns = || -> Result<_, sqlx::Error> {
-        let completed_at = sql::time(row.try_get(8)?)?;
-        let expires_at = sql::time(row.try_get(9)?)?;
-        Ok((
-            completed_at,
-            expires_at,
-            row.try_get::<&str, _>(11)?,
-            row.try_get::<&str, _>(12)?,
-        ))
+    let (Some(completed), Some(expires), Some((kind, body))) = (completed, expires, event) else {
+        return Err(StoreError::Corrupt(
+            "an ended review has no event that ended it",
+        ));
     };
-    let (completed_at, expires_at, kind, body) =
-        columns().map_err(|_| StoreError::Corrupt("an ended review has no event that ended it"))?;
+    let times = sql::time(completed).and_then(|completed| Ok((completed, sql::time(expires)?)));
+    let (completed_at, expires_at) =
+        times.map_err(|_| StoreError::Corrupt("a row of the database cannot be read"))?;
     let verdict = bodies::verdict(body)?;
     let follows =
         verdict.status == status && verdict.event().map(ReviewEvent::as_str) == Some(kind);

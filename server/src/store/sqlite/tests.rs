@@ -428,3 +428,24 @@ async fn a_database_of_the_first_version_is_brought_up_to_date_with_all_it_holds
     store.close().await;
     assert_eq!(first_broken(&path).await, None);
 }
+
+#[tokio::test]
+async fn who_asks_is_known_while_lists_hold_every_reader() {
+    let folder = TestFolder::new();
+    let store = SqliteStore::open(&folder.path("db"))
+        .await
+        .expect("a store");
+    let mut held = Vec::new();
+    while held.len() < 4 {
+        held.push(store.readers.acquire().await.expect("a reader"));
+    }
+    assert!(
+        store.readers.try_acquire().is_none(),
+        "every reader is held"
+    );
+    let patience = std::time::Duration::from_secs(2);
+    let tokens = tokio::time::timeout(patience, store.tokens()).await;
+    assert_eq!(tokens.expect("in time").expect("tokens").len(), 0);
+    drop(held);
+    store.close().await;
+}

@@ -2,6 +2,8 @@
 //!
 //! Apart from the reviews: tokens are looked up together once a second and changed on the command line or by an admin.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use protocol::{CallerId, TenantId};
 use sqlx::Row as _;
@@ -57,6 +59,10 @@ pub(crate) struct KnownToken {
     pub(crate) created_at: Timestamp,
     pub(crate) grants: Grants,
     pub(crate) revoked_at: Option<Timestamp>,
+    /// The token that it was made to follow.
+    pub(crate) replaces: Option<String>,
+    /// Whose hands it is in, as far as can be known: the human's name, else the first token of its line.
+    pub(crate) behind: String,
 }
 
 impl KnownToken {
@@ -152,44 +158,80 @@ impl SqliteStore {
         .await
     }
 
-    /// Every token of every tenant, revoked ones included, oldest first.
-    /// The human behind a token's calls, where that is known.
+    /// Who is behind a token's calls: see [`KnownToken::behind`]. Nobody is known for a token that is not there.
     pub(crate) async fn person_of(&self, caller: &CallerId) -> Result<Option<String>, StoreError> {
         let tokens = self.tokens().await?;
         Ok(tokens
             .into_iter()
             .find(|token| CallerId::of_token_hash(&token.hash) == *caller)
-            .and_then(|token| token.grants.person))
+            .map(|token| token.behind))
     }
 
+    /// Every token of every tenant, revoked ones included, oldest first.
     pub(crate) async fn tokens(&self) -> Result<Vec<KnownToken>, StoreError> {
         let rows = sqlx::query(
-            "SELECT token_id, name, hash, created_at, revoked_at, tenant_id, roles, person, expires_at FROM tokens \
+            "SELECT token_id, name, hash, created_at, revoked_at, tenant_id, roles, person, expires_at, replaces FROM tokens \
              ORDER BY created_at, token_id",
         )
-        .fetch_all(&self.readers)
+        .fetch_all(&self.short_readers)
         .await?;
-        rows.iter()
+        let mut tokens = rows
+            .iter()
             .map(known)
-            .collect::<Result<_, sqlx::Error>>()
-            .map_err(|_| StoreError::Corrupt("a token's row cannot be read"))
+            .collect::<Result<Vec<_>, sqlx::Error>>()
+            .map_err(|_| StoreError::Corrupt("a token's row cannot be read"))?;
+        say_who_is_behind(&mut tokens);
+        Ok(tokens)
+    }
+}
+
+/// A token that follows another has the same hands, whether or not anybody said whose they are.
+fn say_who_is_behind(tokens: &mut [KnownToken]) {
+    let first_in_line: HashMap<String, (Option<String>, String)> = tokens
+        .iter()
+        .map(|token| {
+            let line = (token.replaces.clone(), token.behind.clone());
+            (token.id.as_str().to_owned(), line)
+        })
+        .collect();
+    for token in tokens
+        .iter_mut()
+        .filter(|token| token.grants.person.is_none())
+    {
+        let mut before = token.replaces.as_ref();
+        // A line is no longer than there are tokens.
+        for _ in 0..first_in_line.len() {
+            let Some((further, behind)) = before.and_then(|id| first_in_line.get(id)) else {
+                break;
+            };
+            token.behind.clone_from(behind);
+            before = further.as_ref();
+        }
     }
 }
 
 fn known(row: &SqliteRow) -> Result<KnownToken, sqlx::Error> {
+    let (hash, person) = (
+        sql::array(row.try_get(2)?)?,
+        row.try_get::<Option<String>, _>(7)?,
+    );
     let roles = Roles::parse(row.try_get::<&str, _>(6)?.split(' '))
         .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
     Ok(KnownToken {
         id: TokenId(row.try_get(0)?),
         name: row.try_get(1)?,
-        hash: sql::array(row.try_get(2)?)?,
+        behind: person
+            .clone()
+            .unwrap_or_else(|| CallerId::of_token_hash(&hash).as_str().to_owned()),
+        hash,
         created_at: sql::time(row.try_get(3)?)?,
         grants: Grants {
             tenant: sql::tenant(row.try_get(5)?)?,
             roles,
-            person: row.try_get(7)?,
+            person,
             expires_at: sql::optional_time(row.try_get(8)?)?,
         },
         revoked_at: sql::optional_time(row.try_get(4)?)?,
+        replaces: row.try_get(9)?,
     })
 }

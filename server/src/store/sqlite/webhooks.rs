@@ -4,6 +4,8 @@
 //! Invariants: a delivery is made in the transaction that moves `reached` past its event, so that it is made once; it is
 //! claimed before it is tried, so that two servers do not try it at the same time.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use protocol::{ReviewId, TenantId, WebhookEvent};
 use sqlx::Row as _;
@@ -11,6 +13,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::super::StoreError;
 use super::{SqliteStore, sql};
+use crate::webhook::turns::OF_WEBHOOK;
 
 /// The events that one step looks at, for each webhook.
 const STEP: i64 = 512;
@@ -57,6 +60,15 @@ pub(crate) struct Delivery {
     pub(crate) attempts: u32,
     pub(crate) next_at: Timestamp,
     pub(crate) last_error: Option<String>,
+}
+
+/// A webhook that has something to be told now.
+#[derive(Debug, Clone)]
+pub(crate) struct Due {
+    pub(crate) webhook_id: String,
+    pub(crate) tenant: TenantId,
+    /// How many deliveries are due, counted up to what one webhook may have under way.
+    pub(crate) deliveries: usize,
 }
 
 /// What came of an attempt.
@@ -235,49 +247,41 @@ impl SqliteStore {
         Ok(true)
     }
 
-    /// Takes up to `most` deliveries that are due, until `until` for this server alone.
-    pub(crate) async fn claim_deliveries(
-        &self,
-        (now, until): (Timestamp, Timestamp),
-        most: usize,
-    ) -> Result<Vec<Delivery>, StoreError> {
-        let due: Option<i64> = sqlx::query_scalar(
+    /// The webhooks that have something to be told at `now`.
+    pub(crate) async fn due_webhooks(&self, now: Timestamp) -> Result<Vec<Due>, StoreError> {
+        let any: Option<i64> = sqlx::query_scalar(
             "SELECT 1 FROM webhook_deliveries WHERE status = 'pending' AND next_at <= ? LIMIT 1",
         )
         .bind(now.as_millisecond())
         .fetch_optional(&self.readers)
         .await?;
-        if due.is_none() || most == 0 {
+        if any.is_none() {
             return Ok(Vec::new());
         }
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let text = format!(
-            "{DELIVERY} WHERE d.status = 'pending' AND d.next_at <= ? ORDER BY d.next_at LIMIT ?"
-        );
-        self.aside(move |connection| {
-            Box::pin(async move {
-                let rows = sqlx::query(sqlx::AssertSqlSafe(text))
-                    .bind(now.as_millisecond())
-                    .bind(most)
-                    .fetch_all(&mut *connection)
-                    .await?;
-                let mut claimed = Vec::with_capacity(rows.len());
-                for row in &rows {
-                    let mut delivery = delivery(row)?;
-                    sqlx::query(
-                        "UPDATE webhook_deliveries SET attempts = attempts + 1, next_at = ? WHERE delivery_id = ?",
-                    )
-                    .bind(until.as_millisecond())
-                    .bind(delivery.id)
-                    .execute(&mut *connection)
-                    .await?;
-                    delivery.attempts += 1;
-                    claimed.push(delivery);
-                }
-                Ok(claimed)
-            })
-        })
-        .await
+        // Webhook by webhook: what is due first in all may be one tenant's alone.
+        let rows = sqlx::query(
+            "SELECT webhook_id, tenant_id, (SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries d \
+             WHERE d.webhook_id = w.webhook_id AND d.status = 'pending' AND d.next_at <= ?1 LIMIT ?2)) AS due \
+             FROM webhooks w WHERE removed_at IS NULL AND due > 0 ORDER BY tenant_id, webhook_id",
+        )
+        .bind(now.as_millisecond())
+        .bind(i64::try_from(OF_WEBHOOK).unwrap_or(i64::MAX))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(due).collect()
+    }
+
+    /// Takes deliveries that are due, as many of each webhook as `chosen` says, until `until` for this server alone.
+    pub(crate) async fn claim_deliveries(
+        &self,
+        (now, until): (Timestamp, Timestamp),
+        chosen: BTreeMap<String, usize>,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        if chosen.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.aside(move |connection| Box::pin(claim(connection, (now, until), chosen)))
+            .await
     }
 
     /// Writes down what came of an attempt.
@@ -336,6 +340,39 @@ impl SqliteStore {
         })
         .await
     }
+}
+
+async fn claim(
+    connection: &mut SqliteConnection,
+    (now, until): (Timestamp, Timestamp),
+    chosen: BTreeMap<String, usize>,
+) -> Result<Vec<Delivery>, StoreError> {
+    let text = format!(
+        "{DELIVERY} WHERE d.webhook_id = ? AND d.status = 'pending' AND d.next_at <= ? \
+         ORDER BY d.next_at, d.delivery_id LIMIT ?"
+    );
+    let mut claimed = Vec::new();
+    for (webhook, most) in chosen {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(text.clone()))
+            .bind(webhook)
+            .bind(now.as_millisecond())
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&mut *connection)
+            .await?;
+        for row in &rows {
+            let mut delivery = delivery(row)?;
+            sqlx::query(
+                "UPDATE webhook_deliveries SET attempts = attempts + 1, next_at = ? WHERE delivery_id = ?",
+            )
+            .bind(until.as_millisecond())
+            .bind(delivery.id)
+            .execute(&mut *connection)
+            .await?;
+            delivery.attempts += 1;
+            claimed.push(delivery);
+        }
+    }
+    Ok(claimed)
 }
 
 async fn queue(connection: &mut SqliteConnection, now: i64) -> Result<(), StoreError> {
@@ -399,6 +436,17 @@ fn webhook(row: &SqliteRow) -> Result<Webhook, StoreError> {
             url: row.try_get(2)?,
             events: events.filter_map(WebhookEvent::parse).collect(),
             created_at: sql::time(row.try_get(4)?)?,
+        })
+    };
+    read().map_err(unreadable)
+}
+
+fn due(row: &SqliteRow) -> Result<Due, StoreError> {
+    let read = || -> Result<_, sqlx::Error> {
+        Ok(Due {
+            webhook_id: row.try_get(0)?,
+            tenant: sql::tenant(row.try_get(1)?)?,
+            deliveries: usize::try_from(row.try_get::<i64, _>(2)?).unwrap_or(0),
         })
     };
     read().map_err(unreadable)

@@ -110,6 +110,8 @@ impl Writer {
     }
 
     async fn work(&mut self, work: Box<dyn Work>) {
+        // It may move what is known, a turn's counts for one: the next batch reads.
+        self.tip = Tip::default();
         if let Err(error) = self.still_the_database() {
             return work.refuse(error);
         }
@@ -294,7 +296,7 @@ fn spelling(error: &StoreError) -> sqlx::Error {
 }
 
 fn is_constraint(error: &sqlx::Error) -> bool {
-    result_code(error) == Some(19)
+    extended_code(error).map(primary) == Some(19)
 }
 
 /// Whether the connection holds no transaction any more. SQLite may have ended it itself; then there is none to end.
@@ -303,24 +305,32 @@ async fn rolled_back(connection: &mut SqliteConnection) -> bool {
         Ok(_) => true,
         Err(error) => {
             // 1: "cannot rollback - no transaction is active" (sqlite.org/rescode.html#error).
-            result_code(&error) == Some(1)
+            extended_code(&error).map(primary) == Some(1)
         }
     }
 }
 
-/// SQLite's primary result code (sqlite.org/rescode.html).
-fn result_code(error: &sqlx::Error) -> Option<u32> {
+fn primary(code: u32) -> u32 {
+    code & 0xff
+}
+
+/// SQLite's extended result code (sqlite.org/rescode.html); its last eight bits are the primary one.
+fn extended_code(error: &sqlx::Error) -> Option<u32> {
     let code = error.as_database_error()?.code()?;
-    code.parse::<u32>().ok().map(|code| code & 0xff)
+    code.parse().ok()
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match result_code(&error) {
+        let code = extended_code(&error);
+        match code.map(primary) {
             Some(5 | 6) => Self::Locked,
             Some(8) => Self::ReadOnly,
+            Some(10) => Self::Disk(code.unwrap_or(10)),
             Some(13) => Self::Full,
-            Some(11 | 26) => Self::Corrupt("SQLite finds the file damaged"),
+            Some(11 | 26) => Self::Corrupt(
+                "SQLite finds the file damaged\nhint: `auto-review-server verify` says what holds; restore a copy",
+            ),
             Some(_) | None => Self::Database(error.to_string()),
         }
     }
@@ -334,6 +344,7 @@ impl StoreError {
             Self::Locked
             | Self::Full
             | Self::ReadOnly
+            | Self::Disk(_)
             | Self::Gone
             | Self::Corrupt(_)
             | Self::Closed => false,

@@ -12,8 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::super::super::chain::Line;
 use super::super::super::{Scope, StoreError};
-use super::super::{SqliteStore, sql};
-use super::ran::append;
+use super::super::{SqliteStore, append, sql};
 
 /// An hour, in milliseconds.
 const HOUR: i64 = 3_600_000;
@@ -91,7 +90,8 @@ impl SqliteStore {
                     at: vote.at.as_millisecond(),
                     body: &vote.body,
                 };
-                append(connection, &line).await?;
+                let head = append::head(connection, &vote.scope.tenant).await?;
+                append::append(connection, head, &line).await?;
                 Ok(true)
             })
         })
@@ -184,7 +184,8 @@ async fn note_shadow(
         at: shadow.at.as_millisecond(),
         body: &shadow.body,
     };
-    append(connection, &line).await?;
+    let head = append::head(connection, &shadow.scope.tenant).await?;
+    append::append(connection, head, &line).await?;
     let of = (&shadow.scope.tenant, shadow.at, shadow.revision.as_str());
     count_shadow(connection, of, (shadow.came, 1)).await
 }

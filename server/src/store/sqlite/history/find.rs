@@ -2,13 +2,15 @@
 //!
 //! Invariant: the index only says which rows to read; what is answered comes from the chained events.
 
+use axum::body::Bytes;
 use jiff::Timestamp;
 use protocol::{ReviewId, ReviewStatus};
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::super::super::search::{Facet, Search};
 use super::super::super::{HistoryLine, Sight, StoreError};
 use super::super::{SqliteStore, read, sql};
+use super::packed::{Packed, Unpacked, Wanted};
 use crate::backtest::Stored;
 
 /// How far a count goes; more are told as this many.
@@ -36,22 +38,35 @@ pub(crate) struct Found {
 #[derive(Debug)]
 pub(crate) struct Exported {
     pub(crate) recorded: super::super::super::Recorded,
-    pub(crate) question: Option<String>,
+    pub(crate) question: Option<Bytes>,
+}
+
+/// Between which numbers the reviews lie that a search can still find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    from: i64,
+    to: i64,
 }
 
 impl SqliteStore {
     /// What `search` finds of what `sight` covers, newest first.
     pub(crate) async fn find(&self, sight: &Sight, search: &Search) -> Result<Found, StoreError> {
         let one_more = search.limit.saturating_add(1);
-        let mut query = self.whole(&lines(), sight, search, one_more).await?;
-        let rows = query.build().fetch_all(&self.readers).await?;
+        let stretch = self.stretch(sight, search).await?;
+        let mut found = self
+            .unpacked(Wanted::Question, (sight, search), (stretch, one_more))
+            .await?;
         let limit = usize::try_from(search.limit).unwrap_or(usize::MAX);
-        let more = rows.len() > limit;
-        let shown = rows.iter().take(limit);
-        let lines: Result<Vec<_>, _> = shown
-            .map(|row| read::history_line(row, sight.tenant()))
-            .collect();
-        let mut lines = lines?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let lines = found.into_iter().map(|it| {
+            let question = read::question(it.question.as_deref().unwrap_or_default())?;
+            Ok(HistoryLine {
+                recorded: it.recorded,
+                question,
+            })
+        });
+        let mut lines = lines.collect::<Result<Vec<_>, StoreError>>()?;
         // The index may be a moment behind a review that has just ended.
         if let Some(status) = search.status() {
             lines.retain(|line| status_of(line) == status);
@@ -65,21 +80,26 @@ impl SqliteStore {
         Ok(query.build_query_scalar().fetch_one(&self.readers).await?)
     }
 
-    /// What `search` finds, with the questions as they were stored: for exports, which are read by pages.
+    /// At most `limit` of what `search` finds in `stretch`, with the questions as they were stored: for exports, which
+    /// are read by pages. What is left of the stretch then is what follows.
     pub(crate) async fn export_page(
         &self,
-        sight: &Sight,
-        search: &Search,
-    ) -> Result<Vec<Exported>, StoreError> {
-        let mut query = self.whole(&lines(), sight, search, search.limit).await?;
-        let rows = query.build().fetch_all(&self.readers).await?;
-        let lines = rows.iter().map(|row| {
-            Ok(Exported {
-                recorded: read::recorded(row, sight.tenant())?,
-                question: row.try_get(13)?,
-            })
+        (sight, search): (&Sight, &Search),
+        stretch: Stretch,
+        limit: u32,
+    ) -> Result<(Vec<Exported>, Stretch), StoreError> {
+        let found = self
+            .unpacked(Wanted::Question, (sight, search), (stretch, limit))
+            .await?;
+        let rest = Stretch {
+            to: found.last().map_or(stretch.from, |last| last.number) - 1,
+            ..stretch
+        };
+        let exported = found.into_iter().map(|it| Exported {
+            recorded: it.recorded,
+            question: it.question,
         });
-        lines.collect()
+        Ok((exported.collect(), rest))
     }
 
     /// What `search` finds, with all that was sent as it was stored.
@@ -88,41 +108,37 @@ impl SqliteStore {
         sight: &Sight,
         search: &Search,
     ) -> Result<Vec<Stored>, StoreError> {
-        let select = lines() + ", q.context";
-        let mut query = self.whole(&select, sight, search, search.limit).await?;
-        let rows = query.build().fetch_all(&self.readers).await?;
-        let stored = rows.iter().map(|row| {
+        let stretch = self.stretch(sight, search).await?;
+        let within = (stretch, search.limit);
+        let found = self
+            .unpacked(Wanted::Everything, (sight, search), within)
+            .await?;
+        let text = |bytes: Option<Bytes>| {
+            let text = bytes
+                .map(|bytes| String::from_utf8(bytes.into()))
+                .transpose();
+            text.map_err(|_| StoreError::Corrupt("a question cannot be read"))
+        };
+        let stored = found.into_iter().map(|it| {
             Ok(Stored {
-                recorded: read::recorded(row, sight.tenant())?,
-                question: row.try_get(13)?,
-                context: row.try_get(14)?,
+                recorded: it.recorded,
+                question: text(it.question)?,
+                context: text(it.context)?,
             })
         });
         stored.collect()
     }
 
-    /// The question for at most `limit` reviews, newest first; `select` says what is wanted of each.
-    pub(super) async fn whole(
+    async fn unpacked(
         &self,
-        select: &str,
-        sight: &Sight,
-        search: &Search,
-        limit: u32,
-    ) -> Result<QueryBuilder<Sqlite>, StoreError> {
-        let numbers = self.numbers(sight, search).await?;
-        let mut query = QueryBuilder::<Sqlite>::new(select);
-        let way = Way::of(sight, search);
-        query
-            .push(way.from())
-            .push(" LEFT JOIN review_requests q ON q.review_no = r.review_no")
-            .push(read::ENDED_BY);
-        push_where(&mut query, sight, search, numbers);
-        // By the index's own number and not by the row's: the index is then read backwards and no further than the page.
-        query
-            .push(way.order())
-            .push(" LIMIT ")
-            .push_bind(i64::from(limit));
-        Ok(query)
+        wanted: Wanted,
+        (sight, search): (&Sight, &Search),
+        (stretch, limit): (Stretch, u32),
+    ) -> Result<Vec<Unpacked>, StoreError> {
+        let query = Packed::new(wanted, |query| {
+            push_found(query, (sight, search), stretch, limit);
+        });
+        query.fetch(&self.readers, sight.tenant()).await
     }
 
     /// The question for how many there are.
@@ -132,7 +148,7 @@ impl SqliteStore {
         sight: &Sight,
         search: &Search,
     ) -> Result<QueryBuilder<Sqlite>, StoreError> {
-        let numbers = self.numbers(sight, search).await?;
+        let numbers = self.stretch(sight, search).await?;
         let mut query = QueryBuilder::<Sqlite>::new(before);
         query
             .push("SELECT count(*) FROM (SELECT 1")
@@ -143,13 +159,17 @@ impl SqliteStore {
     }
 
     /// Between which numbers the reviews lie that `search` can find: by page and by time.
-    async fn numbers(&self, sight: &Sight, search: &Search) -> Result<(i64, i64), StoreError> {
+    pub(crate) async fn stretch(
+        &self,
+        sight: &Sight,
+        search: &Search,
+    ) -> Result<Stretch, StoreError> {
         let (mut from, mut to) = (0, i64::MAX);
         if let Some(before) = search.before {
             to = self.number(sight, before).await?.map_or(-1, |no| no - 1);
         }
         if search.since.is_none() && search.until.is_none() {
-            return Ok((from, to));
+            return Ok(Stretch { from, to });
         }
         let since = search.since.map_or(i64::MIN, Timestamp::as_millisecond);
         let until = search.until.map_or(i64::MAX, Timestamp::as_millisecond);
@@ -161,7 +181,7 @@ impl SqliteStore {
             .await?;
         from = below.map_or(from, |no| no + 1);
         to = to.min(above.map_or(i64::MAX, |no| no - 1));
-        Ok((from, to))
+        Ok(Stretch { from, to })
     }
 
     async fn number(&self, sight: &Sight, id: ReviewId) -> Result<Option<i64>, StoreError> {
@@ -209,12 +229,32 @@ impl Way {
     }
 }
 
+/// At most `limit` reviews of `stretch`, newest first: what stands behind what is wanted of each.
+fn push_found(
+    query: &mut QueryBuilder<Sqlite>,
+    (sight, search): (&Sight, &Search),
+    stretch: Stretch,
+    limit: u32,
+) {
+    let way = Way::of(sight, search);
+    query
+        .push(way.from())
+        .push(" LEFT JOIN review_requests q ON q.review_no = r.review_no")
+        .push(read::ENDED_BY);
+    push_where(query, sight, search, stretch);
+    // By the index's own number and not by the row's: the index is then read backwards and no further than the page.
+    query
+        .push(way.order())
+        .push(" LIMIT ")
+        .push_bind(i64::from(limit));
+}
+
 /// Which of the reviews between two numbers.
 fn push_where(
     query: &mut QueryBuilder<Sqlite>,
     sight: &Sight,
     search: &Search,
-    (from, to): (i64, i64),
+    Stretch { from, to }: Stretch,
 ) {
     query.push(" WHERE ");
     match Way::of(sight, search) {
@@ -260,11 +300,6 @@ fn push_where(
             .push(" AND r.created_at < ")
             .push_bind(until.as_millisecond());
     }
-}
-
-/// What a line of the history is made of.
-pub(super) fn lines() -> String {
-    format!("{}, q.question", read::COLUMNS)
 }
 
 fn status_of(line: &HistoryLine) -> &'static str {

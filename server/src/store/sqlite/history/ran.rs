@@ -7,9 +7,9 @@ use protocol::{ReviewEvent, ReviewStatus};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::super::super::chain::{Head, Line};
+use super::super::super::chain::Line;
 use super::super::super::{RanReport, Reported, StoreError};
-use super::super::{SqliteStore, sql};
+use super::super::{SqliteStore, append, sql};
 
 impl SqliteStore {
     /// Records how a run ended.
@@ -49,6 +49,7 @@ async fn report(connection: &mut SqliteConnection, ran: RanReport) -> Result<Rep
     }
     ReviewStatus::after(Some(status), ReviewEvent::Ran)
         .ok_or(StoreError::Corrupt("an event that cannot follow"))?;
+    let head = append::head(connection, &ran.scope.tenant).await?;
     let line = Line {
         tenant: &ran.scope.tenant,
         review_id: ran.review_id,
@@ -56,37 +57,6 @@ async fn report(connection: &mut SqliteConnection, ran: RanReport) -> Result<Rep
         at: ran.at.as_millisecond(),
         body: &ran.body,
     };
-    append(connection, &line).await?;
+    append::append(connection, head, &line).await?;
     Ok(Reported::Recorded)
-}
-
-/// Puts `line` at the end of its tenant's chain. That it may follow is the caller's to know.
-pub(in super::super) async fn append(
-    connection: &mut SqliteConnection,
-    line: &Line<'_>,
-) -> Result<(), StoreError> {
-    let head = sqlx::query(
-        "SELECT seq, hash FROM review_events WHERE tenant_id = ? ORDER BY seq DESC LIMIT 1",
-    )
-    .bind(line.tenant.as_str())
-    .fetch_one(&mut *connection)
-    .await?;
-    let head = Head {
-        seq: head.try_get(0)?,
-        hash: sql::array(head.try_get(1)?)?,
-    };
-    let head = head.after(line);
-    sqlx::query(
-        "INSERT INTO review_events (tenant_id, seq, review_id, kind, at, body, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(line.tenant.as_str())
-    .bind(head.seq)
-    .bind(sql::bytes(line.review_id))
-    .bind(line.event.as_str())
-    .bind(line.at)
-    .bind(line.body)
-    .bind(head.hash.as_slice())
-    .execute(connection)
-    .await?;
-    Ok(())
 }

@@ -15,6 +15,7 @@ use super::super::super::StoreError;
 use super::super::super::chain::{Head, Line};
 use super::super::heads::SignedHead;
 use super::super::{SqliteStore, sql};
+use crate::key::SigningKey;
 
 /// How many lines are read at a time.
 const PAGE: i64 = 2_000;
@@ -57,13 +58,17 @@ struct Walk<'a> {
     /// Where each review stands by the lines so far; those that ended may still be spent.
     standing: HashMap<ReviewId, ReviewStatus>,
     erased: u64,
+    /// The first line of each review whose payloads are not there, until its line `erased` comes.
+    missing: HashMap<ReviewId, i64>,
+    /// Payloads of reviews that were opened before this were erased when such lines were not written yet (milliseconds).
+    erased_before: i64,
     /// The hashes that lines were signed with, by their number.
     signed: BTreeMap<i64, Sha256Hex>,
 }
 
 /// The next lines of a chain, with the reviews that they are about and the payloads that are still there.
 const LINES: &str = "SELECT e.seq, e.review_id, e.kind, e.at, e.body, e.hash, r.status, r.ended_seq, r.redeemed_at, \
-    q.question, q.context, x.exhibit, r.review_no FROM review_events e \
+    q.question, q.context, x.exhibit, r.review_no, o.at FROM review_events e \
     LEFT JOIN review_events o ON o.review_id = e.review_id AND o.kind = 'opened' \
     LEFT JOIN reviews r ON r.tenant_id = e.tenant_id AND r.caller = (o.body ->> '$.caller') \
     AND r.review_id = e.review_id \
@@ -101,9 +106,20 @@ fn signed_lines(
 }
 
 impl SqliteStore {
-    /// Verifies the record of `tenant`.
-    pub(crate) async fn verify(&self, tenant: &TenantId) -> Result<Verified, StoreError> {
-        self.verify_against(tenant, &[]).await
+    /// Verifies the record of `tenant`, and that it still holds the heads that were signed and kept, each by `key`.
+    pub(crate) async fn verify_signed(
+        &self,
+        tenant: &TenantId,
+        key: &SigningKey,
+    ) -> Result<Verified, StoreError> {
+        let heads = self.signed_heads(tenant).await?;
+        if let Some(head) = heads.iter().find(|head| !head.is_signed_by(key)) {
+            return Ok(Verified::nothing(Break {
+                seq: head.seq,
+                what: "its signed head is not this server's",
+            }));
+        }
+        self.verify_against(tenant, &heads).await
     }
 
     /// Verifies the record of `tenant`, and that it still holds what `heads` say that it held once.
@@ -122,6 +138,8 @@ impl SqliteStore {
             head: Head::EMPTY,
             standing: HashMap::new(),
             erased: 0,
+            missing: HashMap::new(),
+            erased_before: self.erased_without_lines(tenant).await?,
         };
         let mut broken = None;
         while broken.is_none() {
@@ -142,6 +160,12 @@ impl SqliteStore {
                 }
             }
         }
+        if broken.is_none() {
+            broken = walk.missing.values().min().map(|seq| Break {
+                seq: *seq,
+                what: "a payload is missing that nobody erased",
+            });
+        }
         if let (None, Some((seq, _))) = (&broken, walk.signed.last_key_value())
             && *seq > walk.head.seq
         {
@@ -156,6 +180,18 @@ impl SqliteStore {
             broken,
             erased: walk.erased,
         })
+    }
+}
+
+impl SqliteStore {
+    async fn erased_without_lines(&self, tenant: &TenantId) -> Result<i64, StoreError> {
+        let before: Option<i64> = sqlx::query_scalar(
+            "SELECT max(before) FROM erasures WHERE tenant_id = ? AND in_chain = 0",
+        )
+        .bind(tenant.as_str())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(before.unwrap_or(i64::MIN))
     }
 }
 
@@ -188,7 +224,8 @@ impl Walk<'_> {
             ReviewStatus::after(before, event).ok_or("it cannot follow what went before")?;
         self.standing.insert(review_id, status);
         self.check_row(row, event, next.seq)?;
-        self.check_payloads(row, event, body)?;
+        let gone = self.check_payloads(row, event, body)?;
+        self.account(row, (review_id, event), (next.seq, gone))?;
         self.head = next;
         Ok(())
     }
@@ -201,7 +238,11 @@ impl Walk<'_> {
         let ended_seq: Option<i64> = row.try_get(7).map_err(unreadable)?;
         let spent: Option<i64> = row.try_get(8).map_err(unreadable)?;
         let ends = match event {
-            ReviewEvent::Opened | ReviewEvent::Ran | ReviewEvent::Voted | ReviewEvent::Shadowed => {
+            ReviewEvent::Opened
+            | ReviewEvent::Ran
+            | ReviewEvent::Voted
+            | ReviewEvent::Shadowed
+            | ReviewEvent::Erased => {
                 return status.map(|_| ()).ok_or("its review is missing");
             }
             ReviewEvent::Redeemed => {
@@ -219,18 +260,42 @@ impl Walk<'_> {
             .ok_or("its review does not stand as it ended")
     }
 
-    /// What is still there is what was recorded.
-    fn check_payloads(
+    /// What is missing was erased by somebody who is on record for it, and nothing of what was asked is missing.
+    fn account(
         &mut self,
+        row: &SqliteRow,
+        (review_id, event): (ReviewId, ReviewEvent),
+        (seq, gone): (i64, u64),
+    ) -> Result<(), &'static str> {
+        self.erased += gone;
+        if event == ReviewEvent::Erased {
+            self.missing.remove(&review_id);
+        } else if gone > 0 {
+            let at: i64 = row.try_get(13).map_err(|_| "it cannot be read")?;
+            if at >= self.erased_before {
+                self.missing.entry(review_id).or_insert(seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is still there is what was recorded; how much of the rest is not there.
+    fn check_payloads(
+        &self,
         row: &SqliteRow,
         event: ReviewEvent,
         body: &str,
-    ) -> Result<(), &'static str> {
+    ) -> Result<u64, &'static str> {
+        let mut gone = 0;
         if matches!(
             event,
-            ReviewEvent::Redeemed | ReviewEvent::Ran | ReviewEvent::Voted | ReviewEvent::Shadowed
+            ReviewEvent::Redeemed
+                | ReviewEvent::Ran
+                | ReviewEvent::Voted
+                | ReviewEvent::Shadowed
+                | ReviewEvent::Erased
         ) {
-            return Ok(());
+            return Ok(gone);
         }
         let digests: Digests = serde_json::from_str(body).map_err(|_| "its body cannot be read")?;
         let kept = [
@@ -244,7 +309,8 @@ impl Walk<'_> {
                 .try_get(column)
                 .map_err(|_| "a payload cannot be read")?;
             match payload.filter(|text| !text.is_empty()) {
-                None => self.erased += 1,
+                None if column == 9 => return Err("what was asked is missing"),
+                None => gone += 1,
                 Some(text) => {
                     if Sha256Hex::of(&Sha256::digest(text.as_bytes()).into()) != digest {
                         return Err("a payload is not the one that was recorded");
@@ -252,6 +318,6 @@ impl Walk<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(gone)
     }
 }
