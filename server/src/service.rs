@@ -212,8 +212,8 @@ impl Service {
         router::embedded(&self.desk, &self.readiness, caller)
     }
 
-    /// The API for a TCP port: a bearer token on everything but `/healthz` and `/readyz`, and nobody who could answer for
-    /// a person.
+    /// The API for a TCP port: a bearer token on everything but `/healthz` and `/readyz`, and nobody at a terminal who could
+    /// answer for a person (approvers do, by their role).
     pub fn router(&self) -> Router {
         router::public(&self.desk, &self.readiness, Arc::clone(&self.auth))
     }
