@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::budget::NameBudget;
 use crate::dial::Dialer;
 use crate::event::{Blocked, BlockedRing, Events};
 use crate::gate::{Approvals, Gate, Questions};
@@ -147,6 +148,7 @@ impl Door {
             pool: Pool::default(),
             blocked: BlockedRing::default(),
             names: NameTable::new(limits.names),
+            budget: NameBudget::new(&limits, Instant::now()),
             interceptor: setup.interceptor,
             own: RwLock::default(),
         };
@@ -340,4 +342,20 @@ async fn turn_away(serving: &Serving, client: TcpStream, dialect: Dialect) {
         refusal.reason.status(),
     )
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_sends_small_messages_at_once() {
+        let listeners = Listeners::on_loopback().expect("loopback");
+        let at = listeners.address().expect("an address");
+        let opened = Opened::new(listeners).expect("a listener");
+        let _client = TcpStream::connect(at).await.expect("a connection");
+        let listener = opened.proxy.first().expect("a listener");
+        let (accepted, _) = listener.accept().await.expect("accepted");
+        assert!(accepted.nodelay().expect("an option"));
+    }
 }

@@ -210,7 +210,9 @@ fn door(steps: &mut Steps, plan: &Plan, channel: Option<OwnedFd>) -> Result<(), 
     let channel = steps.held.keep(channel)?;
     for act in doorway.acts() {
         let (what, object) = match act {
-            door::inside::Act::Route(_) => ("lead every address to", "the door".to_owned()),
+            door::inside::Act::Route(_) | door::inside::Act::EveryPort(_) => {
+                ("lead every address to", "the door".to_owned())
+            }
             door::inside::Act::Socket { address, .. } => ("open the door at", address.to_string()),
         };
         steps.add(what, Path::new(&object), Act::Door { act, channel });
