@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::action::ActionDigest;
 use crate::api::{PersonsAnswer, ReviewResource};
+use crate::policy::ShadowStats;
 use crate::review::ReviewId;
 
 /// `POST /v1/reviews/{id}/ran`: how the run of a spent approval ended. Told once.
@@ -180,6 +181,9 @@ pub struct Stats {
     pub denied_hosts: Vec<(String, i64)>,
     /// What models were asked, by their name.
     pub models: BTreeMap<String, ModelCost>,
+    /// What judged alongside and bound nobody, by its policy's revision.
+    #[serde(default)]
+    pub shadows: BTreeMap<String, ShadowStats>,
     /// The events that the sums had yet to see.
     pub behind: u64,
 }

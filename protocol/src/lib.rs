@@ -15,6 +15,7 @@ mod escalation;
 mod leave;
 mod mask;
 mod permit;
+mod policy;
 mod printable;
 mod review;
 mod signing;
@@ -49,6 +50,10 @@ pub use leave::{
 };
 pub use mask::{TextKind, mask, mask_words, shows};
 pub use permit::{FullAccessByName, Grant, GrantMismatch, PermitSource, PermittedAction};
+pub use policy::{
+    ChangePolicy, KeepPolicy, PolicyBody, PolicyChange, PolicyList, PolicyMode, PolicyResource,
+    PolicyStep, PolicyText, ShadowStats,
+};
 pub use printable::Printable;
 pub use review::{InvalidReviewId, ReviewEvent, ReviewId, ReviewStatus};
 pub use signing::{

@@ -94,6 +94,10 @@ pub enum ReviewEvent {
     Redeemed,
     /// What it allowed was run, as its runner tells it.
     Ran,
+    /// One of several approvers who must agree has answered.
+    Voted,
+    /// A second policy or model judged it as well. It binds nobody.
+    Shadowed,
     /// What was sent with it and what its reviewer was shown were erased.
     Erased,
 }
@@ -123,6 +127,8 @@ impl ReviewStatus {
             (Some(Self::Approved), ReviewEvent::Redeemed | ReviewEvent::Ran) => {
                 Some(Self::Approved)
             }
+            (Some(Self::Reviewing), ReviewEvent::Voted) => Some(Self::Reviewing),
+            (Some(ended @ (Self::Approved | Self::Denied)), ReviewEvent::Shadowed) => Some(ended),
             (Some(ended), ReviewEvent::Erased) if ended.is_terminal() => Some(ended),
             (None | Some(_), _) => None,
         }
@@ -169,7 +175,7 @@ impl ReviewStatus {
 
 impl ReviewEvent {
     /// Every event, in the order in which they may happen.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Opened,
         Self::Approved,
         Self::Denied,
@@ -178,6 +184,8 @@ impl ReviewEvent {
         Self::Failed,
         Self::Redeemed,
         Self::Ran,
+        Self::Voted,
+        Self::Shadowed,
         Self::Erased,
     ];
 
@@ -199,6 +207,8 @@ impl ReviewEvent {
             Self::Failed => "failed",
             Self::Redeemed => "redeemed",
             Self::Ran => "ran",
+            Self::Voted => "voted",
+            Self::Shadowed => "shadowed",
             Self::Erased => "erased",
         }
     }
@@ -221,13 +231,13 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table, @r"
-        -: reviewing - - - - - - - -
-        reviewing: - approved denied timed_out aborted failed - - -
-        approved: - - - - - - approved approved approved
-        denied: - - - - - - - - denied
-        timed_out: - - - - - - - - timed_out
-        aborted: - - - - - - - - aborted
-        failed: - - - - - - - - failed
+        -: reviewing - - - - - - - - - -
+        reviewing: - approved denied timed_out aborted failed - - reviewing - -
+        approved: - - - - - - approved approved - approved approved
+        denied: - - - - - - - - - denied denied
+        timed_out: - - - - - - - - - - timed_out
+        aborted: - - - - - - - - - - aborted
+        failed: - - - - - - - - - - failed
         ");
     }
 

@@ -24,6 +24,8 @@ const MAX_SECTION_BYTES: usize = 64 * 1024;
 pub struct Policy {
     shipped: bool,
     section: String,
+    /// What the team denies in code: no model reads it, and another list is another policy.
+    denials: Vec<String>,
     /// Template and section, made once: every prompt that waits for its answer holds it.
     text: Arc<str>,
     revision: PolicyRevision,
@@ -87,22 +89,39 @@ impl Policy {
             return self;
         }
         let shipped = self.shipped;
-        let mut policy = Self::of(format!(
-            "{}\n## What the team trusts\n{text}\n",
-            self.section
-        ));
+        let section = format!("{}\n## What the team trusts\n{text}\n", self.section);
+        let mut policy = Self::made(section, self.denials);
+        policy.shipped = shipped;
+        policy
+    }
+
+    /// The same with what the team denies in code; an empty list leaves it as it is.
+    pub(crate) fn with_denials(self, denials: &[String]) -> Self {
+        if denials.is_empty() {
+            return self;
+        }
+        let shipped = self.shipped;
+        let mut policy = Self::made(self.section, denials.to_vec());
         policy.shipped = shipped;
         policy
     }
 
     fn of(section: String) -> Self {
+        Self::made(section, Vec::new())
+    }
+
+    fn made(section: String, denials: Vec<String>) -> Self {
         let mut bytes = Canonical::new("auto-review policy v1");
         bytes.text(TEMPLATE).text(&section);
+        for denial in &denials {
+            bytes.text(denial);
+        }
         let revision = protocol::Sha256Hex::of(&bytes.sha256());
         Self {
             shipped: section == SHIPPED_SECTION,
             text: TEMPLATE.replacen(PLACE, section.trim(), 1).into(),
             section,
+            denials,
             revision: PolicyRevision(format!("sha256:{}", revision.as_str())),
         }
     }
@@ -117,6 +136,19 @@ impl Policy {
     #[must_use]
     pub fn is_shipped(&self) -> bool {
         self.shipped
+    }
+
+    /// The whole text as people compare it: what a model gets, and behind it what code denies.
+    #[must_use]
+    pub fn document(&self) -> String {
+        let mut text = self.text.to_string();
+        if !self.denials.is_empty() {
+            text.push_str("\n## Denied by code\n\n");
+        }
+        for denial in &self.denials {
+            text.push_str(&format!("- `{denial}`\n"));
+        }
+        text
     }
 
     /// The whole text, as a model gets it.

@@ -2,6 +2,7 @@
 //!
 //! Apart from the steps so that it reads on one screen. Invariant: [`Reviewer::review`] has no error channel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{Assessment, Bounds, Decision, Denial, Escalation, Judge, Outcome, RuleId};
@@ -17,7 +18,7 @@ use crate::model::{Ask, HttpModel, Model as _, ModelError};
 use crate::policy::{Policy, PolicyRevision};
 use crate::prompt::{Conversation, Prompt, PromptBudget, PromptError};
 use crate::settings::{
-    InvalidSettings, OutputForm, Provider, ReviewerSettings, SettingsFault, Valid,
+    InvalidSettings, Law, OutputForm, PolicyTable, Provider, ReviewerSettings, SettingsFault, Valid,
 };
 use crate::team::TeamRules;
 
@@ -27,12 +28,12 @@ pub struct Reviewer {
     policy: Policy,
     team: TeamRules,
     built_in: BuiltIn,
-    models: Models<HttpModel>,
+    models: Arc<Models<HttpModel>>,
     prompt_budget: PromptBudget,
     breaker_limits: BreakerLimits,
     probes: bool,
     time_limit: Duration,
-    built_in_allows: bool,
+    built_in_allow: Option<bool>,
 }
 
 /// What one model said to the question whether it is there.
@@ -105,16 +106,50 @@ impl Reviewer {
             return Err(InvalidSettings(faults));
         }
         Ok(Self {
-            policy: valid.policy,
-            team: valid.team,
+            policy: valid.law.policy,
+            team: valid.law.team,
             built_in: BuiltIn::new(),
-            models: Models::new(models, valid.ceilings, Hedges::new(valid.hedge_after)),
+            models: Arc::new(Models::new(
+                models,
+                valid.ceilings,
+                Hedges::new(valid.hedge_after),
+            )),
             prompt_budget: valid.prompt,
             breaker_limits: valid.breaker,
             probes: valid.probes,
             time_limit: valid.time_limit,
-            built_in_allows: valid.built_in_allows,
+            built_in_allow: valid.built_in_allow,
         })
+    }
+
+    /// The same reviewer under another policy: same models, same ceilings over all that both ask, same limits.
+    ///
+    /// # Errors
+    /// All that is wrong with the policy, at once.
+    pub fn with_policy(&self, table: &PolicyTable) -> Result<Self, InvalidSettings> {
+        let Law { policy, team } = Law::read(table)?;
+        Ok(Self {
+            policy,
+            team,
+            built_in: BuiltIn::new(),
+            models: Arc::clone(&self.models),
+            prompt_budget: self.prompt_budget,
+            breaker_limits: self.breaker_limits,
+            probes: self.probes,
+            time_limit: self.time_limit,
+            built_in_allow: self.built_in_allow,
+        })
+    }
+
+    /// The names of its models, in the order in which they are asked.
+    pub fn model_names(&self) -> impl Iterator<Item = &str> {
+        self.models.all().map(HttpModel::name)
+    }
+
+    /// Whether the built-in reviewer may allow by itself. Where the settings do not say: under the shipped section only.
+    fn built_in_allows(&self) -> bool {
+        self.built_in_allow
+            .unwrap_or_else(|| self.policy.is_shipped())
     }
 
     /// The revision of the policy that it judges by.
@@ -195,7 +230,7 @@ impl Reviewer {
     }
 
     fn bind(&self, escalation: &Escalation, found: &Found, deadline: Instant) -> Option<Reviewed> {
-        let assessment = found.verdict.binding(self.built_in_allows);
+        let assessment = found.verdict.binding(self.built_in_allows());
         if assessment.is_none() && found.denied.is_none() {
             return None;
         }

@@ -173,27 +173,27 @@ impl Prices {
 }
 
 /// `[policy]`: by which policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyTable {
     /// The file that holds the team's section.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub section_file: Option<PathBuf>,
     /// The team's section itself.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub section: Option<String>,
     /// Whether the section stands behind the shipped one or in its place. `replace` where not set, as documented.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<SectionMode>,
     /// Hosts that the team's content may go to: `intranet.example.com`, or `*.example.com` for all below it. No secret
     /// may.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_destinations: Vec<String>,
     /// Remotes that the team's source may go to: `github.com/ana/app`, or `github.com/ana/*`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_repositories: Vec<String>,
     /// What is never done: `host:NAME`, `program:NAME`, `tool:SERVER/NAME`, `path:/FOLDER`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
 }
 
@@ -288,9 +288,8 @@ pub enum FileFault {
 /// The settings, valid.
 #[derive(Debug)]
 pub(crate) struct Valid {
-    pub(crate) policy: Policy,
-    pub(crate) team: TeamRules,
-    pub(crate) built_in_allows: bool,
+    pub(crate) law: Law,
+    pub(crate) built_in_allow: Option<bool>,
     pub(crate) time_limit: Duration,
     pub(crate) ceilings: Ceilings,
     pub(crate) breaker: BreakerLimits,
@@ -343,6 +342,20 @@ impl ModelTable {
     }
 }
 
+impl PolicyTable {
+    /// The same with its section in it instead of the name of a file: what can be kept and used again later.
+    ///
+    /// # Errors
+    /// The file cannot be used, or section and file are both set.
+    pub fn inlined(&self) -> Result<Self, SettingsFault> {
+        Ok(Self {
+            section: read::section(self)?,
+            section_file: None,
+            ..self.clone()
+        })
+    }
+}
+
 impl Provider {
     /// The name in the settings and in the record.
     #[must_use]
@@ -351,6 +364,31 @@ impl Provider {
             Self::OpenAiResponses => "openai-responses",
             Self::OpenAiChat => "openai-chat",
             Self::Anthropic => "anthropic",
+        }
+    }
+}
+
+/// What is judged by: the text that a model gets, and the rules that hold in code.
+#[derive(Debug)]
+pub(crate) struct Law {
+    pub(crate) policy: Policy,
+    pub(crate) team: TeamRules,
+}
+
+impl Law {
+    /// Reads the table and the file that it may name. All faults are told at once.
+    pub(crate) fn read(table: &PolicyTable) -> Result<Self, InvalidSettings> {
+        let mut faults = Vec::new();
+        let policy = read_policy(table).map_err(|fault| faults.push(fault)).ok();
+        let team = TeamRules::read(table)
+            .map_err(|fault| faults.push(fault.into()))
+            .unwrap_or_default();
+        match policy {
+            Some(policy) if faults.is_empty() => Ok(Self {
+                policy: policy.with_team(&team.text()).with_denials(&table.deny),
+                team,
+            }),
+            Some(_) | None => Err(InvalidSettings(faults)),
         }
     }
 }
@@ -370,12 +408,9 @@ impl Valid {
             MAX_DEADLINE_SECS,
             &mut faults,
         );
-        let policy = read_policy(&settings.policy)
-            .map_err(|fault| faults.push(fault))
+        let law = Law::read(&settings.policy)
+            .map_err(|found| faults.extend(found.0))
             .ok();
-        let team = TeamRules::read(&settings.policy)
-            .map_err(|fault| faults.push(fault.into()))
-            .unwrap_or_default();
         let breaker = table.breaker.read(&mut faults);
         let prompt = table.prompt.read(&mut faults);
         let hedge_after = limits::read_hedge(table.hedge_after_ms, &mut faults);
@@ -383,11 +418,10 @@ impl Valid {
         for model in &table.model {
             models.extend(read_model(model, environment, &mut faults));
         }
-        match policy {
-            Some(policy) if faults.is_empty() => Ok(Self {
-                built_in_allows: table.built_in_allow.unwrap_or_else(|| policy.is_shipped()),
-                policy: policy.with_team(&team.text()),
-                team,
+        match law {
+            Some(law) if faults.is_empty() => Ok(Self {
+                law,
+                built_in_allow: table.built_in_allow,
                 time_limit: Duration::from_secs(secs),
                 ceilings: Ceilings {
                     requests: table.budget.requests_per_hour,

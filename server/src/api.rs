@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 mod parameters;
 pub(crate) mod people;
+pub(crate) mod policies;
 pub(crate) mod reviews;
 mod search_query;
 pub(crate) mod sessions;

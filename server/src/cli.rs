@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use protocol::{InvalidTenantId, Printable, ReviewId, TenantId};
+use protocol::{InvalidTenantId, ReviewId, TenantId};
 use reviewer::{InvalidSettings, Reviewer};
 use thiserror::Error;
 
@@ -20,18 +20,22 @@ use crate::auth::AuthError;
 use crate::config::{Config, InvalidConfig, environment, key_file, log_filter};
 use crate::eval::{EvalArguments, EvalError};
 use crate::key::{KeyError, SigningKey};
+use crate::policies::PolicyError;
 use crate::serve::{ServeError, serve};
 use crate::service::{OpenError, ServiceSettings};
 use crate::show_prompt::PromptArguments;
 use crate::store::StoreError;
 use crate::store::sqlite::OpenStoreError;
 
+mod api_client;
 mod audit;
 mod keeping;
 mod people;
 mod policy;
+mod policy_change;
 mod tenant;
 mod token;
+mod webhook;
 
 use audit::{Shape, Shown, Which};
 use keeping::{KeepingCommand, keeping};
@@ -39,6 +43,7 @@ use people::{PeopleCommand, people};
 use policy::{PolicyCommand, policy};
 use tenant::{TenantCommand, tenant};
 use token::{TokenCommand, token};
+use webhook::{WebhookCommand, webhook};
 
 /// Reviews what coding agents want to do outside their sandbox, and keeps the record.
 #[derive(Debug, Parser)]
@@ -63,6 +68,7 @@ Settings (auto-review-server.toml):
   assert_user = []                                 channels that may mark text as the user's
   [reviewer]  deadline_secs, built_in_allow, [[reviewer.model]]
   [policy]    section_file, mode
+  [shadow]    at_once, [shadow.reviewer]
   [tenants.NAME.reviewer], [tenants.NAME.policy]   the same for one tenant
   [limits]    in_flight_mib, models_at_once, reviews_per_minute_per_token, reviews_per_minute_per_tenant
   [retention] payload_days
@@ -131,9 +137,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows, compares and tries policies.
+    /// Keeps, compares and tries policies, and says which one judges.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Says who is told what happens, at a running server.
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     #[command(flatten)]
     Keeping(KeepingCommand),
     #[command(flatten)]
@@ -195,8 +204,10 @@ pub(crate) enum CommandError {
     },
     #[error("`{}`: {problem}", path.display())]
     Candidate { path: PathBuf, problem: String },
-    #[error("no policy, or more than one, has a revision that begins with `{}`\nhint: `auto-review-server policy list`", Printable(.0))]
-    UnknownPolicy(String),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error("`{}` sets `[reviewer]`, and only a policy can be put in force here\nhint: models and limits are the server's settings", .0.display())]
+    OnlyPolicy(PathBuf),
     #[error("`{0}` does not wait for a person\nhint: `auto-review-server queue`")]
     NotWaiting(ReviewId),
     #[error(
@@ -209,6 +220,12 @@ pub(crate) enum CommandError {
     NoTokenInFile,
     #[error("the server at `{0}` could not be asked")]
     Unreachable(String, #[source] reqwest::Error),
+    #[error("`--reason` must have 1 to 1000 characters")]
+    Reason,
+    #[error("a webhook is named by letters and digits\nhint: `auto-review-server webhook list`")]
+    NoWebhook,
+    #[error("no policy is named\nhint: `--revision REVISION` or `--with FILE`")]
+    NothingNamed,
     #[error("the server refused: {detail} (`{code}`)")]
     RefusedByServer { code: String, detail: String },
     #[error("`--before` must lie in the past")]
@@ -249,7 +266,16 @@ impl CommandError {
             | Self::OnlyTimes
             | Self::NotPast
             | Self::Candidate { .. }
-            | Self::UnknownPolicy(_)
+            | Self::OnlyPolicy(_)
+            | Self::Reason
+            | Self::NothingNamed
+            | Self::NoWebhook
+            | Self::Policy(
+                PolicyError::Unknown(_)
+                | PolicyError::Invalid(_)
+                | PolicyError::WithoutBody(_)
+                | PolicyError::NotChanged(_),
+            )
             | Self::NoTokenInFile
             | Self::OtherDigest(_)
             | Self::Heads { .. }
@@ -266,6 +292,7 @@ impl CommandError {
             | Self::RefusedByServer { .. }
             | Self::Broken { .. }
             | Self::Store(_)
+            | Self::Policy(PolicyError::Store(_) | PolicyError::NotBelieved(_))
             | Self::Runtime(_)
             | Self::Prompt(_)
             | Self::Output(_) => ExitCode::from(1),
@@ -313,6 +340,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         | Command::Export { .. }
         | Command::Stats { .. }
         | Command::Policy(_)
+        | Command::Webhook(_)
         | Command::Keeping(_)
         | Command::People(_) => None,
     };
@@ -347,6 +375,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::Export { which, format } => audit::export(&config, which, format).await,
         Command::Stats { which, json } => audit::stats(&config, which, Shown::of(json)).await,
         Command::Policy(command) => policy(&config, command).await,
+        Command::Webhook(command) => webhook(&config, command).await,
         Command::Keeping(command) => keeping(&config, command).await,
         Command::People(command) => people(&config, command).await,
     }

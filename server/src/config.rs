@@ -21,7 +21,10 @@ use crate::service::Limits;
 use crate::store::sqlite::beside;
 use crate::webhook::WebhookSettings;
 
+mod policy;
 mod told;
+
+pub(crate) use policy::ShadowSettings;
 
 /// Where the server listens where nothing else is said: this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8790);
@@ -41,6 +44,7 @@ pub(crate) struct Config {
     /// How many days payloads are kept; `None`: for ever.
     pub(crate) payload_days: Option<NonZeroU32>,
     pub(crate) webhooks: WebhookSettings,
+    pub(crate) shadow: ShadowSettings,
     /// Read when it is served: its variables are nobody else's.
     pub(crate) otel: telemetry::OtelTable,
 }
@@ -188,6 +192,7 @@ impl<'a> Reading<'a> {
                 .take::<RetentionTable>("retention")
                 .and_then(|table| table.payload_days),
             webhooks,
+            shadow: reading.shadow(),
             otel: reading.otel(),
         };
         reading.refuse_the_rest();

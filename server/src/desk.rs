@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::{Answer, Nonce, ReviewId, ReviewStatus, SubmitReview, TenantId};
+use protocol::{Answer, Escalation, Nonce, ReviewId, ReviewStatus, SubmitReview, TenantId};
 use reviewer::Reviewer;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ use crate::intake::{Accepted, accept};
 use crate::key::SigningKey;
 use crate::model_health::ModelHealth;
 use crate::owner::{OwnerId, OwnerLock, OwnerLocks};
+use crate::policies::Policies;
 use crate::role::{Right, Roles};
 use crate::service::Limits;
 use crate::store::{
@@ -41,10 +42,12 @@ mod keeping;
 pub(crate) mod leave;
 mod people;
 mod recovery;
+mod shadow;
 mod together;
 
 pub(crate) use judging::Case;
 pub(crate) use recovery::RecoveryError;
+pub(crate) use shadow::Shadows;
 pub(crate) use together::Together;
 
 /// How often a review that another process holds is looked up while somebody waits for it.
@@ -106,6 +109,10 @@ pub(crate) struct Desk {
     pub(crate) reviewer: Arc<Reviewer>,
     /// Judges by a tenant's own settings and policy.
     pub(crate) tenants: BTreeMap<TenantId, Arc<Reviewer>>,
+    /// Which policy judges, where the record says so.
+    pub(crate) policies: Policies,
+    /// Room for judging alongside; nothing where this process has none.
+    pub(crate) shadows: OnceLock<Shadows>,
     pub(crate) key: SigningKey,
     /// Channels that may mark text as the user's (D15).
     pub(crate) speaks_for_user: BTreeSet<String>,
@@ -218,7 +225,7 @@ impl Desk {
         Ok(self.store.page(sight, page).await?)
     }
 
-    /// Who judges for `tenant`.
+    /// Who judges for `tenant` by the settings; [`Desk::reviewer_for`] knows what the record says.
     pub(crate) fn reviewer_of(&self, tenant: &TenantId) -> &Arc<Reviewer> {
         self.tenants.get(tenant).unwrap_or(&self.reviewer)
     }
@@ -312,8 +319,9 @@ impl Desk {
         if is_open {
             let trace = asked.as_ref().and_then(Asked::traceparent);
             let judged = reviewer::in_trace(trace, self.judge(&case, flight)).await;
-            drop(case);
-            self.record(flight, judged, asked.as_ref()).await;
+            let shadow = self.shadow_for(&flight.scope().tenant, &judged.verdict);
+            let shadow = shadow.map(|shadow| (shadow, case.escalation));
+            self.record(flight, (judged, shadow), asked.as_ref()).await;
         }
     }
 
@@ -329,16 +337,26 @@ impl Desk {
         }
     }
 
-    async fn record(&self, flight: &Flight, judged: judging::Judged, asked: Option<&Asked>) {
+    async fn record(
+        self: &Arc<Self>,
+        flight: &Flight,
+        (judged, shadow): (judging::Judged, Option<(Arc<Reviewer>, Escalation)>),
+        asked: Option<&Asked>,
+    ) {
         let ending = self.ending(flight.review_id(), flight.scope(), judged);
         match self.store.end(ending.clone()).await {
             Ok(Ended::Recorded) => {
                 self.observer.ended(asked, &ending);
+                let status = ending.verdict.status;
                 flight.land(Progress::ended(RecordedEnd {
                     verdict: ending.verdict,
                     completed_at: ending.completed_at,
                     expires_at: ending.expires_at,
                 }));
+                if let Some((reviewer, escalation)) = shadow {
+                    let ended = (flight.review_id(), flight.scope(), status);
+                    self.judge_alongside(reviewer, ended, escalation);
+                }
             }
             Ok(Ended::Stale(verdict)) => {
                 let ending = Ending {

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use protocol::{InvalidEscalation, Printable, Problem};
 
 use crate::admission::Refused;
+use crate::policy_life::NotChanged;
 use crate::store::{RedeemRefusal, StoreError};
 
 /// Why a call is not answered as wanted.
@@ -61,6 +62,10 @@ pub(crate) enum ApiError {
     ReportedBefore,
     /// There was no approval that was spent, so there was no run.
     NotSpent,
+    /// The change of the policy cannot follow what is on record.
+    PolicyNotChanged(NotChanged),
+    /// What the policy is made of was not kept.
+    PolicyWithoutBody,
     /// The tenant has as many of them as it may have.
     TooMany,
     /// The server is going down.
@@ -115,6 +120,8 @@ impl ApiError {
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
             Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
             Self::NotSpent => (StatusCode::CONFLICT, "not_redeemed"),
+            Self::PolicyNotChanged(_) => (StatusCode::CONFLICT, "policy_not_changed"),
+            Self::PolicyWithoutBody => (StatusCode::CONFLICT, "policy_without_body"),
             Self::TooMany => (StatusCode::CONFLICT, "too_many"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::NotTakenOn(Refused::TooOften(_)) => {
@@ -135,6 +142,10 @@ impl ApiError {
                 return Printable(text).to_string();
             }
             Self::InvalidEscalation(error) => return error.to_string(),
+            Self::PolicyNotChanged(error) => return format!("Nothing was changed: {error}."),
+            Self::PolicyWithoutBody => {
+                "An older program kept this policy's text alone. Keep it again to put it in force."
+            }
             Self::Unauthorized => {
                 "A valid token is wanted: `Authorization: Bearer TOKEN`. `auto-review-server token create` makes one."
             }
@@ -173,15 +184,7 @@ impl ApiError {
             Self::NotSpent => "Only the run of an approval that was spent can be reported.",
             Self::TooMany => "There are as many of them as there may be. Remove one first.",
             Self::Draining => "The server is going down. Nothing was reviewed; ask again later.",
-            Self::NotTakenOn(Refused::TooOften(_)) => {
-                "This token or its tenant asks too often. Nothing was reviewed; ask again later."
-            }
-            Self::NotTakenOn(Refused::NoRoom) => {
-                "Too much is being reviewed. Nothing was reviewed; ask again later."
-            }
-            Self::NotTakenOn(Refused::TooLate(_)) => {
-                "Its turn would come after its deadline. Nothing was reviewed; ask again later, or allow more time."
-            }
+            Self::NotTakenOn(refused) => not_taken_on(*refused),
             Self::Store(_) => {
                 "The record could not be written or read, so nothing counts as approved. The server's log says why."
             }
@@ -206,6 +209,18 @@ fn escalation_code(error: &InvalidEscalation) -> &'static str {
         InvalidEscalation::Action(_) => "invalid_action",
         InvalidEscalation::Digest => "digest_mismatch",
         InvalidEscalation::Trust(_) => "trust_refused",
+    }
+}
+
+fn not_taken_on(refused: Refused) -> &'static str {
+    match refused {
+        Refused::TooOften(_) => {
+            "This token or its tenant asks too often. Nothing was reviewed; ask again later."
+        }
+        Refused::NoRoom => "Too much is being reviewed. Nothing was reviewed; ask again later.",
+        Refused::TooLate(_) => {
+            "Its turn would come after its deadline. Nothing was reviewed; ask again later, or allow more time."
+        }
     }
 }
 

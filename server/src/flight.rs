@@ -37,7 +37,7 @@ pub(crate) struct Reply {
 }
 
 /// An approver's answer, before it is known whether it decides.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Vote {
     pub(crate) answer: PersonsAnswer,
     pub(crate) reason: String,
@@ -49,7 +49,7 @@ pub(crate) struct Vote {
 
 impl Vote {
     /// Who answered, as it is recorded.
-    fn by(&self) -> &str {
+    pub(crate) fn by(&self) -> &str {
         self.person.as_deref().unwrap_or(self.caller.as_str())
     }
 
@@ -77,6 +77,8 @@ pub(crate) enum Voted {
 struct Ballot {
     out: oneshot::Sender<Reply>,
     agreed: Vec<Vote>,
+    /// Those whose yes is being put on record: nobody says yes twice in the meantime.
+    noting: Vec<Vote>,
 }
 
 /// One review while this process judges it.
@@ -161,6 +163,7 @@ impl Flight {
         self.person().replace(Ballot {
             out: sender,
             agreed: Vec::new(),
+            noting: Vec::new(),
         });
         receiver
     }
@@ -171,12 +174,50 @@ impl Flight {
         asked.is_some_and(|ballot| ballot.out.send(reply).is_ok())
     }
 
+    /// Begins a vote that will be put on record before it counts. `Some` says why it may not be.
+    pub(crate) fn begin_vote(&self, vote: &Vote) -> Option<Voted> {
+        let mut person = self.person();
+        let Some(ballot) = person.as_mut() else {
+            return Some(Voted::NotAsked);
+        };
+        let mut before = ballot.agreed.iter().chain(&ballot.noting);
+        // Who agreed may still say no.
+        let again = vote.answer == PersonsAnswer::Allow;
+        if again && before.any(|before| before.same_voter(vote)) {
+            return Some(Voted::Before);
+        }
+        ballot.noting.push(vote.clone());
+        None
+    }
+
+    /// Takes back a vote that could not be put on record.
+    pub(crate) fn forget_vote(&self, vote: &Vote) {
+        if let Some(ballot) = self.person().as_mut() {
+            ballot.noting.retain(|noted| noted != vote);
+        }
+    }
+
+    /// Who has said yes so far.
+    pub(crate) fn voters(&self) -> Vec<CallerId> {
+        let person = self.person();
+        let agreed = person.iter().flat_map(|ballot| &ballot.agreed);
+        agreed.map(|vote| vote.caller.clone()).collect()
+    }
+
+    /// Takes back what was said by those who may not answer any more.
+    pub(crate) fn drop_voters(&self, gone: &[CallerId]) {
+        if let Some(ballot) = self.person().as_mut() {
+            ballot.agreed.retain(|vote| !gone.contains(&vote.caller));
+        }
+    }
+
     /// Counts an approver's answer: the first no decides, and the last of `wanted` different humans who say yes.
     pub(crate) fn vote(&self, vote: Vote, wanted: usize) -> Voted {
         let mut person = self.person();
         let Some(ballot) = person.as_mut() else {
             return Voted::NotAsked;
         };
+        ballot.noting.retain(|noted| *noted != vote);
         if vote.answer == PersonsAnswer::Allow {
             if ballot.agreed.iter().any(|before| before.same_voter(&vote)) {
                 return Voted::Before;
@@ -186,7 +227,7 @@ impl Flight {
                 return Voted::Counted;
             }
         }
-        let Some(Ballot { out, agreed }) = person.take() else {
+        let Some(Ballot { out, agreed, .. }) = person.take() else {
             return Voted::NotAsked;
         };
         drop(person);

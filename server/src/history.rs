@@ -98,7 +98,11 @@ pub(crate) async fn stats(
 ) -> Result<Stats, StoreError> {
     let behind = store.catch_up().await?;
     let sums = store.sums(tenant, since, until).await?;
-    Ok(fold(sums, behind))
+    let shadows = store.shadows(tenant, since, until).await?;
+    Ok(Stats {
+        shadows,
+        ..fold(sums, behind)
+    })
 }
 
 fn fold(sums: Vec<(What, String, i64)>, behind: u64) -> Stats {
@@ -138,6 +142,7 @@ fn fold(sums: Vec<(What, String, i64)>, behind: u64) -> Stats {
         denied_hosts: top(take(What::DeniedHost)),
         by_status,
         models,
+        shadows: BTreeMap::new(),
         behind,
     }
 }

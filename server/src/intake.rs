@@ -60,14 +60,16 @@ pub(crate) fn accept(
 ) -> Result<Accepted, ApiError> {
     check_names(&body.session)?;
     let (question, context) = spell(&body)?;
-    let reviewer = desk.reviewer_of(&caller.scope.tenant);
+    let created_at = now();
+    let session = body.session.session_id.as_deref();
+    let reviewer = desk.reviewer_for(&caller.scope, session, created_at)?;
     let limit = if body.must_be_human {
         desk.limits.persons_time
     } else {
         reviewer.time_limit()
     };
     let limit = time_limit(&body, limit);
-    let (created_at, started) = (now(), Instant::now());
+    let started = Instant::now();
     let escalation = Escalation::from_submission(nonce.clone(), body, |channel| {
         desk.speaks_for_user.contains(channel)
     })
@@ -98,6 +100,7 @@ pub(crate) fn accept(
         escalation,
         deadline: started + limit,
         people: caller.people,
+        reviewer,
         request_digest: opening.request_digest,
     };
     Ok(Accepted {

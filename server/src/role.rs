@@ -14,11 +14,11 @@ pub(crate) enum Role {
     Runner,
     /// Sees everything of the tenant, changes nothing.
     Auditor,
-    /// Works on the tenant's policy, and sees the reviews that it would have changed.
+    /// Keeps policies and says which one judges, and sees the reviews that it would have changed.
     PolicyAuthor,
     /// Answers reviews that wait for a person.
     Approver,
-    /// Hands out and takes back tokens, and sees everything of the tenant.
+    /// Hands out and takes back tokens, changes the policy, and sees everything of the tenant.
     Admin,
 }
 
@@ -56,6 +56,7 @@ impl Role {
             Right::Audit => matches!(self, Self::Auditor | Self::Admin),
             Right::Answer => self == Self::Approver,
             Right::HandOutTokens => self == Self::Admin,
+            Right::ChangePolicy => matches!(self, Self::PolicyAuthor | Self::Admin),
         }
     }
 }
@@ -75,18 +76,21 @@ pub(crate) enum Right {
     Answer,
     /// Make and revoke tokens.
     HandOutTokens,
+    /// Keep policies, and say which one judges.
+    ChangePolicy,
 }
 
 impl Right {
     /// Every right.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Ask,
         Self::SeeOwn,
         Self::SeeTenant,
         Self::Audit,
         Self::Answer,
         Self::HandOutTokens,
+        Self::ChangePolicy,
     ];
 }
 
@@ -149,9 +153,9 @@ mod tests {
         insta::assert_snapshot!(table, @r"
         runner: Ask SeeOwn
         auditor: SeeOwn SeeTenant Audit
-        policy-author: SeeOwn SeeTenant
+        policy-author: SeeOwn SeeTenant ChangePolicy
         approver: SeeOwn SeeTenant Answer
-        admin: SeeOwn SeeTenant Audit HandOutTokens
+        admin: SeeOwn SeeTenant Audit HandOutTokens ChangePolicy
         ");
     }
 

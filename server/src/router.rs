@@ -9,7 +9,9 @@ use axum::{Extension, Router, middleware};
 use serde_json::Value;
 use tower_http::decompression::RequestDecompressionLayer;
 
-use crate::api::{Readiness, audit, events, health, people, reviews, sessions, tokens, webhooks};
+use crate::api::{
+    Readiness, audit, events, health, people, policies, reviews, sessions, tokens, webhooks,
+};
 use crate::auth::{Auth, authenticated};
 use crate::desk::{Caller, Desk};
 use crate::error::ApiError;
@@ -73,6 +75,10 @@ fn guarded<N: Notes>() -> Routes<Arc<Desk>, N> {
         REMOVE_WEBHOOK => webhooks::remove,
         LIST_DELIVERIES => webhooks::deliveries,
         RESEND => webhooks::resend,
+        LIST_POLICIES => policies::list,
+        KEEP_POLICY => policies::keep,
+        CHANGE_POLICY => policies::change,
+        SHOW_POLICY => policies::show,
         METRICS => audit::metrics,
         DESCRIBE => describe,
     )

@@ -83,6 +83,23 @@ fn tell(
     Some((over, telling))
 }
 
+/// Begins what a server does beside answering. Which policy judges is known when it returns.
+async fn keep_all(service: &Service, config: &Config) -> Result<(), CommandError> {
+    service
+        .follow_policies(config.policy_sources(), config.shadow.at_once)
+        .await?;
+    let address = config.listen;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "other machines reach this port, and tokens travel in the clear");
+    }
+    service.keep_indexing();
+    service.keep_the_record(config.payload_days);
+    service.keep_probing();
+    service.keep_measures();
+    service.keep_webhooks(config.webhooks.clone());
+    Ok(())
+}
+
 async fn serve_on(
     service: &Service,
     config: &Config,
@@ -93,18 +110,11 @@ async fn serve_on(
     if !tokens.iter().any(|token| token.counts_at(now())) {
         return Err(CommandError::NoToken);
     }
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "other machines reach this port, and tokens travel in the clear");
-    }
     raise_file_limit();
     let failed = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    service.keep_indexing();
-    service.keep_the_record(config.payload_days);
-    service.keep_probing();
-    service.keep_measures();
-    service.keep_webhooks(config.webhooks.clone());
+    keep_all(service, config).await?;
     let stop = CancellationToken::new();
     let serving = connections::serve(listener, service.router(), Bounds::default(), stop.clone());
     print_line(&format!("listening on http://{bound}"))?;

@@ -21,10 +21,11 @@ use crate::admission::Admission;
 use crate::api::Readiness;
 use crate::auth::{Auth, AuthError, make_token};
 use crate::conversations::Conversations;
-use crate::desk::{Caller, Desk, People, RecoveryError, Together};
+use crate::desk::{Caller, Desk, People, RecoveryError, Shadows, Together};
 use crate::key::SigningKey;
 use crate::model_health::ModelHealth;
 use crate::owner::{LockError, OwnerLocks};
+use crate::policies::{Policies, PolicyError, PolicySources};
 use crate::role::Roles;
 use crate::router;
 use crate::store::sqlite::OpenStoreError;
@@ -159,6 +160,8 @@ impl Service {
             store,
             reviewer: settings.reviewer,
             tenants: settings.tenants,
+            policies: Policies::default(),
+            shadows: OnceLock::new(),
             key: settings.signing_key,
             speaks_for_user: settings.speaks_for_user,
             limits,
@@ -264,6 +267,35 @@ impl Service {
                 }
             }
         }));
+    }
+
+    /// From now on the record says which policy judges, and what judges alongside does, `at_once` at a time, until the
+    /// service goes down. To be called before anything is asked. Only once.
+    ///
+    /// # Errors
+    /// What is on record cannot be read.
+    pub(crate) async fn follow_policies(
+        &self,
+        sources: PolicySources,
+        at_once: NonZeroU32,
+    ) -> Result<(), PolicyError> {
+        let (shadows, lines) = Shadows::new(at_once);
+        if self.desk.shadows.set(shadows).is_ok() {
+            let desk = Arc::clone(&self.desk);
+            drop(
+                self.desk
+                    .tasks
+                    .spawn(async move { desk.keep_shadows(lines).await }),
+            );
+        }
+        self.desk.begin_following(sources).await?;
+        let desk = Arc::clone(&self.desk);
+        drop(
+            self.desk
+                .tasks
+                .spawn(async move { desk.keep_following().await }),
+        );
+        Ok(())
     }
 
     /// Asks the configured models whether they are there, beside everything else, until they are.

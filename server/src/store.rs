@@ -22,7 +22,7 @@ pub(crate) mod sqlite;
 pub(crate) mod turns;
 
 pub(crate) use leave::{Leave, LeaveKey, Spending};
-pub(crate) use sqlite::SqliteStore;
+pub(crate) use sqlite::{Noted, SqliteStore};
 pub(crate) use turns::{SessionRecord, TurnKey, TurnRecord, TurnReference, Words};
 
 /// Keeps reviews.

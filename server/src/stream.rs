@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::auth::Standing;
 use crate::desk::Desk;
 use crate::resource::resource;
-use crate::store::sqlite::history::{Followed, More, TimelineEvent};
+use crate::store::sqlite::history::{Followed, More, TimelineEvent, is_seen};
 use crate::store::{ReviewStore as _, Sight, StoreError};
 
 /// How long a reader may leave what was sent to it unread.
@@ -184,6 +184,11 @@ impl Stream {
                 desk.store.events_of(tenant, *id, self.after).await?
             }
         };
+        let sight = match &self.subject {
+            Subject::All(sight) | Subject::Review(sight, _) => sight,
+        };
+        let mut page = page;
+        page.events.retain(|(_, event)| is_seen(sight, &event.kind));
         self.after = page.reached;
         Ok(page)
     }
@@ -226,9 +231,12 @@ pub(crate) fn ends(event: ReviewEvent) -> bool {
         | ReviewEvent::TimedOut
         | ReviewEvent::Aborted
         | ReviewEvent::Failed => true,
-        ReviewEvent::Opened | ReviewEvent::Redeemed | ReviewEvent::Ran | ReviewEvent::Erased => {
-            false
-        }
+        ReviewEvent::Opened
+        | ReviewEvent::Redeemed
+        | ReviewEvent::Ran
+        | ReviewEvent::Voted
+        | ReviewEvent::Shadowed
+        | ReviewEvent::Erased => false,
     }
 }
 

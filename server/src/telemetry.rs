@@ -10,7 +10,9 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use jiff::Timestamp;
-use protocol::{FailedStep, ReviewId, ReviewStatus, RiskLevel, TenantId, UserAuthorization};
+use protocol::{
+    FailedStep, Outcome, ReviewId, ReviewStatus, RiskLevel, TenantId, UserAuthorization,
+};
 use serde::Deserialize;
 use telemetry::{Event, Span, SpanKind, Telemetry, TraceContext, Value};
 
@@ -119,7 +121,7 @@ impl Observer {
             for (number, attempt) in tried.attempts.iter().enumerate() {
                 attempt.tell(telemetry, asked, number, ending.completed_at);
             }
-            asked.tell(telemetry, ending);
+            asked.tell(telemetry, (ending, &tried));
         }
     }
 }
@@ -138,22 +140,29 @@ impl Asked {
             .with("review.id", self.review_id.to_string())
     }
 
-    fn tell(&self, telemetry: &Telemetry, ending: &Ending) {
+    fn tell(&self, telemetry: &Telemetry, (ending, tried): (&Ending, &Tried)) {
         let (verdict, at) = (&ending.verdict, ending.completed_at);
         let tags = self.tags(verdict);
         telemetry.count("codex.guardian.review", &tags, 1);
         let took = milliseconds(at.duration_since(self.created_at));
         telemetry.duration("codex.guardian.review.duration_ms", &tags, took);
+        let attempts = tried.attempts.len() as u64;
+        telemetry.count("codex.guardian.review.attempt_count", &tags, attempts);
+        let first_token = tried.first_token_ms();
+        if let Some(first_token) = first_token {
+            telemetry.duration(
+                "codex.guardian.review.ttft.duration_ms",
+                &tags,
+                to_float(first_token),
+            );
+        }
         let rationale = verdict.rationale.as_ref().map(|it| it.as_str());
         let event = self
             .event("codex.guardian_assessment", at)
             .with_some("turn.id", self.turn.clone())
             .with("status", verdict.status.as_str())
             .with("decision_source", verdict.decided_by.as_str())
-            .with_some(
-                "outcome",
-                verdict.outcome.map(|it| format!("{it:?}").to_lowercase()),
-            )
+            .with_some("outcome", verdict.outcome.map(outcome))
             .with_some("risk_level", verdict.risk_level.map(RiskLevel::as_str))
             .with_some(
                 "user_authorization",
@@ -168,6 +177,11 @@ impl Asked {
                 self.created_at.as_millisecond().to_string(),
             )
             .with("completed_at_ms", at.as_millisecond().to_string())
+            .with("attempt_count", attempts.to_string())
+            .with_some(
+                "time_to_first_token_ms",
+                first_token.map(|it| it.to_string()),
+            )
             .with_some(
                 "rationale_length",
                 rationale.map(|it| it.chars().count().to_string()),
@@ -177,20 +191,23 @@ impl Asked {
                 rationale.filter(|_| telemetry.tells_assessments()),
             );
         telemetry.event(event);
-        if let Some(trace) = self.span {
-            let tags = tags
-                .iter()
-                .map(|(name, value)| (*name, Value::from(*value)));
-            telemetry.span(Span {
-                name: "review",
-                kind: SpanKind::Server,
-                trace,
-                parent: self.parent,
-                started: self.created_at,
-                ended: at,
-                attributes: tags.collect(),
-            });
-        }
+        self.tell_span(telemetry, &tags, at);
+    }
+
+    fn tell_span(&self, telemetry: &Telemetry, tags: &[(&'static str, &str)], at: Timestamp) {
+        let Some(trace) = self.span else { return };
+        let tags = tags
+            .iter()
+            .map(|(name, value)| (*name, Value::from(*value)));
+        telemetry.span(Span {
+            name: "review",
+            kind: SpanKind::Server,
+            trace,
+            parent: self.parent,
+            started: self.created_at,
+            ended: at,
+            attributes: tags.collect(),
+        });
     }
 
     fn tags<'a>(&'a self, verdict: &'a Verdict) -> Vec<(&'static str, &'a str)> {
@@ -209,6 +226,7 @@ impl Asked {
         ];
         let more = [
             ("failure_reason", step.map(FailedStep::as_str)),
+            ("outcome", verdict.outcome.map(outcome)),
             ("risk_level", verdict.risk_level.map(RiskLevel::as_str)),
             (
                 "user_authorization",
@@ -218,6 +236,20 @@ impl Asked {
         let more = more.into_iter().filter_map(|(name, it)| Some((name, it?)));
         tags.extend(more);
         tags
+    }
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Allow => "allow",
+        Outcome::Deny => "deny",
+    }
+}
+
+impl Tried {
+    /// How long the first token of the first answer took.
+    fn first_token_ms(&self) -> Option<u64> {
+        self.attempts.iter().find_map(|it| it.first_token_ms)
     }
 }
 
@@ -239,11 +271,7 @@ impl Attempt {
             ("status", self.outcome()),
         ];
         telemetry.count("codex.api_request", &tags, 1);
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a latency in milliseconds is far below 2^52"
-        )]
-        let latency = self.latency_ms as f64;
+        let latency = to_float(self.latency_ms);
         telemetry.duration("codex.api_request.duration_ms", &tags, latency);
         let number = i64::try_from(number).unwrap_or(i64::MAX);
         let event = asked
@@ -265,6 +293,9 @@ impl Attempt {
             .with("output_token_count", tokens.output.to_string())
             .with("cached_token_count", tokens.cached_input.to_string());
         telemetry.event(event);
+        let tags = [("kind", "response.completed"), ("success", success)];
+        telemetry.count("codex.sse_event", &tags, 1);
+        telemetry.duration("codex.sse_event.duration_ms", &tags, latency);
         for (kind, count) in [
             ("input", tokens.input),
             ("output", tokens.output),
@@ -274,6 +305,14 @@ impl Attempt {
             telemetry.count("codex.guardian.review.token_usage", &tags, count);
         }
     }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a time in milliseconds is far below 2^52"
+)]
+fn to_float(milliseconds: u64) -> f64 {
+    milliseconds as f64
 }
 
 fn milliseconds(took: jiff::SignedDuration) -> f64 {

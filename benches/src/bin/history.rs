@@ -71,7 +71,7 @@ async fn main() -> Outcome<()> {
     service.close().await;
     let bytes = std::fs::metadata(folder.path.join("reviews.sqlite"))?.len();
     println!("the database has {} MiB", bytes >> 20);
-    Ok(())
+    test_policy(&folder.path, count)
 }
 
 async fn write_all(asking: &Arc<Asking>, count: usize) -> Outcome<()> {
@@ -90,6 +90,47 @@ async fn write_all(asking: &Arc<Asking>, count: usize) -> Outcome<()> {
     let took = started.elapsed().as_secs_f64();
     println!(
         "index brought up to them in {took:.1} s, {}, {steps} calls",
+        a_second(count, took)
+    );
+    Ok(())
+}
+
+/// Has the program that was built beside this one judge all of it again by other rules.
+fn test_policy(folder: &std::path::Path, count: usize) -> Outcome<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = std::env::current_exe()?.with_file_name("auto-review-server");
+    if !program.exists() {
+        println!("no `auto-review-server` beside this program: `cargo build --release -p server`");
+        return Ok(());
+    }
+    let write = |name: &str, text: String| -> Outcome<PathBuf> {
+        let path = folder.join(name);
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(path)
+    };
+    let database = folder.join("reviews.sqlite");
+    let config = format!("database_url = \"sqlite:{}\"\n", database.display());
+    let config = write("server.toml", config)?;
+    let next = write(
+        "next.toml",
+        "[policy]\ndeny = [\"program:ls\"]\n".to_owned(),
+    )?;
+    let started = Instant::now();
+    let output = std::process::Command::new(program)
+        .args(["policy", "test", "--json", "--flips", "1", "--with"])
+        .arg(next)
+        .arg("--config")
+        .arg(config)
+        .output()?;
+    let took = started.elapsed().as_secs_f64();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let counted = |name: &str| told.get(name).and_then(serde_json::Value::as_u64);
+    println!(
+        "policy test: {:?} judged again, {:?} another way, {:?} skipped, in {took:.1} s, {}",
+        counted("reviews"),
+        counted("flipped"),
+        counted("skipped"),
         a_second(count, took)
     );
     Ok(())

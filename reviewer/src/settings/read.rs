@@ -34,17 +34,19 @@ pub(super) fn check_range(
     }
 }
 
+/// The team's own section, where there is one.
+pub(super) fn section(table: &PolicyTable) -> Result<Option<String>, SettingsFault> {
+    match (&table.section_file, &table.section) {
+        (Some(_), Some(_)) => Err(SettingsFault::Both("policy.section_file", "policy.section")),
+        (Some(path), None) => read_text("policy.section_file", path, Readers::Anyone).map(Some),
+        (None, Some(text)) => Ok(Some(text.clone())),
+        (None, None) => Ok(None),
+    }
+}
+
 pub(super) fn read_policy(table: &PolicyTable) -> Result<Policy, SettingsFault> {
     let mode = table.mode.unwrap_or(SectionMode::Replace);
-    let section = match (&table.section_file, &table.section) {
-        (Some(_), Some(_)) => {
-            return Err(SettingsFault::Both("policy.section_file", "policy.section"));
-        }
-        (Some(path), None) => Some(read_text("policy.section_file", path, Readers::Anyone)?),
-        (None, Some(text)) => Some(text.clone()),
-        (None, None) => None,
-    };
-    Ok(match section {
+    Ok(match section(table)? {
         None => Policy::shipped(),
         Some(text) => Policy::with_section(&text, mode)?,
     })

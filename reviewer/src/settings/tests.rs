@@ -56,7 +56,9 @@ impl Drop for File {
 #[test]
 fn no_settings_are_the_shipped_policy_with_90_seconds_and_no_model() {
     let valid = read(json!({})).expect("valid");
-    assert!(valid.policy.is_shipped() && valid.built_in_allows && valid.models.is_empty());
+    assert!(
+        valid.law.policy.is_shipped() && valid.built_in_allow.is_none() && valid.models.is_empty()
+    );
     assert_eq!(valid.time_limit.as_secs(), 90);
 }
 
@@ -92,7 +94,7 @@ fn a_key_file_that_others_may_read_is_refused() {
 fn a_policy_file_is_read_and_one_that_others_may_change_is_refused() {
     let own = File::new("section", "Be careful.", 0o644);
     let valid = read(json!({ "policy": { "section_file": own.0 } })).expect("valid");
-    assert!(valid.policy.text().contains("Be careful.") && !valid.built_in_allows);
+    assert!(valid.law.policy.text().contains("Be careful.") && !valid.law.policy.is_shipped());
     let open = File::new("section-open", "Allow all.", 0o666);
     assert!(faults(json!({ "policy": { "section_file": open.0 } })).contains("changed by others"));
     assert!(faults(json!({ "policy": { "section": "" } })).contains("the policy section is empty"));

@@ -25,6 +25,9 @@ pub(crate) struct Auditing(pub(crate) TenantId);
 /// Somebody who answers for a person.
 pub(crate) struct Answering(pub(crate) Caller);
 
+/// Somebody who works on the policy.
+pub(crate) struct ChangingPolicy(pub(crate) Caller);
+
 /// Somebody who hands out tokens.
 pub(crate) struct Administering(pub(crate) Scope);
 
@@ -82,5 +85,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Administering {
         let caller = caller(parts)?;
         caller.may(Right::HandOutTokens)?;
         Ok(Self(caller.scope))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ChangingPolicy {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = caller(parts)?;
+        caller.may(Right::ChangePolicy)?;
+        Ok(Self(caller))
     }
 }

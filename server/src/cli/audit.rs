@@ -231,6 +231,16 @@ fn print_stats(stats: &Stats) -> Result<(), CommandError> {
             cost.output_tokens
         ))?;
     }
+    for (revision, came) in &stats.shadows {
+        let flipped: i64 = came.flipped.values().sum();
+        print_line(&format!(
+            "shadow       {:<20} {} agreed, {flipped} flipped, {} failed, {} skipped",
+            Printable(revision.get(..19).unwrap_or(revision)),
+            came.agreed,
+            came.failed,
+            came.skipped
+        ))?;
+    }
     Ok(())
 }
 

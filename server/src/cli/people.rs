@@ -1,36 +1,23 @@
-//! `queue`, `approve`, `deny`: an approver at a terminal, through the API of a running server.
+//! `queue`, `approve`, `deny`, `leave`: an approver at a terminal, through the API of a running server.
 //!
-//! Apart from what reads the database's file, because an answer must reach the process that waits for it. Invariants: the
-//! token comes from a private file, never from an argument; what is answered is what the person looked at, by its digest.
-
-use std::io::Read as _;
-use std::path::PathBuf;
-use std::time::Duration;
+//! Apart from what reads the database's file, because an answer must reach the process that waits for it. Invariant: what
+//! is answered is what the person looked at, by its digest.
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use protocol::{
-    ApproverAnswer, PersonsAnswer, Printable, Problem, ReviewDetail, ReviewId, ReviewResource,
-    WaitingReviews, parse_strict,
+    ApproverAnswer, GiveLeave, LeaveResource, PersonsAnswer, Printable, ReviewDetail, ReviewId,
+    ReviewResource, WaitingReviews,
 };
-use reqwest::{Client, Response};
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::api_client::{At, Server};
 use super::audit::{Shown, print_json};
 use super::{CommandError, print_line};
 use crate::config::Config;
-use crate::private_files::open_private_file;
-use crate::store::StoreError;
 
 /// The shortest part of a digest that says which action is meant, in hex digits.
 const SHORTEST: usize = 12;
-/// The longest token file that is read, in bytes.
-const MAX_TOKEN: u64 = 1_024;
-/// How long a call may take: what decides waits for its record.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// What an approver does.
 #[derive(Debug, Subcommand)]
 pub(super) enum PeopleCommand {
@@ -46,6 +33,16 @@ pub(super) enum PeopleCommand {
     Approve(Saying),
     /// Says no to what waits for a person.
     Deny(Saying),
+    /// Gives leave for what a review denied, once: the next review of exactly that action, by the same caller in the same
+    /// session, is approved.
+    #[command(visible_alias = "appeal")]
+    Leave {
+        #[command(flatten)]
+        saying: Saying,
+        /// How long it can be used, in seconds: 1 to 86,400.
+        #[arg(long, default_value_t = 900, value_name = "SECONDS")]
+        valid_secs: u64,
+    },
 }
 
 pub(super) async fn people(config: &Config, command: PeopleCommand) -> Result<(), CommandError> {
@@ -53,24 +50,14 @@ pub(super) async fn people(config: &Config, command: PeopleCommand) -> Result<()
         PeopleCommand::Queue { at, json } => queue(config, &at, Shown::of(json)).await,
         PeopleCommand::Approve(saying) => say(config, saying, PersonsAnswer::Allow).await,
         PeopleCommand::Deny(saying) => say(config, saying, PersonsAnswer::Deny).await,
+        PeopleCommand::Leave { saying, valid_secs } => leave(config, saying, valid_secs).await,
     }
-}
-
-/// Which server, and as whom.
-#[derive(Debug, Args)]
-pub(super) struct At {
-    /// The server; the settings' own address where it is not said.
-    #[arg(long, value_name = "URL")]
-    server: Option<String>,
-    /// A private file with the token of an approver.
-    #[arg(long, value_name = "FILE")]
-    token_file: PathBuf,
 }
 
 /// An answer.
 #[derive(Debug, Args)]
 pub(super) struct Saying {
-    /// The review that waits.
+    /// The review that waits, or that was denied.
     id: ReviewId,
     /// Why: 1 to 1,000 characters.
     #[arg(long, value_name = "TEXT")]
@@ -82,95 +69,33 @@ pub(super) struct Saying {
     at: At,
 }
 
-struct Server {
-    url: String,
-    client: Client,
-    token: SecretString,
+async fn waiting(server: &Server) -> Result<WaitingReviews, CommandError> {
+    server.get("/v1/waiting").await
 }
 
-impl Server {
-    fn of(config: &Config, at: &At) -> Result<Self, CommandError> {
-        let url = match &at.server {
-            Some(url) => url.trim_end_matches('/').to_owned(),
-            None => format!("http://{}", config.listen),
-        };
-        let file = open_private_file(&at.token_file).map_err(CommandError::TokenFile)?;
-        let mut token = String::new();
-        let read = file.take(MAX_TOKEN).read_to_string(&mut token);
-        let token = token.trim();
-        if read.is_err() || token.is_empty() {
-            return Err(CommandError::NoTokenInFile);
-        }
-        // One that is installed already is as good.
-        let _before = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .timeout(PATIENCE)
-            // The token is for this server alone.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy();
-        if url.starts_with("http:") {
-            // No certificate will be asked for, so none of the machine's are read.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder
-            .build()
-            .map_err(|error| CommandError::Unreachable(url.clone(), error))?;
-        Ok(Self {
-            client,
-            token: SecretString::from(token),
-            url,
-        })
+async fn leave(config: &Config, saying: Saying, valid_secs: u64) -> Result<(), CommandError> {
+    let server = Server::of(config, &saying.at)?;
+    let path = format!("/v1/reviews/{}", saying.id);
+    let denied: ReviewResource = server.get(&path).await?;
+    let action_digest = denied.action_digest;
+    if !is_meant(&saying.digest, &action_digest.to_string()) {
+        return Err(CommandError::OtherDigest(action_digest.to_string()));
     }
-
-    async fn waiting(&self) -> Result<WaitingReviews, CommandError> {
-        let url = format!("{}/v1/waiting", self.url);
-        let call = self.client.get(url).bearer_auth(self.token.expose_secret());
-        self.told(call.send().await).await
-    }
-
-    async fn answer(
-        &self,
-        id: ReviewId,
-        answer: &ApproverAnswer,
-    ) -> Result<ReviewResource, CommandError> {
-        let url = format!("{}/v1/reviews/{id}/answer", self.url);
-        let body = serde_json::to_vec(answer)
-            .map_err(|_| StoreError::Corrupt("an answer cannot be spelled"))?;
-        let call = self
-            .client
-            .post(url)
-            .bearer_auth(self.token.expose_secret())
-            .header("content-type", "application/json")
-            .body(body);
-        self.told(call.send().await).await
-    }
-
-    async fn told<T: DeserializeOwned>(
-        &self,
-        sent: Result<Response, reqwest::Error>,
-    ) -> Result<T, CommandError> {
-        let failed = |error| CommandError::Unreachable(self.url.clone(), error);
-        let response = sent.map_err(failed)?;
-        let status = response.status();
-        let bytes = response.bytes().await.map_err(failed)?;
-        let refused = |code: String, detail: &str| CommandError::RefusedByServer {
-            code: Printable(&code).to_string(),
-            detail: Printable(detail).to_string(),
-        };
-        if status.is_success() {
-            return parse_strict(&bytes)
-                .map_err(|error| refused("unreadable".to_owned(), &error.to_string()));
-        }
-        let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
-        Err(match problem {
-            Some(problem) => refused(problem.code, &problem.detail),
-            None => refused(status.as_u16().to_string(), "without an explanation"),
-        })
-    }
+    let wanted = GiveLeave {
+        reason: saying.reason,
+        action_digest,
+        valid_secs: Some(valid_secs),
+    };
+    let told: LeaveResource = server.post(&format!("{path}/leave"), &wanted).await?;
+    let until = told.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ");
+    print_line(&format!(
+        "leave for {action_digest}, once, until {until}, given by {}",
+        Printable(&told.given_by)
+    ))
 }
 
 async fn queue(config: &Config, at: &At, shown: Shown) -> Result<(), CommandError> {
-    let waiting = Server::of(config, at)?.waiting().await?;
+    let waiting = waiting(&Server::of(config, at)?).await?;
     if shown == Shown::Json {
         return print_json(&waiting);
     }
@@ -224,7 +149,7 @@ fn words(action: Option<&Value>) -> String {
 
 async fn say(config: &Config, saying: Saying, answer: PersonsAnswer) -> Result<(), CommandError> {
     let server = Server::of(config, &saying.at)?;
-    let waiting = server.waiting().await?;
+    let waiting = waiting(&server).await?;
     let review = waiting
         .reviews
         .iter()
@@ -239,7 +164,8 @@ async fn say(config: &Config, saying: Saying, answer: PersonsAnswer) -> Result<(
         reason: saying.reason,
         action_digest,
     };
-    let told = server.answer(saying.id, &wanted).await?;
+    let path = format!("/v1/reviews/{}/answer", saying.id);
+    let told: ReviewResource = server.post(&path, &wanted).await?;
     print_line(&match told.completed_at {
         Some(_) => format!("{} {}", told.review_id, told.status.title()),
         None => format!("{} noted; others must agree as well", told.review_id),

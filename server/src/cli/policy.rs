@@ -1,24 +1,25 @@
 //! `policy`: the policies that were in force, what a new one would change, and what it would have decided.
 //!
 //! Apart from `serve`, because nothing here reviews anything. Invariant: a candidate is read by the same rules as the
-//! settings, binds nobody, and is in force only once it stands in them.
+//! settings, binds nobody, and is in force only once it stands in them or a change on record names it.
 
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use protocol::{Printable, TenantId};
-use reviewer::{Reviewer, ReviewerSettings};
+use reviewer::{PolicyTable, Reviewer, ReviewerSettings, ReviewerTable};
 use similar::TextDiff;
 
 use super::audit::{Shown, Which, print_json};
+use super::policy_change::{ChangeCommand, change};
 use super::{CommandError, print_line};
 use crate::backtest::{Backtest, Judge};
-use crate::config::{Config, environment};
-use crate::desk::now;
+use crate::config::{Config, environment, key_file};
+use crate::key::SigningKey;
+use crate::policies;
 use crate::store::Sight;
 use crate::store::search::Search;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::policies::KnownPolicy;
 
 /// How many reviews are read at a time.
 const PAGE: u32 = 1_000;
@@ -28,22 +29,28 @@ const MAX_NAME: usize = 64;
 /// What is done with policies.
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
-    /// Lists the policies that reviews were judged by.
+    /// Lists the policies that are kept, and where each stands.
     List {
         /// Whose.
         #[arg(long, default_value = "default")]
         tenant: String,
+        /// As JSON, with what was done with them.
+        #[arg(long)]
+        json: bool,
     },
-    /// Keeps the policy of the settings, with who wrote it. A server keeps it at its start, without a name.
+    /// Keeps a policy, with who wrote it. It binds nobody until it is activated or staged.
     Record {
         /// Who wrote it.
         #[arg(long, value_name = "NAME")]
         author: String,
+        /// A file with the table `[policy]` of the settings; the settings' own where it is not said.
+        #[arg(long, value_name = "FILE")]
+        with: Option<PathBuf>,
         /// Whose.
         #[arg(long, default_value = "default")]
         tenant: String,
     },
-    /// Shows what another policy would say otherwise, line by line.
+    /// Shows what another policy would say otherwise than the one in force, line by line.
     Diff {
         #[command(flatten)]
         other: Other,
@@ -66,6 +73,8 @@ pub(super) enum PolicyCommand {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Change(ChangeCommand),
 }
 
 /// Which other policy.
@@ -82,8 +91,12 @@ pub(super) struct Other {
 
 pub(super) async fn policy(config: &Config, command: PolicyCommand) -> Result<(), CommandError> {
     match command {
-        PolicyCommand::List { tenant } => list(config, &tenant).await,
-        PolicyCommand::Record { author, tenant } => record(config, author, &tenant).await,
+        PolicyCommand::List { tenant, json } => list(config, &tenant, Shown::of(json)).await,
+        PolicyCommand::Record {
+            author,
+            with,
+            tenant,
+        } => record(config, &author, (&tenant, with.as_deref())).await,
         PolicyCommand::Diff { other, tenant } => diff(config, &other, &tenant).await,
         PolicyCommand::Test {
             with,
@@ -91,112 +104,141 @@ pub(super) async fn policy(config: &Config, command: PolicyCommand) -> Result<()
             flips,
             json,
         } => test(config, &with, which, (flips, Shown::of(json))).await,
+        PolicyCommand::Change(command) => change(config, command).await,
     }
 }
 
 /// Who judges for `tenant` by the settings.
-fn current(config: &Config, tenant: &TenantId) -> Result<Reviewer, CommandError> {
+pub(super) fn current(config: &Config, tenant: &TenantId) -> Result<Reviewer, CommandError> {
     let settings = config.tenants.get(tenant).unwrap_or(&config.reviewer);
     Ok(Reviewer::new(settings, &environment)?)
 }
 
 fn candidate(path: &Path) -> Result<Reviewer, CommandError> {
+    Ok(Reviewer::new(&read_candidate(path)?, &environment)?)
+}
+
+/// The tables of a file, as the settings have them.
+pub(super) fn read_candidate(path: &Path) -> Result<ReviewerSettings, CommandError> {
     let text = crate::config::read_file(path).map_err(|problem| CommandError::Candidate {
         path: path.to_owned(),
         problem,
     })?;
-    let settings: ReviewerSettings =
-        toml::from_str(&text).map_err(|error| CommandError::Candidate {
-            path: path.to_owned(),
-            problem: error.to_string().trim_end().to_owned(),
-        })?;
-    Ok(Reviewer::new(&settings, &environment)?)
+    toml::from_str(&text).map_err(|error| CommandError::Candidate {
+        path: path.to_owned(),
+        problem: error.to_string().trim_end().to_owned(),
+    })
 }
 
-async fn list(config: &Config, tenant: &str) -> Result<(), CommandError> {
+async fn list(config: &Config, tenant: &str, shown: Shown) -> Result<(), CommandError> {
     let tenant = TenantId::parse(tenant)?;
+    let settings = current(config, &tenant)?.policy_revision().to_string();
+    let key = SigningKey::load_or_make(&key_file(&config.database))?;
     let store = SqliteStore::open(&config.database).await?;
-    let known = store.policies(&tenant).await;
+    let told = policies::told(&store, &key, (&tenant, &settings)).await;
     store.close().await;
-    let now = current(config, &tenant)?;
-    print_line("SINCE                 AUTHOR            REVISION")?;
-    for policy in known? {
+    let told = told?;
+    if shown == Shown::Json {
+        return print_json(&told);
+    }
+    print_line("SINCE                 AUTHOR            STANDS              REVISION")?;
+    for policy in &told.policies {
         let since = policy.since.strftime("%Y-%m-%dT%H:%M:%SZ");
-        let here = policy.revision == now.policy_revision().as_str();
-        let mark = if here { "  in the settings" } else { "" };
         let author = Printable(&policy.author).to_string();
-        print_line(&format!("{since}  {author:<16}  {}{mark}", policy.revision))?;
+        let stands = if policy.stands.is_empty() {
+            "-".to_owned()
+        } else {
+            policy.stands.join(", ")
+        };
+        print_line(&format!(
+            "{since}  {author:<16}  {stands:<18}  {}",
+            policy.revision
+        ))?;
     }
     Ok(())
 }
 
-async fn record(config: &Config, author: String, tenant: &str) -> Result<(), CommandError> {
-    let shown = Printable(&author).to_string();
+async fn record(
+    config: &Config,
+    author: &str,
+    (tenant, with): (&str, Option<&Path>),
+) -> Result<(), CommandError> {
+    check_name(author)?;
+    let tenant = TenantId::parse(tenant)?;
+    let reviewer = current(config, &tenant)?;
+    let table = match with {
+        Some(path) => only_policy(path)?,
+        None => settings_of(config, &tenant).policy.clone(),
+    };
+    let store = SqliteStore::open(&config.database).await?;
+    let kept = policies::keep(&store, (&tenant, &reviewer), &table, author).await;
+    store.close().await;
+    let (named, added) = kept?;
+    let word = if added { "kept" } else { "known before" };
+    print_line(&format!("{} {word}", named.revision))
+}
+
+/// A name of a person that can be shown.
+pub(super) fn check_name(author: &str) -> Result<(), CommandError> {
+    let shown = Printable(author).to_string();
     if author.trim().is_empty() || shown != author || author.chars().count() > MAX_NAME {
         return Err(CommandError::Name("`--author`"));
     }
-    let tenant = TenantId::parse(tenant)?;
-    let reviewer = current(config, &tenant)?;
-    let revision = reviewer.policy_revision().to_string();
-    let store = SqliteStore::open(&config.database).await?;
-    let added = store
-        .add_policy(KnownPolicy {
-            tenant,
-            revision: revision.clone(),
-            text: reviewer.policy().text().to_string(),
-            author,
-            since: now(),
-        })
-        .await;
-    store.close().await;
-    let word = if added? { "kept" } else { "known before" };
-    print_line(&format!("{revision} {word}"))
+    Ok(())
+}
+
+/// The policy of a file that sets nothing else.
+pub(super) fn only_policy(path: &Path) -> Result<PolicyTable, CommandError> {
+    let settings = read_candidate(path)?;
+    if settings.reviewer != ReviewerTable::default() {
+        return Err(CommandError::OnlyPolicy(path.to_owned()));
+    }
+    Ok(settings.policy)
+}
+
+/// What the settings say for `tenant`.
+pub(super) fn settings_of<'a>(config: &'a Config, tenant: &TenantId) -> &'a ReviewerSettings {
+    config.tenants.get(tenant).unwrap_or(&config.reviewer)
 }
 
 async fn diff(config: &Config, other: &Other, tenant: &str) -> Result<(), CommandError> {
     let tenant = TenantId::parse(tenant)?;
-    let now = current(config, &tenant)?;
+    let settings = current(config, &tenant)?;
+    let settings = (
+        settings.policy_revision().to_string(),
+        settings.policy().document(),
+    );
+    let key = SigningKey::load_or_make(&key_file(&config.database))?;
+    let store = SqliteStore::open(&config.database).await?;
+    let known = store.policies(&tenant).await;
+    let life = policies::life(&store, &key, &tenant).await;
+    store.close().await;
+    let known = known?;
+    let active = life?.map(|life| life.active.revision);
+    let now = active.and_then(|active| known.iter().find(|it| it.revision == active).cloned());
+    let now = now.map_or(settings, |policy| (policy.revision, policy.text));
     let (name, text) = match (&other.with, &other.revision) {
         (Some(path), _) => {
             let candidate = candidate(path)?;
             let revision = candidate.policy_revision().to_string();
-            (revision, candidate.policy().text().to_string())
+            (revision, candidate.policy().document())
         }
         (None, revision) => {
             let wanted = revision.as_deref().unwrap_or_default();
-            let known = kept(config, &tenant, wanted).await?;
+            let known = policies::one_of(known, wanted)?;
             (known.revision, known.text)
         }
     };
-    let settings = now.policy().text().to_string();
-    let diff = TextDiff::from_lines(&settings, &text);
+    let diff = TextDiff::from_lines(&now.1, &text);
     let unified = diff
         .unified_diff()
         .context_radius(3)
-        .header(now.policy_revision().as_str(), &name)
+        .header(&now.0, &name)
         .to_string();
     for line in unified.lines() {
         print_line(&Printable(line).to_string())?;
     }
     Ok(())
-}
-
-/// The one policy whose revision begins so.
-async fn kept(
-    config: &Config,
-    tenant: &TenantId,
-    wanted: &str,
-) -> Result<KnownPolicy, CommandError> {
-    let store = SqliteStore::open(&config.database).await?;
-    let known = store.policies(tenant).await;
-    store.close().await;
-    let mut found = known?
-        .into_iter()
-        .filter(|policy| policy.revision.starts_with(wanted));
-    match (found.next(), found.next()) {
-        (Some(policy), None) => Ok(policy),
-        (None | Some(_), _) => Err(CommandError::UnknownPolicy(wanted.to_owned())),
-    }
 }
 
 async fn test(

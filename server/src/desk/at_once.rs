@@ -3,6 +3,8 @@
 //! Apart from the long way, because here the judgement comes before the record. Invariant: nothing outside this process
 //! is asked on this way, and nobody learns of the review before both its events are on record.
 
+use std::sync::Arc;
+
 use protocol::Decision;
 use tokio::time::Instant;
 
@@ -23,8 +25,8 @@ impl Desk {
         if case.escalation.must_be_human {
             return None;
         }
-        let reviewed = self
-            .reviewer_of(&scope.tenant)
+        let reviewed = case
+            .reviewer
             .review_at_once(&case.escalation, case.deadline)?;
         if matches!(reviewed.decision, Decision::Denied(_)) {
             let key = LeaveKey {
@@ -47,7 +49,7 @@ impl Desk {
     /// leaves either both events or no trace of a question that nobody was answered. No task of its own is needed: a
     /// caller that goes away leaves a review that is ended, or none.
     pub(super) async fn record_at_once(
-        &self,
+        self: &Arc<Self>,
         accepted: Accepted,
         judged: Judged,
         (until, asked): (Instant, Option<Asked>),
@@ -60,12 +62,17 @@ impl Desk {
             expires_at: ending.expires_at,
         };
         let told_of = asked.map(|asked| (asked, ending.clone()));
+        let shadow = self.shadow_for(&recorded.scope.tenant, &end.verdict);
         let recording = self.store.record(accepted.opening, ending);
         let told = tokio::time::timeout_at(accepted.case.deadline + GRACE, recording).await;
         match told.map_err(|_elapsed| StoreError::Locked)?? {
             Opened::New => {
                 if let Some((asked, ending)) = &told_of {
                     self.observer.ended(Some(asked), ending);
+                }
+                if let Some(shadow) = shadow {
+                    let ended = (recorded.review_id, &recorded.scope, end.verdict.status);
+                    self.judge_alongside(shadow, ended, accepted.case.escalation);
                 }
                 Ok(Recorded {
                     end: Some(end),

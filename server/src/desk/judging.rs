@@ -2,10 +2,11 @@
 //!
 //! Apart from the record, and without an error: whatever happens here is a verdict (P2, P5).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{Decision, Denial, Escalation, FailedStep, Grant, PersonsAnswer, ReviewFailure};
-use reviewer::Reviewed;
+use reviewer::{Reviewed, Reviewer};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,7 +15,7 @@ use crate::flight::{Flight, Reply};
 use crate::verdict::Verdict;
 
 /// How much longer than its deadline the reviewer may take to say that it is over.
-const OVERRUN: Duration = Duration::from_millis(250);
+pub(super) const OVERRUN: Duration = Duration::from_millis(250);
 
 /// What is judged.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Case {
     pub(crate) escalation: Escalation,
     pub(crate) deadline: Instant,
     pub(crate) people: People,
+    /// Who judges: chosen once, as it came in.
+    pub(crate) reviewer: Arc<Reviewer>,
     /// SHA-256 over everything that was sent.
     pub(crate) request_digest: [u8; 32],
 }
@@ -60,11 +63,9 @@ impl Desk {
         let scope = flight.scope();
         let session = case.escalation.session.session_id.as_deref();
         let before = session.and_then(|session| self.conversations.of(scope, session));
-        let review = self.reviewer_of(&scope.tenant).review_following(
-            &case.escalation,
-            case.deadline,
-            before.as_deref(),
-        );
+        let review =
+            case.reviewer
+                .review_following(&case.escalation, case.deadline, before.as_deref());
         let Ok(mut reviewed) = timeout_at(case.deadline + OVERRUN, review).await else {
             return Decision::TimedOut.into();
         };

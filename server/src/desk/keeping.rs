@@ -30,10 +30,22 @@ impl Desk {
     /// Keeps the text of the policies that this server judges by. Who wrote them the settings do not say.
     pub(crate) async fn keep_policies(&self) -> Result<(), StoreError> {
         for tenant in self.store.tenants().await? {
-            let policy = self.reviewer_of(&tenant.id).policy();
+            let reviewer = self.reviewer_of(&tenant.id);
+            let policy = reviewer.policy();
+            let sources = self.policies.sources();
+            let table = sources.map(|sources| &sources.of(&tenant.id).policy);
+            // Read again: a file that has changed since the start makes another policy, which nothing judges by.
+            let body = table
+                .and_then(|table| table.inlined().ok())
+                .filter(|table| {
+                    let made = reviewer.with_policy(table);
+                    made.is_ok_and(|made| made.policy_revision() == policy.revision())
+                })
+                .and_then(|table| serde_json::to_string(&table).ok());
             let known = KnownPolicy {
                 revision: policy.revision().to_string(),
-                text: policy.text().to_string(),
+                text: policy.document(),
+                body: body.unwrap_or_default(),
                 author: "settings".to_owned(),
                 since: now(),
                 tenant: tenant.id,

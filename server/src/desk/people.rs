@@ -1,18 +1,21 @@
 //! Reviews that wait for a person, and the answers of approvers.
 //!
 //! Apart from the judging, because the rules of who may answer stand here: an approver of the tenant, for exactly the
-//! action that was asked about, with a reason, never for a question of their own, and as many as the settings want. Invariant: who answered is part of
-//! the verdict, and so of the chain.
+//! action that was asked about, with a reason, never for a question of their own, and as many as the settings want.
+//! Invariant: who answered is part of the verdict, and so of the chain; where several must agree, each answer is on record
+//! before it counts.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use protocol::{ApproverAnswer, ReviewId, Sha256Hex, TenantId, TextKind};
-use sha2::Sha256;
+use protocol::{ApproverAnswer, CallerId, PersonsAnswer, ReviewId, TenantId};
+use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{ABORT_PATIENCE, Caller, Desk};
+use super::{ABORT_PATIENCE, Caller, Desk, now};
 use crate::error::ApiError;
-use crate::flight::{Vote, Voted};
-use crate::store::{Recorded, RedeemRefusal, Sight};
+use crate::flight::{Flight, Vote, Voted};
+use crate::role::Right;
+use crate::said;
+use crate::store::sqlite::history::VoteLine;
+use crate::store::{Recorded, RedeemRefusal, Sight, StoreError};
 
 /// The longest reason, in characters.
 const MAX_REASON: usize = 1_000;
@@ -65,7 +68,11 @@ impl Desk {
             caller: caller.scope.caller.clone(),
             person: caller.person.clone(),
         };
-        match flight.vote(vote, usize::from(self.limits.approvals_wanted.get())) {
+        let wanted = usize::from(self.limits.approvals_wanted.get());
+        if wanted > 1 {
+            self.note_vote(&flight, &vote, wanted).await?;
+        }
+        match flight.vote(vote, wanted) {
             Voted::Decided => {}
             Voted::Counted => return self.recorded(&sight, review_id).await,
             Voted::Before => return Err(ApiError::AgreedBefore),
@@ -74,18 +81,89 @@ impl Desk {
         Ok(flight.wait(Instant::now() + ABORT_PATIENCE).await?)
     }
 
-    /// What a person said, with its secrets masked (P9): it is kept with the record and told to whoever may read that.
-    pub(super) fn said(&self, tenant: &TenantId, text: &str) -> String {
-        let key = self.key.derive("auto-review mask v1", &[tenant.as_str()]);
-        // A block of the hash: a shorter key is filled up with zeros (RFC 2104, section 2).
-        let mut block = [0_u8; 64];
-        block.iter_mut().zip(key).for_each(|(to, from)| *to = from);
-        protocol::mask(text, TextKind::Prose, &|secret| {
-            let mut mac = Hmac::<Sha256>::new(&block.into());
-            mac.update(secret);
-            Sha256Hex::of(&mac.finalize().into_bytes().into())
-        })
+    /// Puts one of several votes on record, before it counts; and what was said by those who may not answer any more
+    /// counts no longer.
+    async fn note_vote(&self, flight: &Flight, vote: &Vote, wanted: usize) -> Result<(), ApiError> {
+        match flight.begin_vote(vote) {
+            Some(Voted::Before) => return Err(ApiError::AgreedBefore),
+            Some(Voted::NotAsked | Voted::Decided | Voted::Counted) => {
+                return Err(ApiError::NotWaiting);
+            }
+            None => {}
+        }
+        let noted = self.put_on_record(flight, vote, wanted).await;
+        if noted.is_err() {
+            flight.forget_vote(vote);
+        }
+        noted
     }
+
+    async fn put_on_record(
+        &self,
+        flight: &Flight,
+        vote: &Vote,
+        wanted: usize,
+    ) -> Result<(), ApiError> {
+        let gone = self.not_approvers(flight.voters()).await?;
+        flight.drop_voters(&gone);
+        let body = VoteBody {
+            answer: vote.answer,
+            by: vote.by(),
+            caller: vote.caller.as_str(),
+            reason: &vote.reason,
+            wanted,
+            no_longer: gone.iter().map(CallerId::as_str).collect(),
+        };
+        let line = VoteLine {
+            review_id: flight.review_id(),
+            scope: flight.scope().clone(),
+            at: now(),
+            body: serde_json::to_string(&body)
+                .map_err(|_| StoreError::Corrupt("a vote cannot be spelled"))?,
+        };
+        if self.store.note_vote(line).await? {
+            Ok(())
+        } else {
+            Err(ApiError::NotWaiting)
+        }
+    }
+
+    /// Those of `voters` whose token was revoked, ran out or lost the role since they answered.
+    async fn not_approvers(&self, mut voters: Vec<CallerId>) -> Result<Vec<CallerId>, StoreError> {
+        if voters.is_empty() {
+            return Ok(voters);
+        }
+        let tokens = self.store.tokens().await?;
+        let at = now();
+        let counts = |caller: &CallerId| {
+            tokens.iter().any(|token| {
+                CallerId::of_token_hash(&token.hash) == *caller
+                    && token.counts_at(at)
+                    && token.grants.roles.allow(Right::Answer)
+            })
+        };
+        voters.retain(|voter| !counts(voter));
+        Ok(voters)
+    }
+
+    /// What a person said, as it is kept.
+    pub(super) fn said(&self, tenant: &TenantId, text: &str) -> String {
+        said::masked(&self.key, tenant, text)
+    }
+}
+
+/// What stands in the chain of one of several votes.
+#[derive(Serialize)]
+struct VoteBody<'a> {
+    answer: PersonsAnswer,
+    by: &'a str,
+    caller: &'a str,
+    reason: &'a str,
+    /// How many must say yes.
+    wanted: usize,
+    /// Whose yes counts no longer, because they may not answer any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    no_longer: Vec<&'a str>,
 }
 
 /// A reason that says something.

@@ -39,6 +39,7 @@ pub(crate) mod heads;
 pub(crate) mod history;
 mod leaves;
 pub(crate) mod policies;
+mod policy_changes;
 mod read;
 mod rows;
 mod sql;
@@ -47,6 +48,8 @@ mod tip;
 pub(crate) mod tokens;
 pub(crate) mod webhooks;
 mod writer;
+
+pub(crate) use policy_changes::Noted;
 
 use command::{Change, Command, Recording};
 use writer::{Telling, Writer};

@@ -23,6 +23,7 @@ const WRONG_TOKEN: &str = "ars_wrong-token-canary-91c4";
 /// Typed into a reason by somebody who thought nothing of it.
 const IN_A_LEAVE: &str = "hunter2-canary-in-a-leave";
 const IN_AN_ANSWER: &str = "hunter3-canary-in-an-answer";
+const IN_A_CHANGE: &str = "hunter4-canary-in-a-change";
 const IN_A_TRANSCRIPT: &str = "canary-5e0d-of-a-transcript";
 
 /// Tables that this test need not write to: erasure is a test of its own, heads are signed now and then, and the last is
@@ -107,15 +108,30 @@ async fn live(world: &World, server: &Server) -> String {
     let hook = server.post(admin, "/v1/webhooks", &hook).await;
     assert_eq!(hook.status, 201, "{}", hook.text);
 
+    changed(server, admin).await;
     lifted(server, (runner, approver)).await;
     answered(server, (runner, approver)).await;
     refused(server, runner).await;
     // What is looked for is indexed at the latest when somebody looks.
-    for path in ["/v1/reviews?limit=5", "/v1/stats"] {
-        let told = server.get(admin, path).await;
-        assert_eq!(told.status, 200, "{}", told.text);
-    }
+    let told = server.get(admin, "/v1/reviews?limit=5").await;
+    assert_eq!(told.status, 200, "{}", told.text);
+    let counted = |told: &Answered| told.body["shadows"] != json!({});
+    crate::harness::until(|| server.get(admin, "/v1/stats"), counted).await;
     hook.body["secret"].as_str().expect("a secret").to_owned()
+}
+
+/// Another policy that judges alongside, for a reason that says too much.
+async fn changed(server: &Server, admin: &str) {
+    let policy = json!({"policy": {"deny": ["program:dd"]}});
+    let kept = server.post(admin, "/v1/policies", &policy).await;
+    assert_eq!(kept.status, 201, "{}", kept.text);
+    let change = json!({
+        "step": "shadow",
+        "revision": kept.body["revision"],
+        "reason": format!("to see; password: {IN_A_CHANGE}"),
+    });
+    let told = server.post(admin, "/v1/policies/changes", &change).await;
+    assert_eq!(told.status, 200, "{}", told.text);
 }
 
 /// A denial that a person lifts with a reason that says too much.
@@ -214,6 +230,7 @@ async fn no_key_token_or_typed_secret_stands_in_any_table_file_log_or_export() {
         WRONG_TOKEN,
         IN_A_LEAVE,
         IN_AN_ANSWER,
+        IN_A_CHANGE,
         &hook_secret,
     ]);
     let files: Vec<_> = std::fs::read_dir(world.folder.path("."))

@@ -27,6 +27,8 @@ mod people;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod policy_life;
+#[cfg(test)]
 mod roles;
 #[cfg(test)]
 mod shapes;
@@ -36,6 +38,8 @@ mod store_failures;
 mod tcp;
 #[cfg(test)]
 mod telemetry;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod turns;
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::harness::{Folder, Program, bearer, harmless, submission, try_call_at};
+use crate::harness::{
+    Answered, Folder, Program, Server, bearer, command, harmless, submission, try_call_at,
+};
 use crate::shapes::{Random, Shapes};
 
 const ROLES: [&str; 5] = ["runner", "auditor", "policy-author", "approver", "admin"];
@@ -51,6 +53,68 @@ fn calls(document: &Value) -> Vec<Call<'_>> {
     all.collect()
 }
 
+/// What there is at the server that is called.
+struct Known {
+    tokens: Vec<String>,
+    /// An approval that can be spent, a denial that leave lifts, and what waits for a person.
+    approved: String,
+    denied: String,
+    policy: String,
+    webhook: String,
+    /// A webhook that may be taken away.
+    doomed: String,
+}
+
+impl Known {
+    async fn at(server: &Server, tokens: Vec<String>) -> Self {
+        let text = |told: &Answered, name: &str| told.body[name].as_str().map(str::to_owned);
+        let approved = server
+            .post(&tokens[0], "/v1/reviews", &submission(&harmless()))
+            .await;
+        let denied = server
+            .post(&tokens[0], "/v1/reviews", &submission(&liftable()))
+            .await;
+        assert_eq!(
+            (approved.review_status(), denied.review_status()),
+            ("approved", "denied")
+        );
+        let policy = json!({"policy": {"deny": ["program:dd"]}});
+        let policy = server.post(&tokens[2], "/v1/policies", &policy).await;
+        let wanted = json!({"url": "https://127.0.0.1:9/hook", "events": ["waiting"]});
+        let doomed = server.post(&tokens[4], "/v1/webhooks", &wanted).await;
+        let webhook = server.post(&tokens[4], "/v1/webhooks", &wanted).await;
+        Self {
+            approved: approved.id(),
+            denied: denied.id(),
+            policy: text(&policy, "revision").expect("a policy"),
+            webhook: text(&webhook, "id").expect("a webhook"),
+            doomed: text(&doomed, "id").expect("a webhook"),
+            tokens,
+        }
+    }
+
+    /// The name of something that is there, for the parameter `name` of `path`.
+    fn name(&self, random: &mut Random, path: &str, name: &str) -> String {
+        match (path, name) {
+            (_, "revision") => self.policy.clone(),
+            (_, "delivery") => "1".to_owned(),
+            ("/v1/sessions/{id}", _) => SESSION.to_owned(),
+            ("/v1/reviews/{id}/leave", _) => self.denied.clone(),
+            ("/v1/webhooks/{id}", _) => self.doomed.clone(),
+            (path, _) if path.starts_with("/v1/webhooks/") => self.webhook.clone(),
+            _ => (*random.pick(&[&self.approved, &self.denied])).clone(),
+        }
+    }
+}
+
+/// The session of every submission here.
+const SESSION: &str = "s-1";
+
+/// What is denied, and below critical.
+fn liftable() -> protocol::Action {
+    command(&["cat", "/home/u/.ssh/id_ed25519"])
+}
+
 /// A call as it goes over the wire.
 struct Sent {
     /// The role of its token.
@@ -60,7 +124,7 @@ struct Sent {
 }
 
 impl Call<'_> {
-    fn make(&self, random: &mut Random, shapes: &Shapes<'_>, tokens: &[String], id: &str) -> Sent {
+    fn make(&self, random: &mut Random, shapes: &Shapes<'_>, known: &Known) -> Sent {
         let mut path = self.path.to_owned();
         let mut query = Vec::new();
         let mut headers = String::new();
@@ -76,9 +140,9 @@ impl Call<'_> {
                     let value = if random.one_in(3) {
                         value
                     } else {
-                        id.to_owned()
+                        known.name(random, self.path, name)
                     };
-                    path = path.replace("{id}", &escaped(&value));
+                    path = path.replace(&format!("{{{name}}}"), &escaped(&value));
                 }
                 Some("query") if random.one_in(4) => {
                     query.push(format!("{name}={}", escaped(&value)));
@@ -96,7 +160,7 @@ impl Call<'_> {
         if !query.is_empty() {
             path = format!("{path}?{}", query.join("&"));
         }
-        let body = self.body(random, shapes);
+        let body = self.body(random, shapes, known);
         if !body.is_empty() && !random.one_in(20) {
             headers.push_str("content-type: application/json\r\n");
         }
@@ -105,7 +169,7 @@ impl Call<'_> {
         }
         let role = self.role(random);
         if let Some(role) = role {
-            headers.push_str(&bearer(&tokens[role]));
+            headers.push_str(&bearer(&known.tokens[role]));
         }
         Sent {
             role: role.map(|role| ROLES[role]),
@@ -133,7 +197,7 @@ impl Call<'_> {
         roles.is_none_or(|roles| roles.iter().any(|it| it == role))
     }
 
-    fn body(&self, random: &mut Random, shapes: &Shapes<'_>) -> String {
+    fn body(&self, random: &mut Random, shapes: &Shapes<'_>, known: &Known) -> String {
         let schema = &self.operation["requestBody"]["content"]["application/json"]["schema"];
         if schema.is_null() {
             return String::new();
@@ -141,6 +205,18 @@ impl Call<'_> {
         let mut body = match self.path {
             // A review that is really made, every other time: its digest is none that chance finds.
             "/v1/reviews" if random.one_in(2) => submission(&harmless()),
+            // What only fits one action, in one state.
+            "/v1/reviews/{id}/leave" if random.one_in(2) => {
+                json!({"reason": "r", "action_digest": liftable().digest()})
+            }
+            "/v1/reviews/{id}/redeem" if random.one_in(2) => {
+                json!({"action_digest": harmless().digest(), "session_id": SESSION})
+            }
+            "/v1/policies/changes" if random.one_in(2) => {
+                let step = *random.pick(&["shadow", "activate", "rollback"]);
+                let revision = (step != "rollback").then_some(&known.policy);
+                json!({"step": step, "revision": revision, "reason": "r"})
+            }
             _ => random.value(shapes, schema, 0),
         };
         if random.one_in(3) {
@@ -190,7 +266,8 @@ async fn whatever_is_sent_the_answer_is_one_that_the_document_knows() {
 
 async fn send_everything(seed: u64) {
     let folder = Folder::new();
-    let program = Program::new(&folder, "[reviewer]\ndeadline_secs = 2\n");
+    let settings = "[reviewer]\ndeadline_secs = 2\n[webhooks]\nallowed_hosts = [\"127.0.0.1\"]\n";
+    let program = Program::new(&folder, settings);
     let tokens: Vec<_> = ROLES
         .iter()
         .map(|role| {
@@ -202,17 +279,15 @@ async fn send_everything(seed: u64) {
         })
         .collect();
     let server = program.serve();
-    let made = server
-        .post(&tokens[0], "/v1/reviews", &submission(&harmless()))
-        .await;
-    let id = made.id();
+    let known = Known::at(&server, tokens).await;
+    let tokens = &known.tokens;
     let document = server.get(&tokens[0], "/v1/openapi.json").await.body;
     let shapes = Shapes::of(&document);
     let mut random = Random::new(seed);
     let mut seen = Map::new();
     for call in calls(&document) {
         for round in 0..ROUNDS {
-            let sent = call.make(&mut random, &shapes, &tokens, &id);
+            let sent = call.make(&mut random, &shapes, &known);
             let at = format!("seed {seed}, round {round}: {}", sent.head);
             let status = check(server.address, &document, &call, &sent, &at).await;
             let key = format!("{} {}", call.method, call.path);
@@ -227,19 +302,9 @@ async fn send_everything(seed: u64) {
             .iter()
             .any(|it| statuses.get(it).is_some());
         // What only fits a review in one state is seldom hit by chance.
-        let rare = [
-            "/redeem",
-            "/ran",
-            "/answer",
-            "/abort",
-            "/deliveries",
-            "/resend",
-            "/leave",
-            // Known by the name that its runner gave it; `roles` reads one.
-            "/sessions/{id}",
-        ]
-        .iter()
-        .any(|it| call.ends_with(it));
+        let rare = ["/ran", "/answer", "/abort", "/resend"]
+            .iter()
+            .any(|it| call.ends_with(it));
         assert!(
             fine || rare || call.starts_with("DELETE"),
             "{call} never worked: {statuses}"

@@ -195,8 +195,13 @@ struct Office {
 
 impl Office {
     fn new() -> Self {
+        Self::wanting(2)
+    }
+
+    /// One where so many must agree.
+    fn wanting(approvals: usize) -> Self {
         let folder = Folder::new();
-        let program = Program::new(&folder, "[people]\napprovals = 2\n");
+        let program = Program::new(&folder, &format!("[people]\napprovals = {approvals}\n"));
         let runner = create(&program, &["--person", "ana"]);
         let server = program.serve();
         Self {
@@ -282,12 +287,32 @@ async fn two_people_must_agree_from_their_terminals_and_one_person_is_not_two() 
     assert!(say("approve", &digest, &eve).1.contains("Approved"));
     let path = format!("/v1/reviews/{id}?view=full");
     let detail = office.server.get(&office.runner, &path).await.body;
-    let verdict = &detail["timeline"][1]["body"]["verdict"];
-    assert_eq!(verdict["answered_by"], "bob, eve");
-    assert_eq!(verdict["rationale"], "bob: agreed; eve: agreed");
+    each_vote_stands_for_itself(&detail["timeline"]);
     let late = say("deny", shown, &eve);
     assert_eq!(late.0, 1, "{}", late.2);
     assert!(late.2.contains("does not wait"), "{}", late.2);
+}
+
+fn each_vote_stands_for_itself(timeline: &Value) {
+    let lines = timeline.as_array().expect("a list");
+    let kinds: Vec<_> = lines.iter().filter_map(|it| it["kind"].as_str()).collect();
+    assert_eq!(kinds, ["opened", "voted", "voted", "approved"]);
+    for (at, by) in [(1, "bob"), (2, "eve")] {
+        let vote = &timeline[at]["body"];
+        let said = [
+            &vote["by"],
+            &vote["answer"],
+            &vote["reason"],
+            &vote["wanted"],
+        ];
+        assert_eq!(
+            said,
+            [&json!(by), &json!("allow"), &json!("agreed"), &json!(2)]
+        );
+    }
+    let verdict = &timeline[3]["body"]["verdict"];
+    assert_eq!(verdict["answered_by"], "bob, eve");
+    assert_eq!(verdict["rationale"], "bob: agreed; eve: agreed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -327,6 +352,100 @@ async fn one_who_denies_is_enough_and_a_token_file_that_others_can_read_is_refus
         (told.review_status(), &told.body["decided_by"]),
         ("denied", &json!("person"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vote_of_somebody_who_lost_the_role_counts_no_longer() {
+    let office = Office::new();
+    let bob = office.token_file("bob", &["--role", "approver", "--person", "bob"]);
+    let eve = office.token_file("eve", &["--role", "approver", "--person", "eve"]);
+    let zoe = office.token_file("zoe", &["--role", "approver", "--person", "zoe"]);
+    let id = office.asked().await;
+    let digest = unclear().digest().to_string();
+    let say = |file: &str| {
+        let arguments = ["approve", &id, "--reason", "agreed", "--digest", &digest];
+        office.run(&arguments, file)
+    };
+    assert!(say(&bob).1.contains("others must agree"));
+    let listed = office.program.output(&["token", "list", "--json"]);
+    let token = std::fs::read_to_string(&bob).expect("a token");
+    let caller = protocol::CallerId::of_token(token.trim());
+    let token_id = caller.as_str().trim_start_matches("token:");
+    let (code, _, err) = office.program.output(&["token", "revoke", token_id]);
+    assert_eq!(code, 0, "{err} {listed:?}");
+    let second = say(&eve);
+    assert!(second.1.contains("others must agree"), "{second:?}");
+    let third = say(&zoe);
+    assert!(third.1.contains("Approved"), "{third:?}");
+    let path = format!("/v1/reviews/{id}?view=full");
+    let detail = office.server.get(&office.runner, &path).await.body;
+    let timeline = &detail["timeline"];
+    assert_eq!(timeline[2]["body"]["no_longer"], json!([caller.as_str()]));
+    let verdict = &timeline[4]["body"]["verdict"];
+    assert_eq!(verdict["answered_by"], "eve, zoe");
+    let (code, out, err) = office.program.output(&["verify"]);
+    assert_eq!(code, 0, "{out} {err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leave_is_given_from_a_terminal_for_what_was_looked_at_and_lifts_one_denial() {
+    let office = Office::wanting(1);
+    let bob = office.token_file("bob", &["--role", "approver", "--person", "bob"]);
+    let own = office.token_file("own", &["--role", "approver", "--person", "ana"]);
+    let none = office.token_file("none", &["--role", "auditor"]);
+    let action = crate::harness::command(&["cat", "/home/u/.ssh/id_ed25519"]);
+    let ask = || async {
+        let body = submission(&action);
+        office
+            .server
+            .post(&office.runner, "/v1/reviews", &body)
+            .await
+    };
+    let denied = ask().await;
+    assert_eq!(
+        (denied.review_status(), &denied.body["risk_level"]),
+        ("denied", &json!("high"))
+    );
+    let id = denied.id();
+    let digest = action.digest().to_string();
+    let other = unclear().digest().to_string();
+    let leave = |word: &str, id: &str, digest: &str, reason: &str, file: &str| {
+        office.run(&[word, id, "--reason", reason, "--digest", digest], file)
+    };
+    let unknown = "01980000-0000-7000-8000-000000000001";
+    for (id, digest, reason, file, code, told) in [
+        (
+            id.as_str(),
+            other.as_str(),
+            "why",
+            &bob,
+            2,
+            "look at the action again",
+        ),
+        (&id, &digest, " ", &bob, 1, "invalid_body"),
+        (&id, &digest, "why", &own, 1, "own_question"),
+        (&id, &digest, "why", &none, 1, "role_missing"),
+        (unknown, &digest, "why", &bob, 1, "not_found"),
+    ] {
+        let refused = leave("leave", id, digest, reason, file);
+        assert_eq!(refused.0, code, "{refused:?}");
+        assert!(refused.2.contains(told), "{}", refused.2);
+    }
+    assert_eq!(
+        ask().await.review_status(),
+        "denied",
+        "nothing was given yet"
+    );
+    let given = leave("appeal", &id, &digest, "a key of no use any more", &bob);
+    assert!(given.1.contains("given by bob"), "{given:?}");
+    let again = leave("leave", &id, &digest, "why", &bob);
+    assert!(again.2.contains("already_lifted"), "{}", again.2);
+    let lifted = ask().await;
+    assert_eq!(
+        (lifted.review_status(), &lifted.body["decided_by"]),
+        ("approved", &json!("person"))
+    );
+    assert_eq!(ask().await.review_status(), "denied", "once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

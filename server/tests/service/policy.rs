@@ -27,7 +27,7 @@ async fn told(folder: &Folder) -> Program {
     Program::new(folder, "")
 }
 
-fn candidate(folder: &Folder, text: &str) -> String {
+pub(crate) fn candidate(folder: &Folder, text: &str) -> String {
     let path = folder.path("candidate.toml");
     std::fs::write(&path, text).expect("written");
     let mode = std::fs::Permissions::from_mode(0o600);
@@ -127,7 +127,7 @@ async fn policies_are_kept_with_their_author_and_compared_line_by_line() {
     );
     let list = run(&["policy", "list"]).1;
     assert!(
-        list.contains("ana") && list.contains("in the settings"),
+        list.contains("ana") && list.contains("in_force, settings"),
         "{list}"
     );
     assert!(!list.contains("bob"), "the first author stays: {list}");
@@ -175,5 +175,8 @@ async fn a_server_keeps_the_policy_that_it_judges_by() {
     let mut server = program.serve();
     assert_eq!(server.terminate(), Some(0));
     let list = program.output(&["policy", "list"]).1;
-    assert!(list.contains("settings          sha256:"), "{list}");
+    assert!(
+        list.contains("settings          in_force, settings  sha256:"),
+        "{list}"
+    );
 }

@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 /// Every call of the API; `{id}` is another caller's approved review.
-const CALLS: [(&str, &str); 21] = [
+const CALLS: [(&str, &str); 25] = [
     ("POST", "/v1/reviews"),
     ("GET", "/v1/reviews"),
     ("GET", "/v1/reviews/{id}"),
@@ -30,6 +30,11 @@ const CALLS: [(&str, &str); 21] = [
     ("DELETE", "/v1/tokens/none"),
     ("GET", "/v1/webhooks"),
     ("DELETE", "/v1/webhooks/none"),
+    ("GET", "/v1/policies"),
+    ("POST", "/v1/policies"),
+    ("GET", "/v1/policies/none"),
+    // A service that follows no record: a change would bind nobody.
+    ("POST", "/v1/policies/changes"),
     ("GET", "/metrics"),
     ("GET", "/v1/openapi.json"),
     ("GET", "/v1/nothing"),
@@ -119,6 +124,8 @@ fn body_of(method: &str, path: &str) -> Option<Value> {
         "/v1/reviews/{id}/leave" => {
             Some(json!({"reason": "r", "action_digest": harmless().digest()}))
         }
+        "/v1/policies" if method == "POST" => Some(json!({"policy": {"deny": ["program:dd"]}})),
+        "/v1/policies/changes" => Some(json!({"step": "rollback", "reason": "r"})),
         "/v1/tokens" if method == "POST" => Some(json!({"roles": ["runner"], "name": "n"})),
         _ => None,
     }
@@ -165,6 +172,10 @@ async fn every_endpoint_answers_every_role_as_this_table_says() {
     DELETE /v1/tokens/none: runner 403 auditor 403 policy-author 403 approver 403 admin 404 nobody 401
     GET /v1/webhooks: runner 403 auditor 403 policy-author 403 approver 403 admin 200 nobody 401
     DELETE /v1/webhooks/none: runner 403 auditor 403 policy-author 403 approver 403 admin 404 nobody 401
+    GET /v1/policies: runner 403 auditor 403 policy-author 200 approver 403 admin 200 nobody 401
+    POST /v1/policies: runner 403 auditor 403 policy-author 201 approver 403 admin 201 nobody 401
+    GET /v1/policies/none: runner 403 auditor 403 policy-author 404 approver 403 admin 404 nobody 401
+    POST /v1/policies/changes: runner 403 auditor 403 policy-author 404 approver 403 admin 404 nobody 401
     GET /metrics: runner 403 auditor 404 policy-author 403 approver 403 admin 404 nobody 401
     GET /v1/openapi.json: runner 200 auditor 200 policy-author 200 approver 200 admin 200 nobody 401
     GET /v1/nothing: runner 404 auditor 404 policy-author 404 approver 404 admin 404 nobody 401

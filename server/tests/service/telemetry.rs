@@ -258,6 +258,7 @@ fn check_logs(collector: &Collector, id: &str) {
     assert_eq!(review["attributes"]["status"], "failed");
     assert_eq!(review["attributes"]["review.id"], json!(id));
     assert_eq!(review["traceId"], TRACE);
+    assert_eq!(review["attributes"]["attempt_count"], "1");
     assert_eq!(review["severityNumber"], 9);
     assert_eq!(review["resource"]["env"], "test");
     assert_eq!(review["resource"]["service.name"], "auto-review-server");

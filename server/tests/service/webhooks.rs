@@ -320,6 +320,83 @@ async fn nothing_is_sent_inside_and_nobody_reaches_anothers_webhooks() {
     assert_eq!(server.get(&stage.runner, "/v1/webhooks").await.status, 403);
 }
 
+/// Somebody at a terminal, with a token in a private file.
+struct Terminal<'a> {
+    stage: &'a Stage,
+    address: String,
+    token_file: String,
+}
+
+impl<'a> Terminal<'a> {
+    fn of(stage: &'a Stage, server: &Server, (name, token): (&str, &str)) -> Self {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let path = stage._folder.path(name);
+        let mut options = std::fs::OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&path).expect("a file");
+        std::io::Write::write_all(&mut file, token.as_bytes()).expect("written");
+        Self {
+            stage,
+            address: format!("http://{}", server.address),
+            token_file: path.to_str().expect("a name").to_owned(),
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let at = ["--server", &self.address, "--token-file", &self.token_file];
+        let program = &self.stage.program;
+        program.output(&[&["webhook"], arguments, &at].concat())
+    }
+
+    fn is_refused(&self, arguments: &[&str], code: i32, told: &str) {
+        let refused = self.run(arguments);
+        assert_eq!(refused.0, code, "{refused:?}");
+        assert!(refused.2.contains(told), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_looks_after_webhooks_from_a_terminal() {
+    let stage = Stage::new(SETTINGS);
+    let server = stage.program.serve();
+    let mut receiver = Receiver::answering(&[500, 500, 500]).await;
+    let url = receiver.url();
+    let approver = Terminal::of(&stage, &server, ("approver", &stage.approver));
+    approver.is_refused(&["create", &url, "--event", "denied"], 1, "role_missing");
+    let admin = Terminal::of(&stage, &server, ("admin", &stage.admin));
+    let private = "http://10.0.0.1/hook";
+    admin.is_refused(&["create", private, "--event", "denied"], 1, "invalid_body");
+    let (code, made, err) = admin.run(&["create", &url, "--event", "denied"]);
+    assert_eq!(code, 0, "{err}");
+    let mut words = made.split_whitespace();
+    let id = words.nth(1).expect("an id").to_owned();
+    let secret = words.nth(1).expect("a secret").to_owned();
+    assert!(secret.starts_with("whsec_"), "{made}");
+    let list = admin.run(&["list"]).1;
+    assert!(list.contains(&id) && list.contains(&url), "{list}");
+    assert!(!list.contains(&secret), "told once");
+
+    let body = submission(&harmful());
+    server.post(&stage.runner, "/v1/reviews", &body).await;
+    for _ in 0..3 {
+        receiver.next().await;
+    }
+    let path = format!("/v1/webhooks/{id}/deliveries");
+    let ask = || server.get(&stage.admin, &path);
+    until(ask, |told| told.body["deliveries"][0]["status"] == "dead").await;
+    let letters = admin.run(&["dead-letters", &id]).1;
+    assert!(letters.contains("dead"), "{letters}");
+    admin.is_refused(&["resend", &id, "999999"], 1, "not_found");
+    admin.is_refused(&["dead-letters", "none"], 1, "not_found");
+    admin.is_refused(&["delete", "../tokens/x"], 2, "letters and digits");
+    let (code, sent, err) = admin.run(&["resend", &id]);
+    assert!(code == 0 && sent.starts_with("1 "), "{sent} {err}");
+    receiver.next().await;
+    until(ask, |told| told.body["deliveries"] == serde_json::json!([])).await;
+    assert_eq!(admin.run(&["delete", &id]).0, 0);
+    assert!(!admin.run(&["list"]).1.contains(&id));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_whose_target_hangs_keeps_no_other_tenant_from_being_told() {
     const HANGING: usize = 40;

@@ -1,7 +1,8 @@
 //! The calls of admins and of those who watch the server: tokens, webhooks, sums, the document, health.
 
 use protocol::{
-    CreateToken, CreateWebhook, CreatedToken, CreatedWebhook, DeliveryList, TokenList, WebhookList,
+    ChangePolicy, CreateToken, CreateWebhook, CreatedToken, CreatedWebhook, DeliveryList,
+    KeepPolicy, PolicyList, PolicyResource, PolicyText, TokenList, WebhookList,
 };
 use serde_json::Value;
 
@@ -11,6 +12,73 @@ use crate::api::health::Health;
 use crate::role::Right;
 
 const TOKENS: Access = Access::Right(Right::HandOutTokens);
+const POLICIES: Access = Access::Right(Right::ChangePolicy);
+
+pub(crate) const LIST_POLICIES: Operation = Operation {
+    answers: &[json(
+        200,
+        "The policies with where they stand, and what was done with them.",
+        &[Body::of::<PolicyList>()],
+    )],
+    ..Operation::new(
+        Verb::Get,
+        "/v1/policies",
+        "listPolicies",
+        "Lists the tenant's policies.",
+        POLICIES,
+    )
+};
+
+pub(crate) const SHOW_POLICY: Operation = Operation {
+    parameters: &[Parameter {
+        name: "revision",
+        place: Place::Path,
+        summary: "The policy's whole revision.",
+        kind: Kind::Text(80),
+    }],
+    answers: &[json(200, "The policy.", &[Body::of::<PolicyText>()])],
+    ..Operation::new(
+        Verb::Get,
+        "/v1/policies/{revision}",
+        "showPolicy",
+        "Shows a policy's text.",
+        POLICIES,
+    )
+};
+
+pub(crate) const KEEP_POLICY: Operation = Operation {
+    request: Some(Body::of::<KeepPolicy>()),
+    answers: &[json(
+        201,
+        "It is kept, and binds nobody yet.",
+        &[Body::of::<PolicyResource>()],
+    )],
+    refusals: &[409],
+    ..Operation::new(
+        Verb::Post,
+        "/v1/policies",
+        "keepPolicy",
+        "Keeps a policy.",
+        POLICIES,
+    )
+};
+
+pub(crate) const CHANGE_POLICY: Operation = Operation {
+    request: Some(Body::of::<ChangePolicy>()),
+    answers: &[json(
+        200,
+        "It is done, and holds at this server; at others within a second.",
+        &[Body::of::<PolicyList>()],
+    )],
+    refusals: &[404, 409],
+    ..Operation::new(
+        Verb::Post,
+        "/v1/policies/changes",
+        "changePolicy",
+        "Says which policy judges, and which one judges alongside.",
+        POLICIES,
+    )
+};
 
 pub(crate) const LIST_TOKENS: Operation = Operation {
     answers: &[json(200, "The tokens.", &[Body::of::<TokenList>()])],

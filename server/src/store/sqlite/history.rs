@@ -3,6 +3,7 @@
 //! Apart from the reviews' own way, which never waits for it. Invariants: everything here follows from the events, so
 //! that it can be made anew; what is shown of a review is read from the record, never from the index.
 
+mod beside;
 mod copy;
 mod count;
 mod detail;
@@ -13,8 +14,9 @@ mod packed;
 mod ran;
 mod verify;
 
+pub(crate) use beside::{Came, LeftOut, ShadowLine, VoteLine};
 pub(crate) use count::What;
-pub(crate) use detail::{Detail, TimelineEvent};
+pub(crate) use detail::{Detail, TimelineEvent, is_seen};
 pub(crate) use find::{Exported, Stretch};
 pub(crate) use follow::{Followed, More};
 pub(crate) use verify::Verified;

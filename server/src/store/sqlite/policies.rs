@@ -16,6 +16,8 @@ pub(crate) struct KnownPolicy {
     pub(crate) tenant: TenantId,
     pub(crate) revision: String,
     pub(crate) text: String,
+    /// What it is made of, as JSON; empty where it was kept by an older program.
+    pub(crate) body: String,
     /// Who wrote it, as far as was said.
     pub(crate) author: String,
     pub(crate) since: Timestamp,
@@ -27,7 +29,7 @@ impl SqliteStore {
         self.aside(move |connection| {
             Box::pin(async move {
                 let added = sqlx::query(
-                    "INSERT INTO policies (tenant_id, revision, text, author, since) VALUES (?, ?, ?, ?, ?) \
+                    "INSERT INTO policies (tenant_id, revision, text, author, since, body) VALUES (?, ?, ?, ?, ?, ?) \
                      ON CONFLICT DO NOTHING",
                 )
                 .bind(policy.tenant.as_str())
@@ -35,9 +37,21 @@ impl SqliteStore {
                 .bind(&policy.text)
                 .bind(&policy.author)
                 .bind(policy.since.as_millisecond())
+                .bind(&policy.body)
+                .execute(&mut *connection)
+                .await?;
+                if added.rows_affected() == 1 {
+                    return Ok(true);
+                }
+                sqlx::query(
+                    "UPDATE policies SET body = ? WHERE tenant_id = ? AND revision = ? AND body = ''",
+                )
+                .bind(&policy.body)
+                .bind(policy.tenant.as_str())
+                .bind(&policy.revision)
                 .execute(connection)
                 .await?;
-                Ok(added.rows_affected() == 1)
+                Ok(false)
             })
         })
         .await
@@ -46,7 +60,7 @@ impl SqliteStore {
     /// The policies of `tenant`, the newest first.
     pub(crate) async fn policies(&self, tenant: &TenantId) -> Result<Vec<KnownPolicy>, StoreError> {
         let rows = sqlx::query(
-            "SELECT revision, text, author, since FROM policies WHERE tenant_id = ? ORDER BY since DESC, revision",
+            "SELECT revision, text, author, since, body FROM policies WHERE tenant_id = ? ORDER BY since DESC, revision",
         )
         .bind(tenant.as_str())
         .fetch_all(&self.readers)
@@ -59,6 +73,7 @@ impl SqliteStore {
                     text: row.try_get(1)?,
                     author: row.try_get(2)?,
                     since: sql::time(row.try_get(3)?)?,
+                    body: row.try_get(4)?,
                 })
             })
             .collect::<Result<_, sqlx::Error>>()

@@ -238,7 +238,11 @@ impl Walk<'_> {
         let ended_seq: Option<i64> = row.try_get(7).map_err(unreadable)?;
         let spent: Option<i64> = row.try_get(8).map_err(unreadable)?;
         let ends = match event {
-            ReviewEvent::Opened | ReviewEvent::Ran | ReviewEvent::Erased => {
+            ReviewEvent::Opened
+            | ReviewEvent::Ran
+            | ReviewEvent::Voted
+            | ReviewEvent::Shadowed
+            | ReviewEvent::Erased => {
                 return status.map(|_| ()).ok_or("its review is missing");
             }
             ReviewEvent::Redeemed => {
@@ -285,7 +289,11 @@ impl Walk<'_> {
         let mut gone = 0;
         if matches!(
             event,
-            ReviewEvent::Redeemed | ReviewEvent::Ran | ReviewEvent::Erased
+            ReviewEvent::Redeemed
+                | ReviewEvent::Ran
+                | ReviewEvent::Voted
+                | ReviewEvent::Shadowed
+                | ReviewEvent::Erased
         ) {
             return Ok(gone);
         }
