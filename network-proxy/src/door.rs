@@ -37,6 +37,9 @@ const MOST_TURNED_AWAY: usize = 4096;
 /// How long accepting rests where the process has no descriptor left.
 const REST: Duration = Duration::from_millis(50);
 
+/// How far away the nearest deadline may be: below every bound of a connection but a lookup's.
+const TICK: Duration = Duration::from_secs(5);
+
 /// What a door needs from outside.
 #[derive(Debug, Clone)]
 pub struct Ports {
@@ -218,9 +221,20 @@ impl Door {
         if let Some(names) = opened.names {
             let _handle = tasks.spawn(transparent::serve_names(Arc::clone(&self.shared), names));
         }
-        ended.await;
+        tokio::select! {
+            () = ended => {}
+            never = tick() => match never {},
+        }
         tasks.shutdown().await;
         Ok(())
+    }
+}
+
+/// Never ends, and keeps one deadline near: the runtime wakes itself, by a system call, for each deadline that is set while no
+/// nearer one is known, and every connection sets some.
+async fn tick() -> std::convert::Infallible {
+    loop {
+        sleep(TICK).await;
     }
 }
 
