@@ -94,6 +94,9 @@ pub(crate) fn prepare(
         Terminal::Pty(descriptor) => Some(descriptor),
     };
     let stdin = match command.stdin {
+        Stdin::Inherit if matches!(plan.walls(), Walls::Confined | Walls::Widened) => {
+            image::callers_input().map_err(descriptor_error)?
+        }
         Stdin::Inherit => None,
         Stdin::Null => Some(
             std::fs::File::open("/dev/null")
