@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::{NonZeroU8, NonZeroU32};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -178,10 +178,17 @@ impl Service {
             streams: Arc::default(),
             webhooks: OnceLock::new(),
             observer: Observer::default(),
+            untold: Mutex::default(),
+            clock: Mutex::default(),
             stopping: CancellationToken::new(),
         });
         let recovered = desk.recover().await;
-        recovered.map_err(|error: RecoveryError| OpenError::Recovery(error.to_string()))?;
+        let recovered =
+            recovered.map_err(|error: RecoveryError| OpenError::Recovery(error.to_string()))?;
+        desk.untold
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(recovered);
         let recovering = Arc::clone(&desk);
         drop(
             desk.tasks
@@ -225,6 +232,18 @@ impl Service {
     /// API's document and compression, so that they do not hold what these need.
     pub fn bare_router(&self) -> Router {
         router::bare(&self.desk, &self.readiness, Arc::clone(&self.auth))
+    }
+
+    /// Tells of what was closed when the service was opened, to those who are told by now.
+    pub(crate) async fn tell_of_recovered(&self) {
+        let untold = std::mem::take(
+            &mut *self
+                .desk
+                .untold
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        self.desk.observe_ends(&untold).await;
     }
 
     /// Keeps what admins look things up by close behind the record, until the service goes down. A service that nobody

@@ -246,7 +246,11 @@ impl ReviewStore for SqliteStore {
         self.change(|reply| Command::Redeem(change, reply)).await
     }
 
-    async fn end_all_of(&self, owner: OwnerId, closing: Closing) -> Result<usize, StoreError> {
+    async fn end_all_of(
+        &self,
+        owner: OwnerId,
+        closing: Closing,
+    ) -> Result<Vec<Ending>, StoreError> {
         self.change(|reply| Command::EndAllOf(owner, Box::new(closing), reply))
             .await
     }
