@@ -21,7 +21,7 @@ use crate::admission::Admission;
 use crate::api::Readiness;
 use crate::auth::{Auth, AuthError, make_token};
 use crate::conversations::Conversations;
-use crate::desk::{Caller, Desk, People, RecoveryError, Shadows, Together};
+use crate::desk::{Caller, Desk, People, RecoveryError, Round, Shadows, Together};
 use crate::key::SigningKey;
 use crate::model_health::ModelHealth;
 use crate::owner::{LockError, OwnerLocks};
@@ -91,6 +91,8 @@ const INDEX_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often heads are signed and old payloads looked for.
 const KEEPING_PAUSE: Duration = Duration::from_secs(60);
+/// How many times that is a day.
+const ROUNDS: usize = 24 * 60;
 
 impl Limits {
     /// More than there is room for, where nothing else is said: a review holds 16 KiB at least.
@@ -278,8 +280,11 @@ impl Service {
             if let Err(error) = desk.keep_policies().await {
                 tracing::warn!(%error, "the texts of the policies could not be kept");
             }
-            loop {
-                desk.keep_the_record(payload_days).await;
+            let rounds = std::iter::once(Round::EachDay)
+                .chain(std::iter::repeat_n(Round::EachMinute, ROUNDS - 1))
+                .cycle();
+            for round in rounds {
+                desk.keep_the_record(payload_days, round).await;
                 tokio::select! {
                     () = desk.stopping.cancelled() => return,
                     () = tokio::time::sleep(KEEPING_PAUSE) => {}

@@ -23,20 +23,46 @@ pub(crate) use clock::Clock;
 
 /// A day.
 const DAY: Duration = Duration::from_secs(86_400);
+/// For how long nobody has asked in a turn or session that is forgotten: more than any work takes.
+const IDLE: Duration = Duration::from_secs(365 * 86_400);
+
+/// How often a round comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Round {
+    EachMinute,
+    EachDay,
+}
 
 impl Desk {
     /// One round.
-    pub(crate) async fn keep_the_record(&self, payload_days: Option<NonZeroU32>) {
+    pub(crate) async fn keep_the_record(&self, payload_days: Option<NonZeroU32>, round: Round) {
         self.sign_heads().await;
-        let Some(days) = payload_days else { return };
-        let erased = match self.believed_time().await {
-            Ok(Some(at)) => self.erase_older_than(days, at).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = erased {
-            tracing::warn!(%error, "old payloads could not be erased");
+        if let Err(error) = self.remove_old(payload_days, round).await {
+            tracing::warn!(%error, "what is older than it is kept could not be removed");
         }
+    }
+
+    async fn remove_old(
+        &self,
+        payload_days: Option<NonZeroU32>,
+        round: Round,
+    ) -> Result<(), StoreError> {
+        if payload_days.is_none() && round == Round::EachMinute {
+            return Ok(());
+        }
+        let Some(at) = self.believed_time().await? else {
+            return Ok(());
+        };
+        if let Some(days) = payload_days {
+            self.erase_older_than(days, at).await?;
+        }
+        if round == Round::EachDay
+            && let Ok(before) = at.checked_sub(IDLE)
+        {
+            let forgotten = self.store.forget_idle(before).await?;
+            tracing::debug!(forgotten, "looked for idle turns and sessions");
+        }
+        Ok(())
     }
 
     /// The time that retention may go by; `None` where the clock is not believed.

@@ -37,6 +37,7 @@ mod command;
 pub(crate) mod erase;
 pub(crate) mod heads;
 pub(crate) mod history;
+mod idle;
 mod leaves;
 pub(crate) mod policies;
 mod policy_changes;
