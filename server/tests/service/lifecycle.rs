@@ -117,6 +117,7 @@ async fn only_the_dead_process_s_reviews_are_closed_also_while_the_others_run() 
     let model = SilentModel::new();
     let program = Program::new(&folder, &model.settings());
     let token = program.token();
+    let (_, auditor, _) = program.output(&["token", "create", "--role", "auditor"]);
     let (mut dying, living) = (program.serve(), program.serve());
     let open = async |server: &Server, session: &str| {
         let head = format!(
@@ -146,6 +147,10 @@ async fn only_the_dead_process_s_reviews_are_closed_also_while_the_others_run() 
         .post(&token, &format!("/v1/reviews/{held}/abort"), &Value::Null)
         .await;
     assert_eq!(aborted.end(), "aborted");
+    // Whoever recorded the end tells of it.
+    let measured = third.get(auditor.trim(), "/metrics").await.text;
+    let told = "auto_review_reviews_total{status=\"aborted\",";
+    assert!(measured.contains(told), "{measured}");
     assert_eq!(
         show(&held).await.review_status(),
         "reviewing",

@@ -385,6 +385,27 @@ async fn a_vote_of_somebody_who_lost_the_role_counts_no_longer() {
     assert_eq!(verdict["answered_by"], "eve, zoe");
     let (code, out, err) = office.program.output(&["verify"]);
     assert_eq!(code, 0, "{out} {err}");
+    // A vote is a line of the chain: whoever takes it away, or gives it to somebody else, is told of.
+    for (harm, told) in [
+        (
+            "DROP TRIGGER review_events_are_not_changed; \
+             UPDATE review_events SET body = replace(body, 'bob', 'eve') WHERE kind = 'voted' AND seq = 2",
+            "its hash does not cover it",
+        ),
+        (
+            "DROP TRIGGER review_events_are_not_removed; \
+             DELETE FROM review_events WHERE kind = 'voted' AND seq = 2",
+            "a line is missing before it",
+        ),
+    ] {
+        let mut connection = crate::harness::raw(&office.folder.database()).await;
+        let done = sqlx::raw_sql(harm).execute(&mut connection).await;
+        assert_eq!(done.expect("done").rows_affected(), 1);
+        sqlx::Connection::close(connection).await.expect("closed");
+        let (code, out, err) = office.program.output(&["verify"]);
+        assert_eq!(code, 1, "{out}");
+        assert!(format!("{out}{err}").contains(told), "{out} {err}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
