@@ -21,6 +21,7 @@ pub(crate) mod search;
 pub(crate) mod sqlite;
 pub(crate) mod turns;
 
+pub(crate) use bodies::Spelled;
 pub(crate) use leave::{Leave, LeaveKey, Spending};
 pub(crate) use sqlite::{Noted, SqliteStore};
 pub(crate) use turns::{SessionRecord, TurnKey, TurnRecord, TurnReference, Words};

@@ -126,8 +126,10 @@ async fn send(
             return sender.abort(Broken::Draining);
         }
         let turned = export.turn(format, &mut text).await;
+        // The next page is about as long as this one.
+        let room = Vec::with_capacity(text.len());
         // What was read before it broke is sent: the connection is cut behind it.
-        let data = Bytes::from(std::mem::take(&mut text));
+        let data = Bytes::from(std::mem::replace(&mut text, room));
         // Whoever reads nothing keeps neither the page nor the server that wants to go down.
         let sent = tokio::select! {
             () = desk.stopping.cancelled() => return sender.abort(Broken::Draining),

@@ -344,16 +344,18 @@ async fn the_command_line_shows_the_same_while_the_server_runs_and_a_copy_can_ta
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_that_nobody_reads_does_not_hold_the_server_up() {
-    const REVIEWS: usize = 600;
+    // Many times what is read ahead.
+    const REVIEWS: usize = 24;
+    let long = "/a".repeat(100_000);
     let stage = Stage::new().await;
     let (runner, auditor) = (stage.token(&[]), stage.token(&["--role", "auditor"]));
     for number in 0..REVIEWS {
         let session = json!({"session": {"session_id": format!("s-{number}")}});
-        let asked = with(submission(&command(&["ls", "/"])), &session);
+        let asked = with(submission(&command(&["ls", &long])), &session);
         let answered = stage
             .call(&runner, "POST", "/v1/reviews", Some(&asked))
             .await;
-        assert_eq!(answered.review_status(), "approved", "{}", answered.text);
+        assert_eq!(answered.status, 200, "{}", answered.text);
     }
     let request = Request::get("/v1/export").header("authorization", format!("Bearer {auditor}"));
     let request = request.body(Body::empty()).expect("a request");

@@ -34,18 +34,21 @@ pub(crate) struct Found {
     pub(crate) more: bool,
 }
 
-/// One review as it is exported: its columns, and the question as it was stored.
-#[derive(Debug)]
-pub(crate) struct Exported {
-    pub(crate) recorded: super::super::super::Recorded,
-    pub(crate) question: Option<Bytes>,
-}
-
 /// Between which numbers the reviews lie that a search can still find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stretch {
     from: i64,
     to: i64,
+}
+
+impl Stretch {
+    /// What is left of it before the review `number`; nothing where there is none.
+    pub(super) fn before(self, number: Option<i64>) -> Self {
+        Self {
+            to: number.unwrap_or(self.from) - 1,
+            ..self
+        }
+    }
 }
 
 impl SqliteStore {
@@ -78,28 +81,6 @@ impl SqliteStore {
     pub(crate) async fn count(&self, sight: &Sight, search: &Search) -> Result<i64, StoreError> {
         let mut query = self.counting("", sight, search).await?;
         Ok(query.build_query_scalar().fetch_one(&self.readers).await?)
-    }
-
-    /// At most `limit` of what `search` finds in `stretch`, with the questions as they were stored: for exports, which
-    /// are read by pages. What is left of the stretch then is what follows.
-    pub(crate) async fn export_page(
-        &self,
-        (sight, search): (&Sight, &Search),
-        stretch: Stretch,
-        limit: u32,
-    ) -> Result<(Vec<Exported>, Stretch), StoreError> {
-        let found = self
-            .unpacked(Wanted::Question, (sight, search), (stretch, limit))
-            .await?;
-        let rest = Stretch {
-            to: found.last().map_or(stretch.from, |last| last.number) - 1,
-            ..stretch
-        };
-        let exported = found.into_iter().map(|it| Exported {
-            recorded: it.recorded,
-            question: it.question,
-        });
-        Ok((exported.collect(), rest))
     }
 
     /// What `search` finds, with all that was sent as it was stored.
@@ -221,6 +202,14 @@ impl Way {
         }
     }
 
+    /// The numbers alone.
+    fn numbers(self) -> &'static str {
+        match self {
+            Self::Words => "SELECT h.rowid AS no FROM history_index h",
+            Self::Tenant => "SELECT h.review_no AS no FROM history h INDEXED BY history_of_tenant",
+        }
+    }
+
     fn order(self) -> &'static str {
         match self {
             Self::Words => " ORDER BY h.rowid DESC",
@@ -249,8 +238,31 @@ fn push_found(
         .push_bind(i64::from(limit));
 }
 
+/// The numbers of at most `limit` reviews of `stretch`, newest first, as the index tells them: without a look at the
+/// record, which may turn some of them down ([`push_record`]).
+pub(super) fn push_numbers(
+    query: &mut QueryBuilder<Sqlite>,
+    (sight, search): (&Sight, &Search),
+    stretch: Stretch,
+    limit: u32,
+) {
+    let way = Way::of(sight, search);
+    query.push(way.numbers());
+    push_index(query, sight, search, stretch);
+    query
+        .push(way.order())
+        .push(" LIMIT ")
+        .push_bind(i64::from(limit));
+}
+
 /// Which of the reviews between two numbers.
-fn push_where(
+fn push_where(query: &mut QueryBuilder<Sqlite>, sight: &Sight, search: &Search, stretch: Stretch) {
+    push_index(query, sight, search, stretch);
+    push_record(query, sight, search);
+}
+
+/// What the index says.
+fn push_index(
     query: &mut QueryBuilder<Sqlite>,
     sight: &Sight,
     search: &Search,
@@ -281,6 +293,10 @@ fn push_where(
                 .push_bind(to);
         }
     }
+}
+
+/// What the record itself says: the last word on who may see a review, and on its time.
+pub(super) fn push_record(query: &mut QueryBuilder<Sqlite>, sight: &Sight, search: &Search) {
     // Words are hashes: a row of another tenant is not shown even where two of them meet.
     query
         .push(" AND r.tenant_id = ")
