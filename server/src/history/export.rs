@@ -4,7 +4,8 @@
 //! lines nor with their size: a page of bounded bytes is spelled while the next one is read, and nothing else is held.
 
 use crate::store::search::Search;
-use crate::store::sqlite::history::{Exported, Lines, Next, Stretch};
+use crate::store::sqlite::history::{Exported, Lines, Stretch};
+use crate::store::sqlite::sized::{Sized, fitting};
 use crate::store::{Sight, SqliteStore, StoreError};
 
 mod line;
@@ -14,7 +15,7 @@ mod line;
 const LOOKED_UP: u32 = 1_024;
 const PAGE: usize = 512;
 /// How many bytes of questions are read at a time; one review alone may have more.
-const BYTES: usize = 512 << 10;
+const BYTES: usize = 256 << 10;
 /// After how many lines the next page's reading gets its turn.
 const TURN: usize = 64;
 
@@ -32,7 +33,7 @@ pub(crate) struct Export<'a> {
 #[derive(Debug)]
 struct Rest {
     /// Reviews that were looked up, oldest first: the next one stands last.
-    next: Vec<Next>,
+    next: Vec<Sized>,
     stretch: Stretch,
 }
 
@@ -100,23 +101,13 @@ impl Rest {
             let (next, stretch) = store.next_lines(asked, self.stretch, LOOKED_UP).await?;
             (self.next, self.stretch) = (next, stretch);
         }
-        let page = self.next.split_off(self.next.len() - fitting(&self.next));
+        let fits = fitting(self.next.iter().rev().copied(), (PAGE, BYTES));
+        let page = self.next.split_off(self.next.len() - fits);
         if page.is_empty() {
             return Ok(None);
         }
         store.lines(asked, &page).await.map(Some)
     }
-}
-
-/// How many of `next`, from its end, are read together.
-fn fitting(next: &[Next]) -> usize {
-    let mut bytes = 0_usize;
-    let fits = |next: &&Next| {
-        let first = bytes == 0;
-        bytes = bytes.saturating_add(next.1.max(1));
-        first || bytes <= BYTES
-    };
-    next.iter().rev().take(PAGE).take_while(fits).count()
 }
 
 /// The shape of a line.

@@ -20,5 +20,5 @@ pub(crate) use count::What;
 pub(crate) use detail::{Detail, TimelineEvent, is_seen};
 pub(crate) use find::Stretch;
 pub(crate) use follow::{Followed, More};
-pub(crate) use lines::{Exported, Lines, Next};
+pub(crate) use lines::{Exported, Lines};
 pub(crate) use verify::Verified;

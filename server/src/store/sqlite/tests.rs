@@ -416,7 +416,7 @@ async fn a_database_of_the_first_version_is_brought_up_to_date_with_all_it_holds
         before: None,
         limit: 10,
     };
-    let lines = store.page(&own(1), &page).await.expect("a page");
+    let lines = store.page(&own(1), &page).await.expect("a page").lines;
     assert_eq!(lines.len(), 2);
     let tokens = store.tokens().await.expect("tokens");
     let roles: Vec<_> = tokens

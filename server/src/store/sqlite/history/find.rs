@@ -8,7 +8,8 @@ use protocol::{ReviewId, ReviewStatus};
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::super::super::search::{Facet, Search};
-use super::super::super::{HistoryLine, Sight, StoreError};
+use super::super::super::{Found, HistoryLine, Sight, StoreError};
+use super::super::sized::{LISTED, fitting, look_up, numbers};
 use super::super::{SqliteStore, read, sql};
 use super::packed::{Packed, Unpacked, Wanted};
 use crate::backtest::Stored;
@@ -25,14 +26,6 @@ const BOUNDS: &str = "SELECT \
     (SELECT review_no FROM history INDEXED BY history_by_time WHERE tenant_id = ?1 \
      AND created_at >= ?3 + ifnull((SELECT disorder FROM history_state WHERE tenant_id = ?1), 0) \
      ORDER BY created_at LIMIT 1)";
-
-/// A page of what was found.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) lines: Vec<HistoryLine>,
-    /// Whether more follow.
-    pub(crate) more: bool,
-}
 
 /// Between which numbers the reviews lie that a search can still find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,17 +45,33 @@ impl Stretch {
 }
 
 impl SqliteStore {
-    /// What `search` finds of what `sight` covers, newest first.
+    /// What `search` finds of what `sight` covers, newest first: fewer than are asked for where they are large.
     pub(crate) async fn find(&self, sight: &Sight, search: &Search) -> Result<Found, StoreError> {
-        let one_more = search.limit.saturating_add(1);
+        let _lane = self.lanes.enter(sight.tenant()).await;
         let stretch = self.stretch(sight, search).await?;
-        let mut found = self
-            .unpacked(Wanted::Question, (sight, search), (stretch, one_more))
-            .await?;
+        let one_more = search.limit.saturating_add(1);
+        let found = look_up(&self.readers, |query| {
+            query.push("SELECT r.review_no AS no, ifnull(octet_length(q.question), 0) AS size");
+            push_found(query, (sight, search), stretch, one_more);
+        });
+        let found = found.await?;
         let limit = usize::try_from(search.limit).unwrap_or(usize::MAX);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let lines = found.into_iter().map(|it| {
+        let fits = fitting(found.iter().copied(), (limit, LISTED));
+        let (shown, more) = found.split_at_checked(fits).unwrap_or_default();
+        let query = Packed::new(Wanted::Question, |query| {
+            query
+                .push(" FROM json_each(")
+                .push_bind(numbers(shown))
+                .push(
+                    ") n CROSS JOIN reviews r ON r.review_no = n.value \
+                     LEFT JOIN review_requests q ON q.review_no = r.review_no",
+                )
+                .push(read::ENDED_BY)
+                .push(" WHERE true");
+            push_record(query, sight, search);
+        });
+        let shown = query.fetch(&self.readers, sight.tenant()).await?;
+        let lines = shown.into_iter().map(|it| {
             let question = read::question(it.question.as_deref().unwrap_or_default())?;
             Ok(HistoryLine {
                 recorded: it.recorded,
@@ -70,15 +79,18 @@ impl SqliteStore {
             })
         });
         let mut lines = lines.collect::<Result<Vec<_>, StoreError>>()?;
+        let last = lines.last().filter(|_| !more.is_empty());
+        let next_before = last.map(|line| line.recorded.review_id);
         // The index may be a moment behind a review that has just ended.
         if let Some(status) = search.status() {
             lines.retain(|line| status_of(line) == status);
         }
-        Ok(Found { lines, more })
+        Ok(Found { lines, next_before })
     }
 
     /// How many `search` finds, up to ten thousand and one.
     pub(crate) async fn count(&self, sight: &Sight, search: &Search) -> Result<i64, StoreError> {
+        let _lane = self.lanes.enter(sight.tenant()).await;
         let mut query = self.counting("", sight, search).await?;
         Ok(query.build_query_scalar().fetch_one(&self.readers).await?)
     }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::super::super::bodies::Spelled;
 use super::super::super::search::Search;
 use super::super::super::{Sight, StoreError};
+use super::super::sized::{Sized, look_up, numbers};
 use super::super::{SqliteStore, read, sql};
 use super::find::{self, Stretch};
 use super::packed::{Texts, unreadable};
@@ -32,10 +33,6 @@ const BEFORE: &str = "SELECT json_group_array(json_array(hex(review), caller, se
 const JOINED: &str = ") n CROSS JOIN reviews r ON r.review_no = n.value \
     LEFT JOIN review_requests q ON q.review_no = r.review_no";
 const AFTER: &str = ")";
-
-/// A review that comes next, by its number, and how many bytes its question has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub(crate) struct Next(pub(crate) i64, pub(crate) usize);
 
 /// Reviews as they were read, all in one row.
 #[derive(Debug)]
@@ -98,19 +95,20 @@ impl SqliteStore {
         (sight, search): (&Sight, &Search),
         stretch: Stretch,
         most: u32,
-    ) -> Result<(Vec<Next>, Stretch), StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT json_group_array(json_array(no, size)) FROM (SELECT n.no AS no, \
-             ifnull(octet_length(q.question), 0) AS size FROM (SELECT no FROM (",
-        );
-        find::push_numbers(&mut query, (sight, search), stretch, most);
-        // A limit keeps the order within: the questions, too, are looked up forwards.
-        query.push(
-            ") ORDER BY no LIMIT -1) n LEFT JOIN review_requests q ON q.review_no = n.no LIMIT -1)",
-        );
-        let text: String = query.build_query_scalar().fetch_one(&self.readers).await?;
-        let next: Vec<Next> = serde_json::from_str(&text).map_err(unreadable)?;
-        let rest = stretch.before(next.first().map(|next| next.0));
+    ) -> Result<(Vec<Sized>, Stretch), StoreError> {
+        let _lane = self.lanes.enter(sight.tenant()).await;
+        let next = look_up(&self.readers, |query| {
+            query.push(
+                "SELECT n.no AS no, ifnull(octet_length(q.question), 0) AS size FROM (SELECT no FROM (",
+            );
+            find::push_numbers(query, (sight, search), stretch, most);
+            // A limit keeps the order within: the questions, too, are looked up forwards.
+            query.push(
+                ") ORDER BY no LIMIT -1) n LEFT JOIN review_requests q ON q.review_no = n.no LIMIT -1",
+            );
+        });
+        let next = next.await?;
+        let rest = stretch.before(next.first().map(|next| next.number()));
         Ok((next, rest))
     }
 
@@ -118,12 +116,14 @@ impl SqliteStore {
     pub(crate) async fn lines(
         &self,
         (sight, search): (&Sight, &Search),
-        next: &[Next],
+        next: &[Sized],
     ) -> Result<Lines, StoreError> {
-        let numbers: Vec<i64> = next.iter().map(|next| next.0).collect();
-        let numbers = serde_json::to_string(&numbers).map_err(unreadable)?;
+        let _lane = self.lanes.enter(sight.tenant()).await;
         let mut query = QueryBuilder::<Sqlite>::new(BEFORE);
-        query.push_bind(numbers).push(JOINED).push(read::ENDED_BY);
+        query
+            .push_bind(numbers(next))
+            .push(JOINED)
+            .push(read::ENDED_BY);
         query.push(" WHERE true");
         find::push_record(&mut query, sight, search);
         query.push(AFTER);
