@@ -229,9 +229,24 @@ pub(super) fn seeks_secrets(command: &Command) -> bool {
         })
 }
 
+/// A filter of jq that shows the environment, or reads another file of filters.
+fn filters_the_environment(command: &Command) -> bool {
+    command.program() == Some("jq")
+        && command.arguments().iter().any(|word| {
+            word.to_string()
+                .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .any(|part| {
+                    matches!(
+                        part,
+                        "env" | "ENV" | "import" | "include" | "input_filename"
+                    )
+                })
+        })
+}
+
 /// Known safe, or one of a few more that only look, on files that hold no secrets.
 fn looks(at: usize, command: &Command, scene: &Scene, walls: Walls) -> bool {
-    if seeks_secrets(command) {
+    if seeks_secrets(command) || filters_the_environment(command) {
         return false;
     }
     if command.class() != Class::KnownSafe && !looks_too(command) {

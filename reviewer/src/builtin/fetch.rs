@@ -156,12 +156,32 @@ pub(super) fn may_fetch(address: &str) -> bool {
         "http" => local,
         _ => false,
     };
-    let right_port = port.is_empty()
-        || (local
-            && port
-                .parse::<u16>()
-                .is_ok_and(|port| !matches!(port, 2375 | 2376 | 10250 | 6443)));
-    right_scheme && right_port && is_plain_path(path)
+    let right_port = port.is_empty() || (local && port.parse::<u16>().is_ok());
+    right_scheme && right_port && is_plain_path(path) && (!local || only_tells(port, path))
+}
+
+/// Ports of services that obey or give out secrets to whoever reaches this machine: etcd, Consul, Vault, Elasticsearch, a
+/// browser's debugger, Docker, Kubernetes.
+const OBEY: [&str; 16] = [
+    "2375", "2376", "2379", "2380", "4001", "4646", "6443", "8200", "8500", "9200", "9222", "9229",
+    "9300", "10250", "10255", "11434",
+];
+
+/// Whether asking this machine's own service for `path` can only tell: the walls keep a command from it otherwise, and a
+/// service may do anything on being asked.
+fn only_tells(port: &str, path: &str) -> bool {
+    const ACTS: [&str; 22] = [
+        "shutdown", "quit", "exit", "stop", "start", "restart", "reload", "kill", "leave",
+        "delete", "remove", "reset", "flush", "exec", "eval", "run", "env", "secret", "token",
+        "config", "debug", "admin",
+    ];
+    let path = path.to_ascii_lowercase();
+    !OBEY.contains(&port)
+        && !path.starts_with('_')
+        && !path.contains('?')
+        && !path
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .any(|part| ACTS.iter().any(|act| part.starts_with(act)))
 }
 
 /// Short and readable: nothing that could carry a file or a key.
@@ -213,7 +233,7 @@ pub(super) fn fetches(at: usize, command: &Command, scene: &Scene, walls: Walls)
     match command.program().unwrap_or_default() {
         "curl" => by_curl(at, &words, scene, walls),
         "wget" => {
-            matches!(words.as_slice(), ["-qO-" | "-O-" | "-q", address] | ["-q", "-O" | "-O-", address] if may_fetch(address))
+            matches!(words.as_slice(), ["-qO-" | "-O-", address] | ["-q", "-O" | "-O-", address] if may_fetch(address))
                 || matches!(words.as_slice(), ["-q", "-O", "-", address] | ["-O", "-", address] | ["-q", "--spider", address] | ["--spider", address] if may_fetch(address))
         }
         "dig" | "nslookup" | "host" | "whois" | "ping" | "traceroute" | "tracepath" | "mtr" => {
@@ -304,7 +324,10 @@ fn looks_up(words: &[&str]) -> bool {
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let fine = match *word {
-            "-c" | "-t" | "-W" | "-w" | "-m" => rest.next().is_some_and(|value| value.len() <= 5),
+            // Some of these take no value somewhere: what follows may be no option.
+            "-c" | "-t" | "-W" | "-w" | "-m" => rest
+                .next()
+                .is_some_and(|value| value.len() <= 5 && !value.starts_with(['-', '+', '@'])),
             "+short" | "-4" | "-6" | "-n" | "A" | "AAAA" | "MX" | "NS" | "TXT" | "CNAME"
             | "ANY" => true,
             _ if word.starts_with(['-', '+', '@']) => false,
@@ -371,6 +394,10 @@ mod tests {
             "https://docs.rs/$(cat x)",
             "https://docs.rs:8443/x",
             "http://localhost:2375/containers/json",
+            "http://localhost:9200/",
+            "http://localhost:8500/v1/agent/leave",
+            "http://localhost:3000/api/shutdown",
+            "http://localhost:3000/actuator/env",
             "file:///etc/passwd",
             "docs.rs",
         ] {

@@ -24,15 +24,12 @@ pub(super) fn looks(program: &str, words: &[&str]) -> bool {
         "uptime" => dashed("ps"),
         "ss" => dashed("tulnpas46xio"),
         "netstat" => dashed("tulnpar46i"),
+        "mount" => words.is_empty() || words == ["-l"],
         "lsblk" | "lscpu" | "lsusb" | "lspci" | "lsmod" | "lsmem" | "sestatus" | "getenforce"
-        | "mount" | "vmstat" | "iostat" | "arch" | "groups" | "who" | "w" | "last" => words
+        | "vmstat" | "iostat" | "arch" | "groups" | "who" | "w" | "last" => words
             .iter()
             .all(|word| matches!(*word, "-a" | "-f" | "-p" | "-v" | "-e" | "-m" | "-S")),
-        "lsof" => {
-            matches!(words, ["-i"] | ["-i", _] | ["-nP", "-i", ..] | ["-nP", ..])
-                && words.len() <= 3
-                && words.iter().all(|word| !word.contains('/'))
-        }
+        "lsof" => !words.is_empty() && words.iter().all(|word| lists_sockets(word)),
         "pgrep" | "pidof" => words
             .iter()
             .filter(|word| word.starts_with('-'))
@@ -92,16 +89,46 @@ fn lists_processes(words: &[&str]) -> bool {
     true
 }
 
+/// Whether every word but the first, which is an option, is a package's name or a pattern of names.
+fn names_only(words: &[&str]) -> bool {
+    words.iter().skip(1).all(|word| is_package(word))
+}
+
+fn is_package(word: &str) -> bool {
+    !word.is_empty()
+        && !word.starts_with(['-', '%'])
+        && word
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.+*:/".contains(c))
+}
+
+/// `-nP`, `-i`, `-i:8080`, `:8080`, `-iTCP:443`, `-sTCP:LISTEN`: no host is looked up, and no file opened.
+fn lists_sockets(word: &str) -> bool {
+    let place = word.strip_prefix("-i").unwrap_or(word);
+    let (protocol, ports) = place.split_once(':').unwrap_or((place, ""));
+    matches!(
+        word,
+        "-i" | "-n" | "-P" | "-nP" | "-Pn" | "-t" | "-sTCP:LISTEN"
+    ) || (matches!(
+        protocol,
+        "" | "TCP" | "UDP" | "tcp" | "udp" | "4" | "6" | "4TCP" | "6TCP"
+    ) && !place.is_empty()
+        && ports
+            .chars()
+            .all(|c| c.is_ascii_digit() || matches!(c, ',' | '-')))
+}
+
 /// Programs that tell of packages, settings, names and keys.
 fn tells_of_itself(program: &str, words: &[&str]) -> bool {
     let first = words.first().copied().unwrap_or_default();
     match program {
         "ifconfig" => words.is_empty() || words == ["-a"],
         "dmesg" => words.iter().all(|word| {
-            !matches!(
-                *word,
-                "-C" | "-c" | "-D" | "-E" | "--clear" | "--read-clear"
-            ) && !word.starts_with("--console")
+            word.starts_with("--level=")
+                || (word.len() > 1
+                    && word
+                        .strip_prefix('-')
+                        .is_some_and(|rest| rest.chars().all(|c| "THtLkxurd".contains(c))))
         }),
         "sysctl" => {
             !words.is_empty()
@@ -110,24 +137,40 @@ fn tells_of_itself(program: &str, words: &[&str]) -> bool {
                 })
         }
         "getent" => {
-            matches!(first, "passwd" | "group" | "hosts" | "services")
-                && words.len() <= 2
-                && words.iter().all(|word| !word.starts_with('-'))
+            // A look-up of a host tells its name to others.
+            matches!(
+                words,
+                ["passwd" | "group" | "services"] | ["hosts", "localhost"]
+            ) || matches!(words, ["passwd" | "group" | "services", name] if is_package(name))
         }
-        "dpkg" => matches!(
-            first,
-            "-l" | "-L" | "-s" | "-S" | "--list" | "--get-selections"
-        ),
-        "rpm" => first.starts_with("-q") && words.iter().all(|word| !word.starts_with("--")),
-        "pacman" => first.starts_with("-Q") || first == "-Ss" || first == "-Si",
+        "dpkg" => {
+            matches!(
+                first,
+                "-l" | "-L" | "-s" | "-S" | "--list" | "--get-selections"
+            ) && names_only(words)
+        }
+        "rpm" => {
+            matches!(first, "-q" | "-qa" | "-qi" | "-ql" | "-qR" | "-qc" | "-qd")
+                && names_only(words)
+        }
+        "pacman" => {
+            (first == "-Ss"
+                || first == "-Si"
+                || first
+                    .strip_prefix("-Q")
+                    .is_some_and(|rest| rest.chars().all(|c| "iqelmnstdu".contains(c))))
+                && names_only(words)
+        }
         "ssh-keygen" => {
-            matches!(words, ["-lf" | "-l" | "-lvf", .., file] if file.ends_with(".pub"))
-                && words.len() <= 3
+            matches!(words, ["-lf" | "-lvf", file] | ["-l", "-f", file]
+                if file.ends_with(".pub") && !file.starts_with('-'))
         }
         "iptables" | "ip6tables" => lists_rules(words),
         "openssl" => words == ["version"],
         "hostname" => words.is_empty() || matches!(words, ["-f" | "-s" | "-i" | "-I"]),
-        "pg_isready" => words.iter().all(|word| !word.contains('/')),
+        "pg_isready" => {
+            words.is_empty() || matches!(words, ["-h", "localhost" | "127.0.0.1" | "::1"])
+        }
         "nc" => {
             matches!(words, ["-z" | "-zv" | "-vz", "localhost" | "127.0.0.1" | "::1", port] if port.parse::<u16>().is_ok())
         }

@@ -17,6 +17,12 @@ const WRITES: &str = "\
     into outfile dumpfile load attach vacuum reindex lock set begin commit rename kill shutdown reset \
     refresh import writefile analyze";
 
+/// Catalogues and columns that hold passwords, keys or what others are asking, and views of whole files.
+const SECRETS: &str = "\
+    pg_authid pg_shadow pg_user_mapping pg_user_mappings pg_subscription pg_largeobject pg_stat_activity \
+    pg_stat_statements pg_hba_file_rules pg_file_settings pg_settings user_attributes authentication_string \
+    rolpassword passwd password_hash mysql processlist grants";
+
 /// What destroys: a whole database, schema or table, or all of its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Harm {
@@ -48,7 +54,9 @@ pub(super) fn is_question(text: &str) -> bool {
         && !text.contains([';', '\\'])
         && !text.contains("--")
         && !text.contains("/*")
-        && !words.iter().any(|word| listed(WRITES, word.as_str()))
+        && !words
+            .iter()
+            .any(|word| listed(WRITES, word.as_str()) || listed(SECRETS, word.as_str()))
         && calls_only_known(text)
 }
 

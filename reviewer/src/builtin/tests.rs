@@ -6,6 +6,7 @@ use crate::reviewer::tests::escalation;
 
 mod floors;
 mod steered;
+mod swallowed;
 
 fn judge(fields: Value) -> Verdict {
     BuiltIn::new().judge(&escalation(fields))
