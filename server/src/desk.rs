@@ -28,7 +28,7 @@ use crate::policies::Policies;
 use crate::role::{Right, Roles};
 use crate::service::Limits;
 use crate::store::{
-    Ended, Ending, HistoryLine, Opened, Page, Recorded, RecordedEnd, Redeemed, Redemption,
+    Ended, Ending, Found, Opened, Page, Recorded, RecordedEnd, Redeemed, Redemption,
     ReviewStore as _, Scope, Sight, SqliteStore, StoreError, Tally,
 };
 use crate::stream::Streams;
@@ -138,6 +138,8 @@ pub(crate) struct Desk {
     pub(crate) tasks: TaskTracker,
     /// Streams of events that are open.
     pub(crate) streams: Arc<Streams>,
+    /// Exports and verifications that are under way.
+    pub(crate) long_reads: Arc<Streams>,
     /// Who is told what reviews come to.
     pub(crate) observer: Observer,
     /// How webhooks are told; nothing where this process tells none.
@@ -222,11 +224,7 @@ impl Desk {
     }
 
     /// A page of what the caller may see.
-    pub(crate) async fn page(
-        &self,
-        sight: &Sight,
-        page: &Page,
-    ) -> Result<Vec<HistoryLine>, ApiError> {
+    pub(crate) async fn page(&self, sight: &Sight, page: &Page) -> Result<Found, ApiError> {
         Ok(self.store.page(sight, page).await?)
     }
 

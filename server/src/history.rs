@@ -14,7 +14,7 @@ use crate::key::SigningKey;
 use crate::resource::resource;
 use crate::store::search::Search;
 use crate::store::sqlite::history::{Detail, Verified, What};
-use crate::store::{HistoryLine, Sight, SqliteStore, StoreError};
+use crate::store::{Found, Sight, SqliteStore, StoreError};
 
 pub(crate) mod export;
 
@@ -48,25 +48,21 @@ pub(crate) async fn page(
         Counting::Unwanted => None,
     };
     Ok(WithCount {
-        page: told(found.lines, found.more, key),
+        page: told(found, key),
         count,
         behind,
     })
 }
 
-/// `lines` as a page; `more` follow.
-pub(crate) fn told(lines: Vec<HistoryLine>, more: bool, key: &SigningKey) -> ReviewPage {
-    let next_before = lines
-        .last()
-        .filter(|_| more)
-        .map(|line| line.recorded.review_id);
-    let entries = lines.into_iter().map(|line| {
+/// What was found as a page.
+pub(crate) fn told(found: Found, key: &SigningKey) -> ReviewPage {
+    let entries = found.lines.into_iter().map(|line| {
         let review = resource(&line.recorded, key);
         line.into_entry(review)
     });
     ReviewPage {
         reviews: entries.collect(),
-        next_before,
+        next_before: found.next_before,
     }
 }
 

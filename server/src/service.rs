@@ -31,6 +31,7 @@ use crate::router;
 use crate::store::sqlite::OpenStoreError;
 use crate::store::sqlite::tokens::{Added, Grants};
 use crate::store::{Scope, SqliteStore};
+use crate::stream::Streams;
 use crate::telemetry::{Measures, Observer};
 use crate::webhook::{WebhookSettings, keep_telling};
 
@@ -177,7 +178,8 @@ impl Service {
             conversations: Conversations::default(),
             models: ModelHealth::default(),
             tasks: TaskTracker::new(),
-            streams: Arc::default(),
+            streams: Arc::new(Streams::of_events()),
+            long_reads: Arc::new(Streams::of_long_reads()),
             webhooks: OnceLock::new(),
             observer: Observer::default(),
             untold: Mutex::default(),

@@ -21,6 +21,7 @@ pub(crate) mod search;
 pub(crate) mod sqlite;
 pub(crate) mod turns;
 
+pub(crate) use bodies::Spelled;
 pub(crate) use leave::{Leave, LeaveKey, LeaveToSpend};
 pub(crate) use sqlite::{Noted, SqliteStore};
 pub(crate) use turns::{SessionRecord, TurnKey, TurnRecord, TurnReference, Words};
@@ -56,12 +57,12 @@ pub(crate) trait ReviewStore: Send + Sync + 'static {
         sight: &Sight,
         review_id: ReviewId,
     ) -> impl Future<Output = Result<Option<Recorded>, StoreError>> + Send;
-    /// Reviews that `sight` covers, newest first.
+    /// Reviews that `sight` covers, newest first: fewer than `page` asks for where they are large.
     fn page(
         &self,
         sight: &Sight,
         page: &Page,
-    ) -> impl Future<Output = Result<Vec<HistoryLine>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Found, StoreError>> + Send;
     /// Writes something, durably.
     fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
@@ -324,6 +325,15 @@ pub(crate) struct Page {
     pub(crate) status: Option<ReviewStatus>,
     pub(crate) before: Option<ReviewId>,
     pub(crate) limit: u32,
+}
+
+/// A page of what was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) lines: Vec<HistoryLine>,
+    /// Before which review the next page begins, where one follows. It may be another than the last line's: what was found
+    /// and is not shown counts as read.
+    pub(crate) next_before: Option<ReviewId>,
 }
 
 /// Why the store did not do it. Nothing was promised to anybody then.

@@ -31,8 +31,15 @@ const GATHER: Duration = Duration::from_millis(25);
 /// Frames that wait to be written.
 pub(crate) const AHEAD: usize = 2;
 /// The most streams of one tenant, and of all.
-const MOST_OF_TENANT: usize = 128;
-const MOST: usize = 1_024;
+const MOST: Most = Most {
+    of_tenant: 128,
+    of_all: 1_024,
+};
+/// The same of exports and verifications: one that nobody reads holds a few pages until it is cut.
+const MOST_LONG_READS: Most = Most {
+    of_tenant: 8,
+    of_all: 64,
+};
 /// Told first: how long to wait before a stream that was cut is asked for again, in milliseconds.
 const GREETING: &str = "retry: 1000\n\n";
 
@@ -47,9 +54,19 @@ pub(crate) enum Cut {
     Slow,
 }
 
+/// How many there may be.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    of_tenant: usize,
+    of_all: usize,
+}
+
 /// How many streams there are, by tenant.
-#[derive(Debug, Default)]
-pub(crate) struct Streams(Mutex<HashMap<TenantId, usize>>);
+#[derive(Debug)]
+pub(crate) struct Streams {
+    counts: Mutex<HashMap<TenantId, usize>>,
+    most: Most,
+}
 
 /// The place of one stream.
 #[derive(Debug)]
@@ -59,12 +76,29 @@ pub(crate) struct Place {
 }
 
 impl Streams {
+    /// None yet, of events.
+    pub(crate) fn of_events() -> Self {
+        Self::at_most(MOST)
+    }
+
+    /// None yet, of exports and verifications.
+    pub(crate) fn of_long_reads() -> Self {
+        Self::at_most(MOST_LONG_READS)
+    }
+
+    fn at_most(most: Most) -> Self {
+        Self {
+            counts: Mutex::default(),
+            most,
+        }
+    }
+
     /// A place for one more stream of `tenant`, where there is one.
     pub(crate) fn enter(self: &Arc<Self>, tenant: &TenantId) -> Option<Place> {
         let mut counts = self.counts();
         let all: usize = counts.values().sum();
         let count = counts.entry(tenant.clone()).or_default();
-        if *count >= MOST_OF_TENANT || all >= MOST {
+        if *count >= self.most.of_tenant || all >= self.most.of_all {
             return None;
         }
         *count += 1;
@@ -80,7 +114,7 @@ impl Streams {
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<TenantId, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -268,16 +302,16 @@ mod tests {
 
     use protocol::TenantId;
 
-    use super::{MOST_OF_TENANT, Streams};
+    use super::{MOST, Streams};
 
     #[test]
     fn one_tenant_cannot_take_every_place_and_gives_back_what_it_leaves() {
-        let streams = Arc::new(Streams::default());
+        let streams = Arc::new(Streams::of_events());
         let (ours, theirs) = (
             TenantId::default(),
             TenantId::parse("acme").expect("a name"),
         );
-        let mut places: Vec<_> = (0..MOST_OF_TENANT)
+        let mut places: Vec<_> = (0..MOST.of_tenant)
             .map(|_| streams.enter(&ours).expect("a place"))
             .collect();
         assert!(streams.enter(&ours).is_none());

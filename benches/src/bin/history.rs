@@ -298,7 +298,7 @@ async fn export(asking: &Asking, format: &str) -> Outcome<(usize, usize)> {
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
             bytes += data.len();
-            lines += data.iter().filter(|byte| **byte == b'\n').count();
+            lines += memchr::memchr_iter(b'\n', &data).count();
         }
     }
     Ok((lines, bytes))

@@ -16,12 +16,14 @@ use super::body::answer;
 use super::parameters::invalid;
 use super::search_query::Listing;
 use super::who::Auditing;
+use crate::admission::Refused;
 use crate::desk::Desk;
 use crate::error::ApiError;
 use crate::history::export::{Export, Format};
 use crate::history::{stats as sums, verified};
 use crate::store::search::Search;
 use crate::store::{Sight, StoreError};
+use crate::stream::Place;
 use crate::telemetry::Gauges;
 
 /// How many pages of an export wait to be read: the memory of one.
@@ -50,6 +52,7 @@ pub(crate) async fn verify(
     State(desk): State<Arc<Desk>>,
     Auditing(tenant): Auditing,
 ) -> Result<Response, ApiError> {
+    let _place = place(&desk, &tenant)?;
     let found = desk.store.verify_signed(&tenant, &desk.key).await?;
     answer(StatusCode::OK, &verified(found))
 }
@@ -64,11 +67,13 @@ pub(crate) async fn export(
     let format = listing.rest.get("format").map_or("jsonl", String::as_str);
     let format = Format::parse(format)
         .ok_or_else(|| invalid("`format` is `jsonl`, `csv`, `ocsf` or `opa`"))?;
+    let place = place(&desk, &tenant)?;
     desk.store.catch_up().await?;
     let (sender, channel) = Channel::<Bytes, Broken>::new(AHEAD);
     let carrier = Arc::clone(&desk);
     drop(desk.tasks.spawn(async move {
         send(&carrier, tenant, listing.search, (format, sender)).await;
+        drop(place);
     }));
     let headers = [
         (
@@ -79,6 +84,12 @@ pub(crate) async fn export(
     ];
     // Whoever compresses it may ask once more after the end, which a channel does not take.
     Ok((StatusCode::OK, headers, Body::new(channel.fuse())).into_response())
+}
+
+/// The place of one more export or verification of `tenant`.
+fn place(desk: &Desk, tenant: &TenantId) -> Result<Place, ApiError> {
+    let place = desk.long_reads.enter(tenant);
+    place.ok_or(ApiError::NotTakenOn(Refused::NoRoom))
 }
 
 /// `GET /metrics`: of the caller's tenant alone.
@@ -126,8 +137,10 @@ async fn send(
             return sender.abort(Broken::Draining);
         }
         let turned = export.turn(format, &mut text).await;
+        // The next page is about as long as this one.
+        let room = Vec::with_capacity(text.len());
         // What was read before it broke is sent: the connection is cut behind it.
-        let data = Bytes::from(std::mem::take(&mut text));
+        let data = Bytes::from(std::mem::replace(&mut text, room));
         // Whoever reads nothing keeps neither the page nor the server that wants to go down.
         let sent = tokio::select! {
             () = desk.stopping.cancelled() => return sender.abort(Broken::Draining),

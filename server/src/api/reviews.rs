@@ -19,7 +19,7 @@ use crate::desk::{Desk, now};
 use crate::error::ApiError;
 use crate::history;
 use crate::resource::{receipt, resource};
-use crate::store::{Page, RanReport, RedeemRefusal, Redemption, Reported, Scope, StoreError};
+use crate::store::{RanReport, RedeemRefusal, Redemption, Reported, Scope, StoreError};
 
 /// The longest report of a run, in bytes of JSON.
 const MAX_REPORT: usize = 8 * 1024;
@@ -77,16 +77,8 @@ pub(crate) async fn list(
         let page = history::page(&desk.store, &desk.key, &sight, wanted).await?;
         return answer_json(StatusCode::OK, &page);
     };
-    // One more than is shown says whether there is a next page.
-    let one_more = Page {
-        limit: page.limit + 1,
-        ..page
-    };
-    let mut lines = desk.page(&sight, &one_more).await?;
-    let shown = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let more = lines.len() > shown;
-    lines.truncate(shown);
-    answer_json(StatusCode::OK, &history::told(lines, more, &desk.key))
+    let found = desk.page(&sight, &page).await?;
+    answer_json(StatusCode::OK, &history::told(found, &desk.key))
 }
 
 /// `POST /v1/reviews/{id}/ran`: how the run of a spent approval ended, once.

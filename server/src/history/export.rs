@@ -1,19 +1,23 @@
 //! Reviews as lines for other programs: JSON lines, CSV, and the shapes of two other logs.
 //!
 //! Apart from how a line is spelled (`line.rs`), because this reads. Invariant: memory does not grow with the number of
-//! lines: a page is spelled while the next one is read, and nothing else is held.
+//! lines nor with their size: a page of bounded bytes is spelled while the next one is read, and nothing else is held.
 
 use crate::store::search::Search;
-use crate::store::sqlite::history::{Exported, Stretch};
+use crate::store::sqlite::history::{Exported, Lines, Stretch};
+use crate::store::sqlite::sized::{Sized, fitting};
 use crate::store::{Sight, SqliteStore, StoreError};
 
 mod line;
 
-/// How many reviews are read at a time: enough that asking for them costs little beside reading them, and few enough
-/// that the largest ones (1 MiB each) fit into memory.
-const PAGE: u32 = 128;
+/// How many reviews are looked up at a time, and how many are read at a time: enough that asking costs little beside
+/// reading, and that the kernel reads ahead.
+const LOOKED_UP: u32 = 1_024;
+const PAGE: usize = 512;
+/// How many bytes of questions are read at a time; one review alone may have more.
+const BYTES: usize = 256 << 10;
 /// After how many lines the next page's reading gets its turn.
-const TURN: usize = 32;
+const TURN: usize = 64;
 
 /// An export under way: a page that was read, and what is left after it.
 #[derive(Debug)]
@@ -21,8 +25,16 @@ pub(crate) struct Export<'a> {
     store: &'a SqliteStore,
     sight: &'a Sight,
     search: &'a Search,
-    page: Vec<Exported>,
-    rest: Stretch,
+    page: Option<Lines>,
+    rest: Rest,
+}
+
+/// What is left of an export.
+#[derive(Debug)]
+struct Rest {
+    /// Reviews that were looked up, oldest first: the next one stands last.
+    next: Vec<Sized>,
+    stretch: Stretch,
 }
 
 impl<'a> Export<'a> {
@@ -33,7 +45,11 @@ impl<'a> Export<'a> {
         search: &'a Search,
     ) -> Result<Self, StoreError> {
         let stretch = store.stretch(sight, search).await?;
-        let (page, rest) = store.export_page((sight, search), stretch, PAGE).await?;
+        let mut rest = Rest {
+            next: Vec::new(),
+            stretch,
+        };
+        let page = rest.read(store, (sight, search)).await?;
         Ok(Self {
             store,
             sight,
@@ -45,7 +61,7 @@ impl<'a> Export<'a> {
 
     /// Whether everything was spelled.
     pub(crate) fn is_over(&self) -> bool {
-        self.page.is_empty()
+        self.page.is_none()
     }
 
     /// Spells the page into `text` while the one after it is read.
@@ -54,20 +70,43 @@ impl<'a> Export<'a> {
         format: Format,
         text: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        let page = std::mem::take(&mut self.page);
+        let page = self.page.take();
         let spelling = async {
-            for lines in page.chunks(TURN) {
+            let Some(page) = page else {
+                return Ok(());
+            };
+            for lines in page.newest_first()?.chunks(TURN) {
                 for review in lines {
                     format.push(review, text);
                 }
                 tokio::task::yield_now().await;
             }
+            Ok(())
         };
-        let asked = (self.sight, self.search);
-        let reading = self.store.export_page(asked, self.rest, PAGE);
-        let (next, ()) = tokio::join!(reading, spelling);
-        (self.page, self.rest) = next?;
-        Ok(())
+        let reading = self.rest.read(self.store, (self.sight, self.search));
+        let (next, spelled) = tokio::join!(reading, spelling);
+        self.page = next?;
+        spelled
+    }
+}
+
+impl Rest {
+    /// Reads the next page; none where nothing is left.
+    async fn read(
+        &mut self,
+        store: &SqliteStore,
+        asked: (&Sight, &Search),
+    ) -> Result<Option<Lines>, StoreError> {
+        if self.next.is_empty() {
+            let (next, stretch) = store.next_lines(asked, self.stretch, LOOKED_UP).await?;
+            (self.next, self.stretch) = (next, stretch);
+        }
+        let fits = fitting(self.next.iter().rev().copied(), (PAGE, BYTES));
+        let page = self.next.split_off(self.next.len() - fits);
+        if page.is_empty() {
+            return Ok(None);
+        }
+        store.lines(asked, &page).await.map(Some)
     }
 }
 
@@ -117,7 +156,7 @@ impl Format {
     }
 
     /// Appends the line of `review`.
-    pub(crate) fn push(self, review: &Exported, out: &mut Vec<u8>) {
+    pub(crate) fn push(self, review: &Exported<'_>, out: &mut Vec<u8>) {
         match self {
             Self::JsonLines => line::push_json(review, out),
             Self::Csv => line::push_csv(review, out),

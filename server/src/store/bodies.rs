@@ -10,6 +10,10 @@ use sha2::{Digest as _, Sha256};
 use super::{Ending, Opening, Redemption, StoreError};
 use crate::verdict::Verdict;
 
+mod spelled;
+
+pub(crate) use spelled::Spelled;
+
 #[derive(Serialize)]
 struct OpenedBody<'a> {
     caller: &'a str,

@@ -440,7 +440,7 @@ pub(crate) async fn a_page_is_newest_first_and_one_caller_s(store: &impl ReviewS
         limit: 3,
     };
     let shown = async |page: Page| -> Vec<ReviewId> {
-        let lines = store.page(&own(1), &page).await.expect("a page");
+        let lines = store.page(&own(1), &page).await.expect("a page").lines;
         lines.iter().map(|line| line.recorded.review_id).collect()
     };
     assert_eq!(shown(all).await, ids[..3]);
@@ -454,7 +454,7 @@ pub(crate) async fn a_page_is_newest_first_and_one_caller_s(store: &impl ReviewS
         ..all
     };
     assert_eq!(shown(denied).await, [ids[1]]);
-    let line = store.page(&own(1), &denied).await.expect("a page");
+    let line = store.page(&own(1), &denied).await.expect("a page").lines;
     assert_eq!(line[0].question.action, action("a.example"));
 }
 
@@ -504,7 +504,7 @@ pub(crate) async fn nobody_sees_past_a_tenant_or_a_caller(store: &impl ReviewSto
             let found = store.review(&sight, id).await.expect("read");
             assert_eq!(found.is_some(), sees, "{sight:?}");
         }
-        let lines = store.page(&sight, &page).await.expect("a page");
+        let lines = store.page(&sight, &page).await.expect("a page").lines;
         let expected = usize::from(sees_ours) + usize::from(sees_theirs);
         assert_eq!(lines.len(), expected, "{sight:?}");
     }

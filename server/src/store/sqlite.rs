@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Closing, Ended, Ending, HistoryLine, Opened, Opening, Page, Recorded, Redeemed, Redemption,
+    Closing, Ended, Ending, Found, Opened, Opening, Page, Recorded, Redeemed, Redemption,
     ReviewStore, Sight, StoreError, bodies,
 };
 use crate::owner::OwnerId;
@@ -38,11 +38,13 @@ pub(crate) mod erase;
 pub(crate) mod heads;
 pub(crate) mod history;
 mod idle;
+mod lanes;
 mod leaves;
 pub(crate) mod policies;
 mod policy_changes;
 mod read;
 mod rows;
+pub(crate) mod sized;
 mod sql;
 pub(crate) mod tenants;
 mod tip;
@@ -78,6 +80,8 @@ pub(crate) struct SqliteStore {
     readers: SqlitePool,
     /// Who asks, and one review by its name: short reads that wait behind no list, export or verification.
     short_readers: SqlitePool,
+    /// Whose turn it is at `readers`.
+    lanes: lanes::Lanes,
     options: SqliteConnectOptions,
     closing: CancellationToken,
     writer: TaskTracker,
@@ -159,6 +163,7 @@ impl SqliteStore {
             works,
             readers,
             short_readers,
+            lanes: lanes::Lanes::default(),
             options,
             closing,
             writer,
@@ -268,7 +273,8 @@ impl ReviewStore for SqliteStore {
         read::review(&self.short_readers, sight, review_id).await
     }
 
-    async fn page(&self, sight: &Sight, page: &Page) -> Result<Vec<HistoryLine>, StoreError> {
+    async fn page(&self, sight: &Sight, page: &Page) -> Result<Found, StoreError> {
+        let _lane = self.lanes.enter(sight.tenant()).await;
         read::page(&self.readers, sight, page).await
     }
 

@@ -344,16 +344,18 @@ async fn the_command_line_shows_the_same_while_the_server_runs_and_a_copy_can_ta
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_that_nobody_reads_does_not_hold_the_server_up() {
-    const REVIEWS: usize = 600;
+    // Many times what is read ahead.
+    const REVIEWS: usize = 24;
+    let long = "/a".repeat(100_000);
     let stage = Stage::new().await;
     let (runner, auditor) = (stage.token(&[]), stage.token(&["--role", "auditor"]));
     for number in 0..REVIEWS {
         let session = json!({"session": {"session_id": format!("s-{number}")}});
-        let asked = with(submission(&command(&["ls", "/"])), &session);
+        let asked = with(submission(&command(&["ls", &long])), &session);
         let answered = stage
             .call(&runner, "POST", "/v1/reviews", Some(&asked))
             .await;
-        assert_eq!(answered.review_status(), "approved", "{}", answered.text);
+        assert_eq!(answered.status, 200, "{}", answered.text);
     }
     let request = Request::get("/v1/export").header("authorization", format!("Bearer {auditor}"));
     let request = request.body(Body::empty()).expect("a request");
@@ -365,4 +367,90 @@ async fn an_export_that_nobody_reads_does_not_hold_the_server_up() {
     let closed = tokio::time::timeout(Duration::from_secs(5), stage.service.close()).await;
     assert!(closed.is_ok(), "it waits for a reader that does not read");
     drop(unread);
+}
+
+/// One list from its first page to its last: how many there are on each page, and all of them.
+async fn listed(stage: &Stage, token: &str, query: &str) -> (Vec<usize>, Vec<String>) {
+    let (mut pages, mut ids) = (Vec::new(), Vec::new());
+    let mut cursor = String::new();
+    for _ in 0..40 {
+        let path = format!("/v1/reviews?{query}{cursor}");
+        let page = stage.call(token, "GET", &path, None).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.text);
+        let reviews = page.body["reviews"].as_array().expect("a list");
+        pages.push(reviews.len());
+        ids.extend(reviews.iter().map(|entry| {
+            let id = entry["review"]["review_id"].as_str().expect("an id");
+            id.to_owned()
+        }));
+        match page.body["next_before"].as_str() {
+            Some(before) => cursor = format!("&before={before}"),
+            None => return (pages, ids),
+        }
+    }
+    panic!("a list without an end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_reviews_and_unread_exports_of_one_tenant_do_not_keep_anothers_list_waiting() {
+    const LARGE: usize = 7;
+    let told = told().await;
+    let stage = &told.stage;
+    let theirs = stage.token(&["--tenant", "acme"]);
+    let auditor = stage.token(&["--tenant", "acme", "--role", "auditor"]);
+    for token in [&theirs, &auditor] {
+        // A new token counts as soon as the tokens are read again.
+        let ask = || stage.call(token, "GET", "/v1/reviews", None);
+        crate::harness::until(ask, |answered| answered.status == 200).await;
+    }
+    let long = "/a".repeat(350_000);
+    for number in 0..LARGE {
+        let session = json!({"session": {"session_id": format!("s-{number}")}});
+        let asked = with(submission(&command(&["ls", &long])), &session);
+        let answered = stage
+            .call(&theirs, "POST", "/v1/reviews", Some(&asked))
+            .await;
+        assert_eq!(answered.status, 200, "{}", answered.text);
+    }
+    // A page ends where its bytes do, and the next one goes on behind it.
+    for (token, query) in [
+        (&auditor, "limit=200"),
+        (&theirs, "limit=200"),
+        (&auditor, "limit=200&host=h"),
+    ] {
+        let (pages, ids) = listed(stage, token, query).await;
+        assert!(pages.iter().all(|page| (1..=6).contains(page)), "{pages:?}");
+        assert!(ids.is_sorted_by(|newer, older| newer > older), "{query}");
+        assert!(ids.len() >= LARGE, "{query}: {}", ids.len());
+    }
+    let mut unread = Vec::new();
+    let mut refused = 0;
+    for _ in 0..32 {
+        let request = Request::get("/v1/export");
+        let request = request.header("authorization", format!("Bearer {auditor}"));
+        let request = request.body(Body::empty()).expect("a request");
+        let answer = stage.service.router().oneshot(request).await;
+        let answer = answer.expect("an answer");
+        if answer.status() == 200 {
+            unread.push(answer);
+        } else {
+            assert_eq!(answer.status(), 503);
+            assert!(answer.headers().contains_key("retry-after"));
+            refused += 1;
+        }
+    }
+    assert_eq!((unread.len(), refused), (8, 24));
+    // Others read as if nothing were: lists, words, exports, the chain.
+    assert_eq!(told.found("user=ana").await.len(), 2);
+    assert_eq!(told.get("/v1/export").await.text.lines().count(), 3);
+    assert_eq!(told.get("/v1/verify").await.status, 200);
+    // So does the tenant itself, but for what takes long.
+    let (_, ids) = listed(stage, &auditor, "limit=200").await;
+    assert!(ids.len() >= LARGE);
+    drop(unread);
+    let verify = crate::harness::until(
+        || stage.call(&auditor, "GET", "/v1/verify", None),
+        |answered| answered.status == 200,
+    );
+    assert_eq!(verify.await.body["holds"], true);
 }

@@ -12,6 +12,7 @@ use protocol::{ActionDigest, Printable, ReviewId, ReviewStatus, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::store::Spelled;
 use crate::store::sqlite::history::Exported;
 use crate::verdict::Verdict;
 
@@ -23,9 +24,14 @@ fn push_value(value: &impl Serialize, out: &mut Vec<u8>) {
 }
 
 /// The question as it was stored: it is JSON on one line already.
-fn push_question(review: &Exported, out: &mut Vec<u8>) {
-    let question = review.question.as_deref().filter(|text| !text.is_empty());
-    out.extend_from_slice(question.unwrap_or(b"null"));
+fn push_question(review: &Exported<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(review.question.unwrap_or("null").as_bytes());
+}
+
+/// The verdict as it was stored.
+fn push_verdict(review: &Exported<'_>, out: &mut Vec<u8>) {
+    let verdict = review.verdict.as_ref();
+    out.extend_from_slice(verdict.map_or("null", Spelled::as_json).as_bytes());
 }
 
 /// Opens the object `value` again, which was spelled last, for one more field.
@@ -34,7 +40,7 @@ fn push_open(value: &impl Serialize, out: &mut Vec<u8>) {
     out.pop();
 }
 
-/// A line but for its question: in the order in which it is spelled.
+/// A line but for its verdict and its question: in the order in which it is spelled.
 #[derive(Serialize)]
 struct Line<'a> {
     review_id: ReviewId,
@@ -47,34 +53,32 @@ struct Line<'a> {
     completed_at: Option<Timestamp>,
     redeemed_at: Option<Timestamp>,
     status: &'static str,
-    verdict: Option<&'a Verdict>,
 }
 
-pub(super) fn push_json(review: &Exported, out: &mut Vec<u8>) {
-    let recorded = &review.recorded;
-    let end = recorded.end.as_ref();
+pub(super) fn push_json(review: &Exported<'_>, out: &mut Vec<u8>) {
     let line = Line {
-        review_id: recorded.review_id,
-        tenant: &recorded.scope.tenant,
-        caller: recorded.scope.caller.as_str(),
-        session_id: recorded.session_id.as_deref(),
-        action_digest: recorded.action_digest,
-        policy_revision: &recorded.policy_revision,
-        created_at: recorded.created_at,
-        completed_at: end.map(|end| end.completed_at),
-        redeemed_at: recorded.redeemed_at,
-        status: status(review).as_str(),
-        verdict: end.map(|end| &end.verdict),
+        review_id: review.review_id,
+        tenant: review.tenant,
+        caller: &review.caller,
+        session_id: review.session_id.as_deref(),
+        action_digest: review.action_digest,
+        policy_revision: &review.policy_revision,
+        created_at: review.created_at,
+        completed_at: review.completed_at,
+        redeemed_at: review.redeemed_at,
+        status: review.status.as_str(),
     };
     push_open(&line, out);
+    out.extend_from_slice(b",\"verdict\":");
+    push_verdict(review, out);
     out.extend_from_slice(b",\"question\":");
     push_question(review, out);
     out.extend_from_slice(b"}\n");
 }
 
-fn status(review: &Exported) -> ReviewStatus {
-    let end = review.recorded.end.as_ref();
-    end.map_or(ReviewStatus::Reviewing, |end| end.verdict.status)
+/// The verdict, for those who show parts of it.
+fn verdict_of(review: &Exported<'_>) -> Option<Verdict> {
+    review.verdict.as_ref().and_then(Spelled::read)
 }
 
 /// What a table shows of a question.
@@ -95,9 +99,9 @@ struct Where<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(review: &'a Exported) -> Self {
-        let text = review.question.as_deref().unwrap_or(b"null");
-        serde_json::from_slice(text).unwrap_or_default()
+    fn of(review: &Exported<'a>) -> Self {
+        let text = review.question.unwrap_or("null");
+        serde_json::from_str(text).unwrap_or_default()
     }
 
     fn tool(&self) -> &str {
@@ -143,26 +147,25 @@ impl Row<'_> {
     }
 }
 
-pub(super) fn push_csv(review: &Exported, out: &mut Vec<u8>) {
-    let recorded = &review.recorded;
-    let end = recorded.end.as_ref();
-    let verdict = end.map(|end| &end.verdict);
+pub(super) fn push_csv(review: &Exported<'_>, out: &mut Vec<u8>) {
+    let verdict = verdict_of(review);
+    let verdict = verdict.as_ref();
     let question = Shown::of(review);
     let mut row = Row { out, begun: false };
-    row.text(&recorded.review_id.to_string());
-    row.time(Some(recorded.created_at));
-    row.time(end.map(|end| end.completed_at));
-    row.text(status(review).as_str());
+    row.text(&review.review_id.to_string());
+    row.time(Some(review.created_at));
+    row.time(review.completed_at);
+    row.text(review.status.as_str());
     row.some(verdict.map(|it| it.decided_by.as_str()));
     row.some(verdict.and_then(|it| it.risk_level).map(|it| it.as_str()));
     let authorization = verdict.and_then(|it| it.user_authorization);
     row.some(authorization.map(|it| it.as_str()));
     row.some(verdict.and_then(|it| it.rule_id.as_ref().map(|it| it.as_str())));
     row.some(verdict.and_then(|it| it.failure.as_ref().map(|it| it.step.as_str())));
-    row.time(recorded.redeemed_at);
-    row.text(recorded.scope.caller.as_str());
-    row.some(recorded.session_id.as_deref());
-    row.text(&recorded.policy_revision);
+    row.time(review.redeemed_at);
+    row.text(&review.caller);
+    row.some(review.session_id.as_deref());
+    row.text(&review.policy_revision);
     row.text(&question.environment.host);
     row.text(&question.environment.user);
     row.text(question.tool());
@@ -188,11 +191,11 @@ fn push_cell(cell: &str, out: &mut Vec<u8>) {
 }
 
 /// OCSF 1.3, class 6003 "API Activity": category 6, activity 99 "Other".
-pub(super) fn push_ocsf(review: &Exported, out: &mut Vec<u8>) {
-    let recorded = &review.recorded;
+pub(super) fn push_ocsf(review: &Exported<'_>, out: &mut Vec<u8>) {
     let question = Shown::of(review);
-    let end = recorded.end.as_ref();
-    let status = status(review);
+    let verdict = verdict_of(review);
+    let verdict = verdict.as_ref();
+    let status = review.status;
     let (status_id, severity_id) = graded(status);
     let event = Event {
         activity_id: 99,
@@ -202,19 +205,20 @@ pub(super) fn push_ocsf(review: &Exported, out: &mut Vec<u8>) {
         class_uid: 6003,
         class_name: "API Activity",
         type_uid: 600_399,
-        time: end
-            .map_or(recorded.created_at, |end| end.completed_at)
+        time: review
+            .completed_at
+            .unwrap_or(review.created_at)
             .as_millisecond(),
         severity_id,
         status_id,
         status: status.as_str(),
-        status_detail: end
-            .and_then(|end| end.verdict.rationale.as_ref())
+        status_detail: verdict
+            .and_then(|it| it.rationale.as_ref())
             .map(|it| it.as_str()),
         metadata: Metadata {
             version: "1.3.0",
-            uid: recorded.review_id,
-            tenant_uid: &recorded.scope.tenant,
+            uid: review.review_id,
+            tenant_uid: review.tenant,
             product: Product {
                 name: "Auto-review",
                 vendor_name: "Auto-review",
@@ -223,10 +227,10 @@ pub(super) fn push_ocsf(review: &Exported, out: &mut Vec<u8>) {
         actor: Actor {
             user: Named {
                 name: &question.environment.user,
-                uid: recorded.scope.caller.as_str(),
+                uid: &review.caller,
             },
             session: Known {
-                uid: recorded.session_id.as_deref(),
+                uid: review.session_id.as_deref(),
             },
         },
         src_endpoint: Endpoint {
@@ -235,13 +239,13 @@ pub(super) fn push_ocsf(review: &Exported, out: &mut Vec<u8>) {
         api: Api {
             operation: question.tool(),
             request: Known {
-                uid: recorded.action_digest.to_string(),
+                uid: review.action_digest.to_string(),
             },
         },
         unmapped: Unmapped {
-            verdict: end.map(|end| &end.verdict),
+            verdict,
             action: &question.action,
-            policy_revision: &recorded.policy_revision,
+            policy_revision: &review.policy_revision,
         },
     };
     push_value(&event, out);
@@ -357,28 +361,25 @@ struct Labels<'a> {
 }
 
 #[derive(Serialize)]
-struct Outcome<'a> {
+struct Outcome {
     allow: bool,
     status: &'static str,
-    verdict: Option<&'a Verdict>,
 }
 
 /// The shape of a decision log of Open Policy Agent.
-pub(super) fn push_opa(review: &Exported, out: &mut Vec<u8>) {
-    let recorded = &review.recorded;
-    let end = recorded.end.as_ref();
+pub(super) fn push_opa(review: &Exported<'_>, out: &mut Vec<u8>) {
     let decided = Decided {
-        decision_id: recorded.review_id,
+        decision_id: review.review_id,
         path: "auto_review/decision",
-        timestamp: end.map_or(recorded.created_at, |end| end.completed_at),
-        requested_by: recorded.scope.caller.as_str(),
+        timestamp: review.completed_at.unwrap_or(review.created_at),
+        requested_by: &review.caller,
         bundles: Bundles {
             policy: Revision {
-                revision: &recorded.policy_revision,
+                revision: &review.policy_revision,
             },
         },
         labels: Labels {
-            tenant: &recorded.scope.tenant,
+            tenant: review.tenant,
             app: "auto-review",
         },
     };
@@ -387,12 +388,13 @@ pub(super) fn push_opa(review: &Exported, out: &mut Vec<u8>) {
     push_question(review, out);
     out.extend_from_slice(b",\"result\":");
     let outcome = Outcome {
-        allow: status(review) == ReviewStatus::Approved,
-        status: status(review).as_str(),
-        verdict: end.map(|end| &end.verdict),
+        allow: review.status == ReviewStatus::Approved,
+        status: review.status.as_str(),
     };
-    push_value(&outcome, out);
-    out.extend_from_slice(b"}\n");
+    push_open(&outcome, out);
+    out.extend_from_slice(b",\"verdict\":");
+    push_verdict(review, out);
+    out.extend_from_slice(b"}}\n");
 }
 
 #[cfg(test)]

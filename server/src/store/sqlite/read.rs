@@ -8,8 +8,9 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::super::{
-    HistoryLine, Page, Question, Recorded, RecordedEnd, Scope, Sight, StoreError, bodies,
+    Found, HistoryLine, Page, Question, Recorded, RecordedEnd, Scope, Sight, StoreError, bodies,
 };
+use super::sized::{LISTED, fitting, look_up, numbers};
 use super::sql;
 use crate::owner::OwnerId;
 
@@ -57,17 +58,46 @@ pub(super) async fn page(
     pool: &SqlitePool,
     sight: &Sight,
     page: &Page,
-) -> Result<Vec<HistoryLine>, StoreError> {
+) -> Result<Found, StoreError> {
+    let found = look_up(pool, |query| push_page(query, sight, page)).await?;
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let fits = fitting(found.iter().copied(), (limit, LISTED));
+    let (shown, more) = found.split_at_checked(fits).unwrap_or_default();
     let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
     query
-        .push(", q.question FROM reviews r ")
-        .push(index(sight, page.status))
-        .push(" CROSS JOIN review_requests q ON q.review_no = r.review_no")
+        .push(", q.question FROM json_each(")
+        .push_bind(numbers(shown))
+        .push(
+            ") n CROSS JOIN reviews r ON r.review_no = n.value \
+             CROSS JOIN review_requests q ON q.review_no = r.review_no",
+        )
         .push(ENDED_BY)
         .push(" WHERE r.tenant_id = ")
         .push_bind(sight.tenant().as_str());
     if let Some(caller) = sight.caller() {
         query.push(" AND r.caller = ").push_bind(caller.as_str());
+    }
+    let rows = query.build().fetch_all(pool).await?;
+    let lines = rows.iter().map(|row| history_line(row, sight.tenant()));
+    let lines = lines.collect::<Result<Vec<_>, _>>()?;
+    let last = lines.last().filter(|_| !more.is_empty());
+    Ok(Found {
+        next_before: last.map(|line| line.recorded.review_id),
+        lines,
+    })
+}
+
+/// The numbers and sizes of one review more than `page` shows.
+fn push_page(query: &mut QueryBuilder<Sqlite>, sight: &Sight, page: &Page) {
+    query
+        .push("SELECT r.review_no AS no, octet_length(q.question) AS size FROM reviews r ")
+        .push(index(sight, page.status))
+        .push(" CROSS JOIN review_requests q ON q.review_no = r.review_no WHERE r.tenant_id = ")
+        .push_bind(sight.tenant().as_str().to_owned());
+    if let Some(caller) = sight.caller() {
+        query
+            .push(" AND r.caller = ")
+            .push_bind(caller.as_str().to_owned());
     }
     match page.status {
         None => {}
@@ -87,10 +117,7 @@ pub(super) async fn page(
     }
     query
         .push(" ORDER BY r.review_id DESC LIMIT ")
-        .push_bind(i64::from(page.limit));
-    let rows = query.build().fetch_all(pool).await?;
-    let lines = rows.iter().map(|row| history_line(row, sight.tenant()));
-    lines.collect()
+        .push_bind(i64::from(page.limit) + 1);
 }
 
 /// Which index finds a status: without a word, SQLite would read the caller's whole history for a rare one.

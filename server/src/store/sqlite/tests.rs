@@ -428,7 +428,7 @@ async fn comes_up_to_date_from(step: i64) {
         before: None,
         limit: 10,
     };
-    let lines = store.page(&own(1), &page).await.expect("a page");
+    let lines = store.page(&own(1), &page).await.expect("a page").lines;
     assert_eq!(lines.len(), 2);
     let tokens = store.tokens().await.expect("tokens");
     let roles: Vec<_> = tokens

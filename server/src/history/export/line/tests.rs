@@ -1,44 +1,41 @@
 //! That every shape says what it always said, byte by byte, whatever stands in a review.
 
+use std::sync::LazyLock;
+
 use protocol::{
-    ActionDigest, CallerId, FailedStep, Nonce, Printable, ReviewFailure, ReviewId, TenantId,
+    ActionDigest, FailedStep, Printable, ReviewFailure, ReviewId, ReviewStatus, TenantId,
 };
 use serde_json::{Value, json};
 
-use super::{push_cell, push_csv, push_json, push_ocsf, push_opa};
+use super::{push_cell, push_csv, push_json, push_ocsf, push_opa, verdict_of};
+use crate::store::Spelled;
 use crate::store::sqlite::history::Exported;
-use crate::store::{Recorded, RecordedEnd, Scope};
 use crate::verdict::Verdict;
 
 fn at(seconds: i64) -> jiff::Timestamp {
     jiff::Timestamp::from_second(1_800_000_000 + seconds).expect("a time")
 }
 
-fn exported(question: Option<&Value>, verdict: Option<Verdict>) -> Exported {
+fn exported(question: Option<&Value>, verdict: Option<Verdict>) -> Exported<'static> {
     let id = "01980000-0000-7000-8000-00000000000a";
-    let recorded = Recorded {
+    static TENANT: LazyLock<TenantId> = LazyLock::new(TenantId::default);
+    Exported {
         review_id: id.parse::<ReviewId>().expect("an id"),
-        scope: Scope {
-            tenant: TenantId::default(),
-            caller: CallerId::stored("token:\"t\"".to_owned()),
-        },
-        nonce: Nonce::try_from("n-1".to_owned()).expect("a nonce"),
-        session_id: Some("=s,\u{1e}1\n".to_owned()),
+        tenant: &TENANT,
+        caller: "token:\"t\"".into(),
+        session_id: Some("=s,\u{1e}1\n".into()),
         action_digest: format!("sha256:{}", "0a".repeat(32))
             .parse::<ActionDigest>()
             .expect("a digest"),
-        policy_revision: "sha256:00".to_owned(),
+        policy_revision: "sha256:00".into(),
+        status: verdict
+            .as_ref()
+            .map_or(ReviewStatus::Reviewing, |it| it.status),
         created_at: at(0),
-        end: verdict.map(|verdict| RecordedEnd {
-            verdict,
-            completed_at: at(1),
-            expires_at: at(61),
-        }),
+        completed_at: verdict.as_ref().map(|_| at(1)),
         redeemed_at: None,
-    };
-    Exported {
-        recorded,
-        question: question.map(|question| question.to_string().into()),
+        verdict: verdict.map(|it| Spelled::spell(&it).expect("spelled")),
+        question: question.map(|it| &*it.to_string().leak()),
     }
 }
 
@@ -59,7 +56,7 @@ fn hostile() -> Value {
     })
 }
 
-fn reviews() -> Vec<Exported> {
+fn reviews() -> Vec<Exported<'static>> {
     let failed = Verdict::failed(ReviewFailure {
         step: FailedStep::Store,
         code: "not_recorded".to_owned(),
@@ -76,34 +73,32 @@ fn reviews() -> Vec<Exported> {
     ]
 }
 
-fn spelled(push: fn(&Exported, &mut Vec<u8>), review: &Exported) -> String {
+fn spelled(push: fn(&Exported<'_>, &mut Vec<u8>), review: &Exported<'_>) -> String {
     let mut out = Vec::new();
     push(review, &mut out);
     String::from_utf8(out).expect("text")
 }
 
-fn question(review: &Exported) -> Value {
-    let text = review.question.as_deref().unwrap_or(b"null");
-    serde_json::from_slice(text).expect("JSON")
+fn question(review: &Exported<'_>) -> Value {
+    let text = review.question.unwrap_or("null");
+    serde_json::from_str(text).expect("JSON")
 }
 
 /// Each line as one tree of values, spelled: slow, and plain to see that it is right.
 #[test]
 fn what_goes_out_unread_is_what_a_tree_of_values_would_be() {
     for review in reviews() {
-        let recorded = &review.recorded;
-        let end = recorded.end.as_ref();
-        let status = end.map_or("reviewing", |end| end.verdict.status.as_str());
-        let verdict = end.map(|end| &end.verdict);
+        let verdict = verdict_of(&review);
+        let (end, status) = (review.completed_at, review.status.as_str());
         let whole = json!({
-            "review_id": recorded.review_id, "tenant": "default", "caller": "token:\"t\"",
-            "session_id": "=s,\u{1e}1\n", "action_digest": recorded.action_digest,
+            "review_id": review.review_id, "tenant": "default", "caller": "token:\"t\"",
+            "session_id": "=s,\u{1e}1\n", "action_digest": review.action_digest,
             "policy_revision": "sha256:00", "created_at": at(0), "completed_at": end.map(|_| at(1)),
             "redeemed_at": null, "status": status, "verdict": verdict, "question": question(&review),
         });
         assert_eq!(spelled(push_json, &review), format!("{whole}\n"));
         let decision = json!({
-            "decision_id": recorded.review_id, "path": "auto_review/decision",
+            "decision_id": review.review_id, "path": "auto_review/decision",
             "timestamp": end.map_or_else(|| at(0), |_| at(1)), "requested_by": "token:\"t\"",
             "bundles": {"policy": {"revision": "sha256:00"}},
             "labels": {"tenant": "default", "app": "auto-review"},
@@ -111,7 +106,8 @@ fn what_goes_out_unread_is_what_a_tree_of_values_would_be() {
             "result": {"allow": false, "status": status, "verdict": verdict},
         });
         assert_eq!(spelled(push_opa, &review), format!("{decision}\n"));
-        let status_detail = verdict.and_then(|it| it.rationale.as_ref().map(|it| it.as_str()));
+        let rationale = verdict.as_ref().and_then(|it| it.rationale.as_ref());
+        let status_detail = rationale.map(|it| it.as_str());
         let (status_id, severity_id) = match status {
             "denied" => (2, 3),
             "failed" => (2, 2),
@@ -125,13 +121,13 @@ fn what_goes_out_unread_is_what_a_tree_of_values_would_be() {
             "type_uid": 600_399, "time": end.map_or_else(|| at(0), |_| at(1)).as_millisecond(),
             "severity_id": severity_id, "status_id": status_id, "status": status,
             "status_detail": status_detail,
-            "metadata": {"version": "1.3.0", "uid": recorded.review_id, "tenant_uid": "default",
+            "metadata": {"version": "1.3.0", "uid": review.review_id, "tenant_uid": "default",
                          "product": {"name": "Auto-review", "vendor_name": "Auto-review"}},
             "actor": {"user": {"name": place("user"), "uid": "token:\"t\""},
                       "session": {"uid": "=s,\u{1e}1\n"}},
             "src_endpoint": {"hostname": place("host")},
             "api": {"operation": asked["action"]["tool"].as_str().unwrap_or_default(),
-                    "request": {"uid": recorded.action_digest}},
+                    "request": {"uid": review.action_digest}},
             "unmapped": {"verdict": verdict, "action": asked["action"], "policy_revision": "sha256:00"},
         });
         assert_eq!(spelled(push_ocsf, &review), format!("{event}\n"));

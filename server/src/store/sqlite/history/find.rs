@@ -8,7 +8,8 @@ use protocol::{ReviewId, ReviewStatus};
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::super::super::search::{Facet, Search};
-use super::super::super::{HistoryLine, Sight, StoreError};
+use super::super::super::{Found, HistoryLine, Sight, StoreError};
+use super::super::sized::{LISTED, fitting, look_up, numbers};
 use super::super::{SqliteStore, read, sql};
 use super::packed::{Packed, Unpacked, Wanted};
 use crate::backtest::Stored;
@@ -26,21 +27,6 @@ const BOUNDS: &str = "SELECT \
      AND created_at >= ?3 + ifnull((SELECT disorder FROM history_state WHERE tenant_id = ?1), 0) \
      ORDER BY created_at LIMIT 1)";
 
-/// A page of what was found.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) lines: Vec<HistoryLine>,
-    /// Whether more follow.
-    pub(crate) more: bool,
-}
-
-/// One review as it is exported: its columns, and the question as it was stored.
-#[derive(Debug)]
-pub(crate) struct Exported {
-    pub(crate) recorded: super::super::super::Recorded,
-    pub(crate) question: Option<Bytes>,
-}
-
 /// Between which numbers the reviews lie that a search can still find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stretch {
@@ -48,18 +34,44 @@ pub(crate) struct Stretch {
     to: i64,
 }
 
+impl Stretch {
+    /// What is left of it before the review `number`; nothing where there is none.
+    pub(super) fn before(self, number: Option<i64>) -> Self {
+        Self {
+            to: number.unwrap_or(self.from) - 1,
+            ..self
+        }
+    }
+}
+
 impl SqliteStore {
-    /// What `search` finds of what `sight` covers, newest first.
+    /// What `search` finds of what `sight` covers, newest first: fewer than are asked for where they are large.
     pub(crate) async fn find(&self, sight: &Sight, search: &Search) -> Result<Found, StoreError> {
-        let one_more = search.limit.saturating_add(1);
+        let _lane = self.lanes.enter(sight.tenant()).await;
         let stretch = self.stretch(sight, search).await?;
-        let mut found = self
-            .unpacked(Wanted::Question, (sight, search), (stretch, one_more))
-            .await?;
+        let one_more = search.limit.saturating_add(1);
+        let found = look_up(&self.readers, |query| {
+            query.push("SELECT r.review_no AS no, ifnull(octet_length(q.question), 0) AS size");
+            push_found(query, (sight, search), stretch, one_more);
+        });
+        let found = found.await?;
         let limit = usize::try_from(search.limit).unwrap_or(usize::MAX);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let lines = found.into_iter().map(|it| {
+        let fits = fitting(found.iter().copied(), (limit, LISTED));
+        let (shown, more) = found.split_at_checked(fits).unwrap_or_default();
+        let query = Packed::new(Wanted::Question, |query| {
+            query
+                .push(" FROM json_each(")
+                .push_bind(numbers(shown))
+                .push(
+                    ") n CROSS JOIN reviews r ON r.review_no = n.value \
+                     LEFT JOIN review_requests q ON q.review_no = r.review_no",
+                )
+                .push(read::ENDED_BY)
+                .push(" WHERE true");
+            push_record(query, sight, search);
+        });
+        let shown = query.fetch(&self.readers, sight.tenant()).await?;
+        let lines = shown.into_iter().map(|it| {
             let question = read::question(it.question.as_deref().unwrap_or_default())?;
             Ok(HistoryLine {
                 recorded: it.recorded,
@@ -67,39 +79,20 @@ impl SqliteStore {
             })
         });
         let mut lines = lines.collect::<Result<Vec<_>, StoreError>>()?;
+        let last = lines.last().filter(|_| !more.is_empty());
+        let next_before = last.map(|line| line.recorded.review_id);
         // The index may be a moment behind a review that has just ended.
         if let Some(status) = search.status() {
             lines.retain(|line| status_of(line) == status);
         }
-        Ok(Found { lines, more })
+        Ok(Found { lines, next_before })
     }
 
     /// How many `search` finds, up to ten thousand and one.
     pub(crate) async fn count(&self, sight: &Sight, search: &Search) -> Result<i64, StoreError> {
+        let _lane = self.lanes.enter(sight.tenant()).await;
         let mut query = self.counting("", sight, search).await?;
         Ok(query.build_query_scalar().fetch_one(&self.readers).await?)
-    }
-
-    /// At most `limit` of what `search` finds in `stretch`, with the questions as they were stored: for exports, which
-    /// are read by pages. What is left of the stretch then is what follows.
-    pub(crate) async fn export_page(
-        &self,
-        (sight, search): (&Sight, &Search),
-        stretch: Stretch,
-        limit: u32,
-    ) -> Result<(Vec<Exported>, Stretch), StoreError> {
-        let found = self
-            .unpacked(Wanted::Question, (sight, search), (stretch, limit))
-            .await?;
-        let rest = Stretch {
-            to: found.last().map_or(stretch.from, |last| last.number) - 1,
-            ..stretch
-        };
-        let exported = found.into_iter().map(|it| Exported {
-            recorded: it.recorded,
-            question: it.question,
-        });
-        Ok((exported.collect(), rest))
     }
 
     /// What `search` finds, with all that was sent as it was stored.
@@ -221,6 +214,14 @@ impl Way {
         }
     }
 
+    /// The numbers alone.
+    fn numbers(self) -> &'static str {
+        match self {
+            Self::Words => "SELECT h.rowid AS no FROM history_index h",
+            Self::Tenant => "SELECT h.review_no AS no FROM history h INDEXED BY history_of_tenant",
+        }
+    }
+
     fn order(self) -> &'static str {
         match self {
             Self::Words => " ORDER BY h.rowid DESC",
@@ -249,8 +250,31 @@ fn push_found(
         .push_bind(i64::from(limit));
 }
 
+/// The numbers of at most `limit` reviews of `stretch`, newest first, as the index tells them: without a look at the
+/// record, which may turn some of them down ([`push_record`]).
+pub(super) fn push_numbers(
+    query: &mut QueryBuilder<Sqlite>,
+    (sight, search): (&Sight, &Search),
+    stretch: Stretch,
+    limit: u32,
+) {
+    let way = Way::of(sight, search);
+    query.push(way.numbers());
+    push_index(query, sight, search, stretch);
+    query
+        .push(way.order())
+        .push(" LIMIT ")
+        .push_bind(i64::from(limit));
+}
+
 /// Which of the reviews between two numbers.
-fn push_where(
+fn push_where(query: &mut QueryBuilder<Sqlite>, sight: &Sight, search: &Search, stretch: Stretch) {
+    push_index(query, sight, search, stretch);
+    push_record(query, sight, search);
+}
+
+/// What the index says.
+fn push_index(
     query: &mut QueryBuilder<Sqlite>,
     sight: &Sight,
     search: &Search,
@@ -281,6 +305,10 @@ fn push_where(
                 .push_bind(to);
         }
     }
+}
+
+/// What the record itself says: the last word on who may see a review, and on its time.
+pub(super) fn push_record(query: &mut QueryBuilder<Sqlite>, sight: &Sight, search: &Search) {
     // Words are hashes: a row of another tenant is not shown even where two of them meet.
     query
         .push(" AND r.tenant_id = ")

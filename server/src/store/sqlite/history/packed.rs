@@ -18,13 +18,13 @@ use super::super::super::{Recorded, Scope, StoreError};
 use super::super::{read, sql};
 
 /// Packs what is selected between it and [`AFTER`].
-const BEFORE: &str = "SELECT json_group_array(json_array(number, hex(review), caller, nonce, session, digest, policy, \
+const BEFORE: &str = "SELECT json_group_array(json_array(hex(review), caller, nonce, session, digest, policy, \
     status, created, completed, expires, redeemed, kind, octet_length(body), octet_length(question), \
     octet_length(context))), group_concat(body, ''), group_concat(question, ''), group_concat(context, '') FROM (";
 const AFTER: &str = ")";
 
 /// The columns that [`BEFORE`] packs, but for the context.
-const COLUMNS: &str = "SELECT r.review_no AS number, r.review_id AS review, r.caller AS caller, r.nonce AS nonce, \
+const COLUMNS: &str = "SELECT r.review_id AS review, r.caller AS caller, r.nonce AS nonce, \
     r.session_id AS session, r.action_digest AS digest, r.policy_revision AS policy, r.status AS status, \
     r.created_at AS created, r.completed_at AS completed, r.expires_at AS expires, r.redeemed_at AS redeemed, \
     e.kind AS kind, e.body AS body, q.question AS question";
@@ -57,7 +57,6 @@ impl Wanted {
 /// One review with its texts as they were stored: UTF-8, and parts of one piece of memory, which is the page's.
 #[derive(Debug)]
 pub(super) struct Unpacked {
-    pub(super) number: i64,
     pub(super) recorded: Recorded,
     pub(super) question: Option<Bytes>,
     pub(super) context: Option<Bytes>,
@@ -66,7 +65,6 @@ pub(super) struct Unpacked {
 /// The small columns of one review.
 #[derive(Deserialize)]
 struct Columns<'a> {
-    number: i64,
     #[serde(borrow)]
     review: Cow<'a, str>,
     caller: String,
@@ -126,7 +124,6 @@ fn unpack(row: &SqliteRow, tenant: &TenantId) -> Result<Vec<Unpacked>, StoreErro
         let question = questions.next(columns.question)?;
         let context = contexts.next(columns.context)?;
         unpacked.push(Unpacked {
-            number: columns.number,
             recorded: recorded(columns, tenant, body)?,
             question: question.map(|text| part(&questions_all, &questions, text)),
             context: context.map(|text| part(&contexts_all, &contexts, text)),
@@ -145,11 +142,11 @@ fn part(all: &Bytes, left: &Texts<'_>, text: &str) -> Bytes {
 }
 
 /// Texts, one behind the other.
-struct Texts<'a>(&'a str);
+pub(super) struct Texts<'a>(pub(super) &'a str);
 
 impl<'a> Texts<'a> {
     /// The next one, which has `length` bytes; none where there is no length.
-    fn next(&mut self, length: Option<usize>) -> Result<Option<&'a str>, StoreError> {
+    pub(super) fn next(&mut self, length: Option<usize>) -> Result<Option<&'a str>, StoreError> {
         let Some(length) = length else {
             return Ok(None);
         };
@@ -189,7 +186,7 @@ fn recorded(
     })
 }
 
-fn unreadable<E>(_: E) -> StoreError {
+pub(super) fn unreadable<E>(_: E) -> StoreError {
     StoreError::Corrupt("a row of the database cannot be read")
 }
 

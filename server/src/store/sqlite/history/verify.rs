@@ -20,8 +20,8 @@ use leaves::Leaves;
 
 mod leaves;
 
-/// How many lines are read at a time.
-const PAGE: i64 = 2_000;
+/// How many lines are read at a time: few enough that the largest ones (1 MiB each) fit into memory.
+const PAGE: i64 = 128;
 
 /// What a verification found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +150,7 @@ impl SqliteStore {
         };
         let mut broken = None;
         while broken.is_none() {
+            let _lane = self.lanes.enter(tenant).await;
             let rows = sqlx::query(LINES)
                 .bind(tenant.as_str())
                 .bind(walk.head.seq)
