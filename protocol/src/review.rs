@@ -100,6 +100,10 @@ pub enum ReviewEvent {
     Shadowed,
     /// What was sent with it and what its reviewer was shown were erased.
     Erased,
+    /// A person gave leave for what it denied, once.
+    LeaveGiven,
+    /// Another review was approved by that leave.
+    LeaveSpent,
 }
 
 impl ReviewStatus {
@@ -129,6 +133,9 @@ impl ReviewStatus {
             }
             (Some(Self::Reviewing), ReviewEvent::Voted) => Some(Self::Reviewing),
             (Some(ended @ (Self::Approved | Self::Denied)), ReviewEvent::Shadowed) => Some(ended),
+            (Some(Self::Denied), ReviewEvent::LeaveGiven | ReviewEvent::LeaveSpent) => {
+                Some(Self::Denied)
+            }
             (Some(ended), ReviewEvent::Erased) if ended.is_terminal() => Some(ended),
             (None | Some(_), _) => None,
         }
@@ -175,7 +182,7 @@ impl ReviewStatus {
 
 impl ReviewEvent {
     /// Every event, in the order in which they may happen.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Opened,
         Self::Approved,
         Self::Denied,
@@ -187,6 +194,8 @@ impl ReviewEvent {
         Self::Voted,
         Self::Shadowed,
         Self::Erased,
+        Self::LeaveGiven,
+        Self::LeaveSpent,
     ];
 
     /// Reads [`ReviewEvent::as_str`].
@@ -210,6 +219,8 @@ impl ReviewEvent {
             Self::Voted => "voted",
             Self::Shadowed => "shadowed",
             Self::Erased => "erased",
+            Self::LeaveGiven => "leave_given",
+            Self::LeaveSpent => "leave_spent",
         }
     }
 }
@@ -231,13 +242,13 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table, @r"
-        -: reviewing - - - - - - - - - -
-        reviewing: - approved denied timed_out aborted failed - - reviewing - -
-        approved: - - - - - - approved approved - approved approved
-        denied: - - - - - - - - - denied denied
-        timed_out: - - - - - - - - - - timed_out
-        aborted: - - - - - - - - - - aborted
-        failed: - - - - - - - - - - failed
+        -: reviewing - - - - - - - - - - - -
+        reviewing: - approved denied timed_out aborted failed - - reviewing - - - -
+        approved: - - - - - - approved approved - approved approved - -
+        denied: - - - - - - - - - denied denied denied denied
+        timed_out: - - - - - - - - - - timed_out - -
+        aborted: - - - - - - - - - - aborted - -
+        failed: - - - - - - - - - - failed - -
         ");
     }
 

@@ -29,7 +29,7 @@ use crate::role::{Right, Roles};
 use crate::service::Limits;
 use crate::store::{
     Ended, Ending, HistoryLine, Opened, Page, Recorded, RecordedEnd, Redeemed, Redemption,
-    ReviewStore as _, Scope, Sight, SqliteStore, StoreError,
+    ReviewStore as _, Scope, Sight, SqliteStore, StoreError, Tally,
 };
 use crate::stream::Streams;
 use crate::telemetry::{Asked, Observer};
@@ -45,7 +45,8 @@ mod recovery;
 mod shadow;
 mod together;
 
-pub(crate) use judging::Case;
+pub(crate) use judging::{Asks, Case};
+pub(crate) use keeping::{Clock, Round};
 pub(crate) use recovery::RecoveryError;
 pub(crate) use shadow::Shadows;
 pub(crate) use together::Together;
@@ -141,6 +142,10 @@ pub(crate) struct Desk {
     pub(crate) observer: Observer,
     /// How webhooks are told; nothing where this process tells none.
     pub(crate) webhooks: OnceLock<Arc<WebhookSettings>>,
+    /// The time that retention believes; nothing before the first round.
+    pub(crate) clock: Mutex<Option<Clock>>,
+    /// What was closed before anybody could be told of it.
+    pub(crate) untold: Mutex<Vec<Ending>>,
     /// Set when the service goes down.
     pub(crate) stopping: CancellationToken,
 }
@@ -158,15 +163,15 @@ impl Desk {
             return Err(ApiError::Draining);
         }
         let until = Instant::now() + wait;
-        let accepted = accept(self, caller, nonce, body)?;
+        let mut accepted = accept(self, caller, nonce, body)?;
         let asked = self.observer.asked(&accepted);
         let room = self.admission.admit(&caller.scope, accepted.kibibytes)?;
-        if !wait.is_zero()
-            && let Some(judged) = self.judge_at_once(&caller.scope, &accepted.case).await
-        {
+        let case = &mut accepted.case;
+        if let Some(judged) = self.judge_at_once(&caller.scope, case, wait).await {
             return self.record_at_once(accepted, judged, (until, asked)).await;
         }
-        if !accepted.case.escalation.must_be_human {
+        let waits_for_model = accepted.case.asks == Asks::Others;
+        if waits_for_model && !accepted.case.escalation.must_be_human {
             let time = accepted.case.deadline.duration_since(Instant::now());
             self.admission.in_time(&caller.scope.tenant, time)?;
         }
@@ -334,6 +339,8 @@ impl Desk {
             completed_at,
             expires_at: after(completed_at, self.limits.approval_lifetime),
             exhibit: judged.exhibit,
+            without_leave: judged.without_leave,
+            tally: judged.tally,
         }
     }
 
@@ -358,7 +365,7 @@ impl Desk {
                     self.judge_alongside(reviewer, ended, escalation);
                 }
             }
-            Ok(Ended::Stale(verdict)) => {
+            Ok(Ended::Instead(verdict)) => {
                 let ending = Ending {
                     verdict: *verdict,
                     ..ending
@@ -387,13 +394,13 @@ impl Desk {
                 tracing::error!(%error, "the end of a review could not be recorded; it will be closed as failed");
                 flight.land(Progress::Lost(error));
                 self.flights().remove(&flight.review_id());
-                self.close_as_failed(ending).await;
+                self.close_as_failed(ending, asked).await;
             }
         }
     }
 
     /// Keeps trying until the store takes it. Going down, it tries once more; what stays open then is recovery's.
-    async fn close_as_failed(&self, ending: Ending) {
+    async fn close_as_failed(&self, ending: Ending, asked: Option<&Asked>) {
         let mut pause = FIRST_PAUSE;
         loop {
             let last = self.stopping.is_cancelled();
@@ -403,7 +410,11 @@ impl Desk {
                 exhibit: None,
                 ..ending.clone()
             };
-            if self.store.end(failed).await.is_ok() || last {
+            let closed = self.store.end(failed.clone()).await;
+            if matches!(closed, Ok(Ended::Recorded)) {
+                self.observer.ended(asked, &failed);
+            }
+            if closed.is_ok() || last {
                 return;
             }
             tokio::select! {
@@ -431,8 +442,13 @@ impl Desk {
             completed_at,
             expires_at: completed_at,
             exhibit: None,
+            without_leave: None,
+            tally: Tally::Counted,
         };
-        self.store.end(ending).await?;
+        // Whoever records an end tells of it; the process that took the question in sees it ended before.
+        if self.store.end(ending.clone()).await? == Ended::Recorded {
+            self.observe_ends(&[ending]).await;
+        }
         self.recorded(&sight, review_id).await
     }
 

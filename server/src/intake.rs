@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::desk::{Caller, Case, Desk, after, now};
+use crate::desk::{Asks, Caller, Case, Desk, after, now};
 use crate::error::ApiError;
 use crate::store::{Opening, Recorded, StoreError, TurnReference, turns};
 
@@ -102,6 +102,7 @@ pub(crate) fn accept(
         people: caller.people,
         reviewer,
         request_digest: opening.request_digest,
+        asks: Asks::Others,
     };
     Ok(Accepted {
         opening,

@@ -96,6 +96,7 @@ async fn keep_all(service: &Service, config: &Config) -> Result<(), CommandError
     service.keep_the_record(config.payload_days);
     service.keep_probing();
     service.keep_measures();
+    service.tell_of_recovered().await;
     service.keep_webhooks(config.webhooks.clone());
     Ok(())
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::{NonZeroU8, NonZeroU32};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,7 +21,7 @@ use crate::admission::Admission;
 use crate::api::Readiness;
 use crate::auth::{Auth, AuthError, make_token};
 use crate::conversations::Conversations;
-use crate::desk::{Caller, Desk, People, RecoveryError, Shadows, Together};
+use crate::desk::{Caller, Desk, People, RecoveryError, Round, Shadows, Together};
 use crate::key::SigningKey;
 use crate::model_health::ModelHealth;
 use crate::owner::{LockError, OwnerLocks};
@@ -91,6 +91,8 @@ const INDEX_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often heads are signed and old payloads looked for.
 const KEEPING_PAUSE: Duration = Duration::from_secs(60);
+/// How many times that is a day.
+const ROUNDS: usize = 24 * 60;
 
 impl Limits {
     /// More than there is room for, where nothing else is said: a review holds 16 KiB at least.
@@ -178,10 +180,17 @@ impl Service {
             streams: Arc::default(),
             webhooks: OnceLock::new(),
             observer: Observer::default(),
+            untold: Mutex::default(),
+            clock: Mutex::default(),
             stopping: CancellationToken::new(),
         });
         let recovered = desk.recover().await;
-        recovered.map_err(|error: RecoveryError| OpenError::Recovery(error.to_string()))?;
+        let recovered =
+            recovered.map_err(|error: RecoveryError| OpenError::Recovery(error.to_string()))?;
+        desk.untold
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(recovered);
         let recovering = Arc::clone(&desk);
         drop(
             desk.tasks
@@ -227,6 +236,18 @@ impl Service {
         router::bare(&self.desk, &self.readiness, Arc::clone(&self.auth))
     }
 
+    /// Tells of what was closed when the service was opened, to those who are told by now.
+    pub(crate) async fn tell_of_recovered(&self) {
+        let untold = std::mem::take(
+            &mut *self
+                .desk
+                .untold
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        self.desk.observe_ends(&untold).await;
+    }
+
     /// Keeps what admins look things up by close behind the record, until the service goes down. A service that nobody
     /// asks for more than its own caller's history need not.
     pub(crate) fn keep_indexing(&self) {
@@ -259,8 +280,11 @@ impl Service {
             if let Err(error) = desk.keep_policies().await {
                 tracing::warn!(%error, "the texts of the policies could not be kept");
             }
-            loop {
-                desk.keep_the_record(payload_days).await;
+            let rounds = std::iter::once(Round::EachDay)
+                .chain(std::iter::repeat_n(Round::EachMinute, ROUNDS - 1))
+                .cycle();
+            for round in rounds {
+                desk.keep_the_record(payload_days, round).await;
                 tokio::select! {
                     () = desk.stopping.cancelled() => return,
                     () = tokio::time::sleep(KEEPING_PAUSE) => {}

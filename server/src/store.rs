@@ -21,7 +21,7 @@ pub(crate) mod search;
 pub(crate) mod sqlite;
 pub(crate) mod turns;
 
-pub(crate) use leave::{Leave, LeaveKey, Spending};
+pub(crate) use leave::{Leave, LeaveKey, LeaveToSpend};
 pub(crate) use sqlite::{Noted, SqliteStore};
 pub(crate) use turns::{SessionRecord, TurnKey, TurnRecord, TurnReference, Words};
 
@@ -42,12 +42,12 @@ pub(crate) trait ReviewStore: Send + Sync + 'static {
         &self,
         redemption: Redemption,
     ) -> impl Future<Output = Result<Redeemed, StoreError>> + Send;
-    /// Ends every open review of `owner` with `verdict`; how many there were.
+    /// Ends every open review of `owner` with `verdict`; how each of them ended.
     fn end_all_of(
         &self,
         owner: OwnerId,
         closing: Closing,
-    ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Ending>, StoreError>> + Send;
     /// Who holds open reviews.
     fn owners_of_open(&self) -> impl Future<Output = Result<Vec<OwnerId>, StoreError>> + Send;
     /// One review that `sight` covers.
@@ -154,6 +154,19 @@ pub(crate) struct Ending {
     pub(crate) expires_at: Timestamp,
     /// What the reviewer was shown and tried, as JSON.
     pub(crate) exhibit: Option<String>,
+    /// How it ends where the leave that its verdict leans on was spent or ran out by then.
+    pub(crate) without_leave: Option<Box<Verdict>>,
+    /// What it is to the turn's breaker.
+    pub(crate) tally: Tally,
+}
+
+/// Whether a turn counts an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tally {
+    /// It is one of its own.
+    Counted,
+    /// It repeats what an identical question came to at the same time, which is counted.
+    Shared,
 }
 
 impl Ending {
@@ -166,6 +179,8 @@ impl Ending {
             completed_at: end.completed_at,
             expires_at: end.expires_at,
             exhibit: None,
+            without_leave: None,
+            tally: Tally::Counted,
         }
     }
 }
@@ -177,8 +192,8 @@ pub(crate) enum Ended {
     Recorded,
     /// It had ended before; nothing changed.
     Before,
-    /// The user had said something more by then: instead of approved it ended so.
-    Stale(Box<Verdict>),
+    /// It ended so instead of approved: the user had said something more by then, or the leave was not there any more.
+    Instead(Box<Verdict>),
 }
 
 /// The end of everything that an owner left open.

@@ -236,7 +236,9 @@ pub(crate) fn ends(event: ReviewEvent) -> bool {
         | ReviewEvent::Ran
         | ReviewEvent::Voted
         | ReviewEvent::Shadowed
-        | ReviewEvent::Erased => false,
+        | ReviewEvent::Erased
+        | ReviewEvent::LeaveGiven
+        | ReviewEvent::LeaveSpent => false,
     }
 }
 

@@ -17,7 +17,8 @@ use serde::Deserialize;
 use telemetry::{Event, Span, SpanKind, Telemetry, TraceContext, Value};
 
 use crate::intake::Accepted;
-use crate::store::Ending;
+use crate::store::sqlite::history::Detail;
+use crate::store::{Ending, Question};
 use crate::verdict::Verdict;
 
 mod measures;
@@ -105,6 +106,26 @@ impl Observer {
             created_at: opening.created_at,
             parent,
             span,
+        })
+    }
+
+    /// A review that another process took in, as far as its end is told; `None` where nobody is told.
+    pub(crate) fn on_record(&self, detail: &Detail) -> Option<Asked> {
+        if self.telemetry.get().is_none() && self.measures.get().is_none() {
+            return None;
+        }
+        let question = detail.question.clone()?;
+        let question: Question = serde_json::from_value(question).ok()?;
+        let recorded = &detail.recorded;
+        Some(Asked {
+            review_id: recorded.review_id,
+            tenant: recorded.scope.tenant.clone(),
+            session: recorded.session_id.clone(),
+            turn: question.session.turn_id,
+            tool: question.action.tool(),
+            created_at: recorded.created_at,
+            parent: None,
+            span: self.telemetry.get().and_then(|_| TraceContext::new()),
         })
     }
 

@@ -4,11 +4,12 @@
 //! is asked on this way, and nobody learns of the review before both its events are on record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::Decision;
 use tokio::time::Instant;
 
-use super::judging::{Case, Judged};
+use super::judging::{Asks, Case, Judged};
 use super::{Desk, GRACE};
 use crate::error::ApiError;
 use crate::intake::Accepted;
@@ -19,15 +20,24 @@ use crate::telemetry::Asked;
 
 impl Desk {
     /// How `case` ends, where the reviewer's built-in rules decide it, in no time and without anything outside this
-    /// process. `None`: a model or a person has to be asked, or a person's leave is there to be spent, and before
-    /// that it must be on record.
-    pub(super) async fn judge_at_once(&self, scope: &Scope, case: &Case) -> Option<Judged> {
+    /// process. `None`: a model or a person has to be asked, or the caller does not wait, or a person's leave is there
+    /// to be spent, and before that the review must be on record. Notes whom the case asks.
+    pub(super) async fn judge_at_once(
+        &self,
+        scope: &Scope,
+        case: &mut Case,
+        wait: Duration,
+    ) -> Option<Judged> {
         if case.escalation.must_be_human {
             return None;
         }
         let reviewed = case
             .reviewer
             .review_at_once(&case.escalation, case.deadline)?;
+        case.asks = Asks::Rules;
+        if wait.is_zero() {
+            return None;
+        }
         if matches!(reviewed.decision, Decision::Denied(_)) {
             let key = LeaveKey {
                 scope: scope.clone(),

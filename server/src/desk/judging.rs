@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Desk, People};
 use crate::flight::{Flight, Reply};
+use crate::store::Tally;
 use crate::verdict::Verdict;
 
 /// How much longer than its deadline the reviewer may take to say that it is over.
@@ -27,6 +28,16 @@ pub(crate) struct Case {
     pub(crate) reviewer: Arc<Reviewer>,
     /// SHA-256 over everything that was sent.
     pub(crate) request_digest: [u8; 32],
+    pub(crate) asks: Asks,
+}
+
+/// Whom a case asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// The built-in rules decide it.
+    Rules,
+    /// A model has to be asked, or a person.
+    Others,
 }
 
 /// How it was judged.
@@ -34,6 +45,20 @@ pub(crate) struct Case {
 pub(super) struct Judged {
     pub(super) verdict: Verdict,
     pub(super) exhibit: Option<String>,
+    /// The denial that stands where the leave which lifts it is not there any more.
+    pub(super) without_leave: Option<Box<Verdict>>,
+    pub(super) tally: Tally,
+}
+
+impl Judged {
+    pub(super) fn new(verdict: Verdict, exhibit: Option<String>) -> Self {
+        Self {
+            verdict,
+            exhibit,
+            without_leave: None,
+            tally: Tally::Counted,
+        }
+    }
 }
 
 impl Desk {
@@ -49,7 +74,16 @@ impl Desk {
 
     async fn decide(&self, case: &Case, flight: &Flight) -> Judged {
         if !case.escalation.must_be_human {
-            return self.judge_together(case, flight).await;
+            // What the rules decide waits for no model's slot.
+            let at_once = case.asks == Asks::Rules;
+            let review = || {
+                case.reviewer
+                    .review_at_once(&case.escalation, case.deadline)
+            };
+            return match at_once.then(review).flatten() {
+                Some(reviewed) => self.lift(case, flight, reviewed).await,
+                None => self.judge_together(case, flight).await,
+            };
         }
         match case.people {
             People::AtThisTerminal | People::Approvers => {
@@ -95,30 +129,23 @@ fn by_person(case: &Case, reply: Reply) -> Judged {
             None,
         ),
     };
-    Judged {
-        verdict: Verdict {
-            answered_by: by,
-            ..Verdict::of(decision, reason)
-        },
-        exhibit: None,
-    }
+    let verdict = Verdict {
+        answered_by: by,
+        ..Verdict::of(decision, reason)
+    };
+    Judged::new(verdict, None)
 }
 
 impl From<Reviewed> for Judged {
     fn from(reviewed: Reviewed) -> Self {
-        Self {
-            verdict: Verdict::of(reviewed.decision, None),
-            exhibit: serde_json::to_string(&reviewed.exhibit).ok(),
-        }
+        let exhibit = serde_json::to_string(&reviewed.exhibit).ok();
+        Self::new(Verdict::of(reviewed.decision, None), exhibit)
     }
 }
 
 impl From<Decision> for Judged {
     fn from(decision: Decision) -> Self {
-        Self {
-            verdict: Verdict::of(decision, None),
-            exhibit: None,
-        }
+        Self::new(Verdict::of(decision, None), None)
     }
 }
 

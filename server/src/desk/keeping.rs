@@ -4,26 +4,84 @@
 //! review fail.
 
 use std::num::NonZeroU32;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
+
+use clock::{Believed, Told};
 
 use super::{Desk, now};
 use crate::store::StoreError;
 use crate::store::sqlite::erase::Erasure;
 use crate::store::sqlite::policies::KnownPolicy;
 
+mod clock;
+
+pub(crate) use clock::Clock;
+
 /// A day.
 const DAY: Duration = Duration::from_secs(86_400);
+/// For how long nobody has asked in a turn or session that is forgotten: more than any work takes.
+const IDLE: Duration = Duration::from_secs(365 * 86_400);
+
+/// How often a round comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Round {
+    EachMinute,
+    EachDay,
+}
 
 impl Desk {
     /// One round.
-    pub(crate) async fn keep_the_record(&self, payload_days: Option<NonZeroU32>) {
+    pub(crate) async fn keep_the_record(&self, payload_days: Option<NonZeroU32>, round: Round) {
         self.sign_heads().await;
-        if let Some(days) = payload_days
-            && let Err(error) = self.erase_older_than(days).await
+        if let Err(error) = self.remove_old(payload_days, round).await {
+            tracing::warn!(%error, "what is older than it is kept could not be removed");
+        }
+    }
+
+    async fn remove_old(
+        &self,
+        payload_days: Option<NonZeroU32>,
+        round: Round,
+    ) -> Result<(), StoreError> {
+        if payload_days.is_none() && round == Round::EachMinute {
+            return Ok(());
+        }
+        let Some(at) = self.believed_time().await? else {
+            return Ok(());
+        };
+        if let Some(days) = payload_days {
+            self.erase_older_than(days, at).await?;
+        }
+        if round == Round::EachDay
+            && let Ok(before) = at.checked_sub(IDLE)
         {
-            tracing::warn!(%error, "old payloads could not be erased");
+            let forgotten = self.store.forget_idle(before).await?;
+            tracing::debug!(forgotten, "looked for idle turns and sessions");
+        }
+        Ok(())
+    }
+
+    /// The time that retention may go by; `None` where the clock is not believed.
+    async fn believed_time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let newest = self.store.newest_line().await?;
+        let (told, seen) = (now(), Instant::now());
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let clock = clock.get_or_insert_with(|| Clock::new(newest.unwrap_or(told), seen));
+        match clock.believe(told, seen) {
+            Believed::Yes => Ok(Some(told)),
+            Believed::NotYet(ahead, Told::New) => {
+                tracing::error!(
+                    days_ahead = ahead.as_hours() / 24,
+                    "this machine's clock is further ahead of the record than it may be: nothing is erased unless it says \
+                     so for a day\nhint: if the clock is wrong, correct it now"
+                );
+                Ok(None)
+            }
+            Believed::NotYet(_, Told::Before) => Ok(None),
         }
     }
 
@@ -62,8 +120,7 @@ impl Desk {
         }
     }
 
-    async fn erase_older_than(&self, days: NonZeroU32) -> Result<(), StoreError> {
-        let at = now();
+    async fn erase_older_than(&self, days: NonZeroU32, at: Timestamp) -> Result<(), StoreError> {
         let age = DAY.saturating_mul(days.get());
         let Ok(before) = at.checked_sub(age) else {
             return Ok(());

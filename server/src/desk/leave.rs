@@ -1,4 +1,5 @@
-//! A person's leave after a denial: given for what was judged and denied, used once by the judgement.
+//! A person's leave after a denial: given for what was judged and denied, used once by the judgement. The store spends it
+//! in the transaction that records the approval.
 //!
 //! Apart from the people's queue, which says who may give it. Invariant: leave lifts a judged denial below `critical`,
 //! for exactly the action, session and caller it was given for, once; no model is asked what a person meant.
@@ -13,7 +14,7 @@ use super::people::reason_of;
 use super::{Caller, Case, Desk, after, now};
 use crate::error::ApiError;
 use crate::flight::Flight;
-use crate::store::{Leave, LeaveKey, RedeemRefusal, Sight, Spending};
+use crate::store::{Leave, LeaveKey, RedeemRefusal, Sight};
 use crate::verdict::Verdict;
 
 /// The longest that a leave holds, and how long where nothing is said.
@@ -129,7 +130,7 @@ impl Desk {
             return reviewed.into();
         };
         match self.leave_for(case, flight, denial, &reviewed).await {
-            Some(leave) => lifted(case, leave, &reviewed),
+            Some(leave) => lifted(case, leave, reviewed),
             None => reviewed.into(),
         }
     }
@@ -156,28 +157,21 @@ impl Desk {
         };
         let floor = reviewed.exhibit.built_in.risk_floor;
         let lifts = leave.to_rule().lifts(denial, floor, retry);
-        if !leave.is_signed_by(&self.key) || lifts.is_err() {
-            return None;
-        }
-        let spending = Spending {
-            denied: leave.review_id,
-            by: flight.review_id(),
-            at,
-        };
-        let spent = self.store.spend_leave(spending).await;
-        matches!(spent, Ok(true)).then_some(leave)
+        (leave.is_signed_by(&self.key) && lifts.is_ok()).then_some(leave)
     }
 }
 
-fn lifted(case: &Case, leave: Leave, reviewed: &Reviewed) -> Judged {
+fn lifted(case: &Case, leave: Leave, reviewed: Reviewed) -> Judged {
     let decision = Decision::Approved(Grant::by_person(case.escalation.action_digest));
+    let denied = Judged::from(reviewed);
+    let verdict = Verdict {
+        answered_by: Some(leave.given_by),
+        lifts: Some(leave.review_id),
+        ..Verdict::of(decision, Some(leave.reason.into()))
+    };
     Judged {
-        verdict: Verdict {
-            answered_by: Some(leave.given_by),
-            lifts: Some(leave.review_id),
-            ..Verdict::of(decision, Some(leave.reason.into()))
-        },
-        exhibit: serde_json::to_string(&reviewed.exhibit).ok(),
+        without_leave: Some(Box::new(denied.verdict)),
+        ..Judged::new(verdict, denied.exhibit)
     }
 }
 

@@ -9,7 +9,7 @@ use protocol::{FailedStep, ReviewFailure};
 
 use super::{Desk, now};
 use crate::owner::LockError;
-use crate::store::{Closing, ReviewStore as _, StoreError};
+use crate::store::{Closing, Ending, ReviewStore as _, Sight, StoreError};
 use crate::verdict::Verdict;
 
 /// How often recovery looks. A review of a dead process stays open this much longer at most.
@@ -27,10 +27,10 @@ pub(crate) enum RecoveryError {
 }
 
 impl Desk {
-    /// Closes every open review whose owner is gone; how many there were.
-    pub(crate) async fn recover(&self) -> Result<usize, RecoveryError> {
+    /// Closes every open review whose owner is gone; how each of them ended.
+    pub(crate) async fn recover(&self) -> Result<Vec<Ending>, RecoveryError> {
         let owners = self.store.owners_of_open().await?;
-        let mut closed = 0;
+        let mut closed = Vec::new();
         for owner in owners.iter().filter(|owner| **owner != self.owner) {
             let Some(gone) = self.locks.gone(owner)? else {
                 continue;
@@ -39,7 +39,7 @@ impl Desk {
                 verdict: Verdict::failed(restarted()),
                 at: now(),
             };
-            closed += self.store.end_all_of(owner.clone(), closing).await?;
+            closed.extend(self.store.end_all_of(owner.clone(), closing).await?);
             drop(gone);
         }
         self.locks.sweep(&owners)?;
@@ -55,12 +55,30 @@ impl Desk {
             }
             let recovered = self.recover().await;
             tell(&recovered);
+            self.observe_ends(&recovered.unwrap_or_default()).await;
+        }
+    }
+
+    /// Tells the observer of reviews that ended without the process that took them in: nobody else will.
+    pub(crate) async fn observe_ends(&self, ended: &[Ending]) {
+        for ending in ended {
+            let sight = Sight::Own(ending.scope.clone());
+            match self.store.detail(&sight, ending.review_id).await {
+                Ok(Some(detail)) => {
+                    let asked = self.observer.on_record(&detail);
+                    self.observer.ended(asked.as_ref(), ending);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a review that was closed could not be told of");
+                }
+            }
         }
     }
 }
 
-fn tell(recovered: &Result<usize, RecoveryError>) {
-    match recovered {
+fn tell(recovered: &Result<Vec<Ending>, RecoveryError>) {
+    match recovered.as_ref().map(Vec::len) {
         Ok(0) => {}
         Ok(closed) => tracing::info!(closed, "closed reviews of processes that are gone"),
         Err(error) => tell_failure(error),

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 use super::Desk;
 use super::judging::{Case, Judged};
 use crate::flight::Flight;
-use crate::store::Scope;
+use crate::store::{Scope, Tally};
 use crate::verdict::Verdict;
 
 /// What makes two questions one: who asks, in which session, and the SHA-256 of everything that was sent.
@@ -87,9 +87,10 @@ impl Desk {
                 judged
             }
             Part::Follow(leader) => match hear(case, leader).await {
+                // One judgement, however many ask: the turn's breaker counts it once.
                 Some((id, verdict)) => Judged {
-                    verdict,
-                    exhibit: Some(format!("{{\"shared_with\":\"{id}\"}}")),
+                    tally: Tally::Shared,
+                    ..Judged::new(verdict, Some(format!("{{\"shared_with\":\"{id}\"}}")))
                 },
                 None => self.judge_in_turn(case, flight).await,
             },

@@ -3,7 +3,7 @@
 //! Apart, because every back end must write the same bytes. A payload stands here by its SHA-256 only, so that it can be
 //! erased without breaking the chain.
 
-use protocol::{CallerId, Sha256Hex};
+use protocol::{CallerId, ReviewId, Sha256Hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -35,6 +35,21 @@ struct RedeemedBody<'a> {
     caller: &'a str,
     session_id: Option<&'a str>,
     action_digest: String,
+}
+
+/// What stands in the chain of a leave: everything of it that the review itself does not say.
+#[derive(Serialize)]
+pub(super) struct LeaveGiven<'a> {
+    pub(super) by: &'a str,
+    pub(super) reason: &'a str,
+    /// Milliseconds since the Unix epoch.
+    pub(super) expires_at: i64,
+    pub(super) signature: &'a str,
+}
+
+#[derive(Serialize)]
+struct LeaveSpent {
+    by: ReviewId,
 }
 
 /// The body of `opened`.
@@ -76,6 +91,16 @@ pub(super) fn redeemed(redemption: &Redemption) -> Result<String, StoreError> {
         session_id: redemption.session_id.as_deref(),
         action_digest: redemption.action_digest.to_string(),
     })
+}
+
+/// The body of `leave_given`.
+pub(super) fn leave_given(leave: &LeaveGiven<'_>) -> Result<String, StoreError> {
+    spell(leave)
+}
+
+/// The body of `leave_spent`: the review that was approved by it.
+pub(super) fn leave_spent(by: ReviewId) -> Result<String, StoreError> {
+    spell(&LeaveSpent { by })
 }
 
 fn digest(text: &str) -> Sha256Hex {

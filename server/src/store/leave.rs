@@ -36,14 +36,11 @@ pub(crate) struct LeaveKey {
     pub(crate) action_digest: ActionDigest,
 }
 
-/// A leave about to be spent.
-#[derive(Debug, Clone)]
-pub(crate) struct Spending {
-    /// The review whose denial it is about.
-    pub(crate) denied: ReviewId,
-    /// The review that it lifts.
-    pub(crate) by: ReviewId,
-    pub(crate) at: Timestamp,
+/// A leave that was not spent, as far as spending it needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeaveToSpend {
+    pub(crate) key: LeaveKey,
+    pub(crate) expires_at: Timestamp,
 }
 
 impl Leave {

@@ -37,6 +37,7 @@ mod command;
 pub(crate) mod erase;
 pub(crate) mod heads;
 pub(crate) mod history;
+mod idle;
 mod leaves;
 pub(crate) mod policies;
 mod policy_changes;
@@ -246,7 +247,11 @@ impl ReviewStore for SqliteStore {
         self.change(|reply| Command::Redeem(change, reply)).await
     }
 
-    async fn end_all_of(&self, owner: OwnerId, closing: Closing) -> Result<usize, StoreError> {
+    async fn end_all_of(
+        &self,
+        owner: OwnerId,
+        closing: Closing,
+    ) -> Result<Vec<Ending>, StoreError> {
         self.change(|reply| Command::EndAllOf(owner, Box::new(closing), reply))
             .await
     }

@@ -64,6 +64,54 @@ async fn identical_questions_in_flight_share_a_denial_and_the_record_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_denial_that_many_share_counts_once_in_their_turn() {
+    let folder = Folder::new();
+    let model = AlikeModel::new("deny", "high").await;
+    let settings = format!(
+        "{}[reviewer.breaker]\ndenials_in_a_row = 2\n",
+        model.settings()
+    );
+    let service = embedded(&folder, &settings).await;
+    let told = asked_twice(&service, &model).await;
+    assert_eq!(told.map(|told| told.end()), ["denied", "denied"]);
+    let router = service.embedded_router(caller());
+    let session = get(&router, "/v1/sessions/s-1").await.body;
+    let turn = &session["turns"][0];
+    assert_eq!(
+        (&turn["reviews"], &turn["denied_in_a_row"]),
+        (&json!(2), &json!(1)),
+        "{session}"
+    );
+    // The second judgement that denies is the second denial, and the last.
+    let body = submission(&unclear());
+    assert_eq!(submit(&router, &body).await.end(), "denied");
+    let stopped = submit(&router, &body).await.end();
+    assert_eq!(stopped, "failed/breaker/too_many_denials");
+    service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_built_in_rules_decide_waits_for_no_model_however_it_is_asked() {
+    let folder = Folder::new();
+    let model = SilentModel::new();
+    let limits = Limits {
+        models_at_once: NonZeroU32::MIN,
+        ..Limits::default()
+    };
+    let service = with_limits(&folder, &model.settings(), limits).await;
+    let router = service.embedded_router(caller());
+    let first = post(&router, "/v1/reviews", &[], &submission(&unclear())).await;
+    assert_eq!(first.status, 202, "it has the only place");
+    for (action, end) in [(harmless(), "approved"), (harmful(), "denied")] {
+        let asked = post(&router, "/v1/reviews", &[], &submission(&action)).await;
+        assert_eq!(asked.status, 202, "{}", asked.text);
+        let path = format!("/v1/reviews/{}?wait=30", asked.id());
+        assert_eq!(get(&router, &path).await.end(), end);
+    }
+    service.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_approval_is_never_shared() {
     let folder = Folder::new();
     let model = AlikeModel::new("allow", "low").await;

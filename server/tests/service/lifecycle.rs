@@ -25,6 +25,7 @@ async fn a_review_whose_process_was_killed_is_failed_as_restart_and_its_approval
     let model = SilentModel::new();
     let program = Program::new(&folder, &model.settings());
     let token = program.token();
+    let (_, auditor, _) = program.output(&["token", "create", "--role", "auditor"]);
     let mut first = program.serve();
     let approved = first
         .post(&token, "/v1/reviews", &submission(&harmless()))
@@ -49,6 +50,11 @@ async fn a_review_whose_process_was_killed_is_failed_as_restart_and_its_approval
         .await;
     assert_eq!(closed.end(), "failed/restart/owner_gone");
     assert!(closed.body["risk_level"].is_null() && closed.body["outcome"].is_null());
+    // Whoever closes it tells of it: the process that took it in cannot.
+    let measured = second.get(auditor.trim(), "/metrics").await.text;
+    let closed = "auto_review_reviews_total{status=\"failed\",decided_by=\"none\",risk_level=\"\",\
+                  failed_step=\"restart\"} 1\n";
+    assert!(measured.contains(closed), "{measured}");
     let path = format!("/v1/reviews/{}/redeem", approved.id());
     let redeem = redeem_body(harmless().digest(), Some("s-1"));
     assert_eq!(second.post(&token, &path, &redeem).await.status, 200);

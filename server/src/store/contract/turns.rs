@@ -139,7 +139,7 @@ pub(crate) async fn an_approval_under_other_words_is_stale(store: &impl ReviewSt
     super::open(store, late).await;
     super::open(store, silent).await;
     let ended = store.end(ending(ids[0], by_model())).await.expect("ended");
-    let Ended::Stale(verdict) = ended else {
+    let Ended::Instead(verdict) = ended else {
         panic!("{ended:?}");
     };
     let failure = verdict.failure.expect("a failure");

@@ -15,8 +15,8 @@ use reviewer::CircuitBreaker;
 use super::super::chain::{Head, Line};
 use super::super::turns;
 use super::super::{
-    Closing, Ended, Ending, Opened, Opening, RecordedEnd, RedeemRefusal, Redeemed, Redemption,
-    Scope, StoreError, TurnKey, Words, bodies,
+    Closing, Ended, Ending, LeaveKey, LeaveToSpend, Opened, Opening, RecordedEnd, RedeemRefusal,
+    Redeemed, Redemption, Scope, StoreError, Tally, TurnKey, Words, bodies,
 };
 use super::command::{Change, Command, Outcome, Recording};
 use crate::owner::OwnerId;
@@ -56,6 +56,8 @@ pub(super) struct State {
     /// A turn that is not here after a read has seen nothing yet.
     pub(super) turns: HashMap<TurnKey, CircuitBreaker>,
     pub(super) reviews: HashMap<ReviewId, Known>,
+    /// By the review that they lift.
+    pub(super) leaves: HashMap<ReviewId, LeaveToSpend>,
 }
 
 /// A session as far as the rules need it.
@@ -80,6 +82,8 @@ pub(super) struct Rows<'a> {
     pub(super) exhibits: Vec<(i64, &'a str)>,
     /// The number of the review, and when its approval was spent.
     pub(super) redeemed: Vec<(i64, Timestamp)>,
+    /// The denied review whose leave was spent, and the one that was approved by it.
+    pub(super) spent: Vec<(ReviewId, ReviewId)>,
     pub(super) events: Vec<EventRow>,
     pub(super) probed_at: Option<i64>,
 }
@@ -279,6 +283,8 @@ impl<'a> Fold<'a> {
             completed_at: opening.created_at,
             expires_at: opening.created_at,
             exhibit: None,
+            without_leave: None,
+            tally: Tally::Counted,
         };
         self.write_end(&ending, &bodies::ended(&ending)?)?;
         Ok(Opened::Stopped(Box::new(RecordedEnd {
@@ -308,24 +314,57 @@ impl<'a> Fold<'a> {
             return Ok(Ended::Before);
         }
         let no = known.no;
-        let stale = self.is_stale(ending);
-        if stale {
-            let failed = Ending {
-                verdict: Verdict::failed(turns::stale()),
-                ..ending.clone()
-            };
-            self.write_end(&failed, &bodies::ended(&failed)?)?;
+        let instead = if self.is_stale(ending) {
+            Some(Verdict::failed(turns::stale()))
         } else {
-            self.write_end(ending, &change.body)?;
+            self.spend_leave(ending)?
+        };
+        match &instead {
+            Some(verdict) => {
+                let other = Ending {
+                    verdict: verdict.clone(),
+                    ..ending.clone()
+                };
+                self.write_end(&other, &bodies::ended(&other)?)?;
+            }
+            None => self.write_end(ending, &change.body)?,
         }
         if let Some(exhibit) = &ending.exhibit {
             self.rows.exhibits.push((no, exhibit));
         }
-        Ok(if stale {
-            Ended::Stale(Box::new(Verdict::failed(turns::stale())))
-        } else {
-            Ended::Recorded
-        })
+        Ok(instead.map_or(Ended::Recorded, |verdict| Ended::Instead(Box::new(verdict))))
+    }
+
+    /// Spends the leave that an approval leans on, in the approval's own transaction: either both are on record, or
+    /// neither. How the review ends where there is none to spend.
+    fn spend_leave(&mut self, ending: &Ending) -> Result<Option<Verdict>, StoreError> {
+        let Some(denied) = ending.verdict.lifts else {
+            return Ok(None);
+        };
+        let known = self.state.reviews.get(&ending.review_id);
+        let key = known.map(|known| LeaveKey {
+            scope: known.scope.clone(),
+            session_id: known.session_id.clone(),
+            action_digest: known.action_digest,
+        });
+        let leave = self.state.leaves.remove(&denied);
+        let leave = leave.filter(|leave| {
+            Some(&leave.key) == key.as_ref() && ending.completed_at < leave.expires_at
+        });
+        if leave.is_none() {
+            let verdict = ending.without_leave.as_deref().cloned();
+            let unsaid = StoreError::Corrupt("a lifted denial that nobody knows");
+            return verdict.ok_or(unsaid).map(Some);
+        }
+        self.rows.spent.push((denied, ending.review_id));
+        self.append(&Line {
+            tenant: &ending.scope.tenant,
+            review_id: denied,
+            event: ReviewEvent::LeaveSpent,
+            at: ending.completed_at.as_millisecond(),
+            body: &bodies::leave_spent(ending.review_id)?,
+        });
+        Ok(None)
     }
 
     /// Whether an approval was judged under other words than the user's last in the session. A person who approves has
@@ -343,7 +382,11 @@ impl<'a> Fold<'a> {
         approved && known.words.is_some() && known.words != session.words
     }
 
-    fn end_all_of(&mut self, owner: &OwnerId, closing: &Closing) -> Result<usize, StoreError> {
+    fn end_all_of(
+        &mut self,
+        owner: &OwnerId,
+        closing: &Closing,
+    ) -> Result<Vec<Ending>, StoreError> {
         let open: Vec<_> = self
             .state
             .reviews
@@ -351,6 +394,7 @@ impl<'a> Fold<'a> {
             .filter(|(_, known)| known.owner == *owner && !known.status.is_terminal())
             .map(|(id, known)| (*id, known.scope.clone()))
             .collect();
+        let mut ended = Vec::with_capacity(open.len());
         for (review_id, scope) in &open {
             let ending = Ending {
                 review_id: *review_id,
@@ -359,11 +403,14 @@ impl<'a> Fold<'a> {
                 completed_at: closing.at,
                 expires_at: closing.at,
                 exhibit: None,
+                without_leave: None,
+                tally: Tally::Counted,
             };
             let body = bodies::ended(&ending)?;
             self.write_end(&ending, &body)?;
+            ended.push(ending);
         }
-        Ok(open.len())
+        Ok(ended)
     }
 
     fn write_end(&mut self, ending: &Ending, body: &str) -> Result<(), StoreError> {
@@ -382,7 +429,8 @@ impl<'a> Fold<'a> {
         known.status = status;
         known.completed_at = Some(ending.completed_at);
         known.expires_at = Some(ending.expires_at);
-        if let Some(key) = known.turn
+        if ending.tally == Tally::Counted
+            && let Some(key) = known.turn
             && let Some(breaker) = self.state.turns.get_mut(&key)
             && breaker.note(status, ending.completed_at.as_millisecond())
         {

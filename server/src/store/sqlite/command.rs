@@ -34,7 +34,7 @@ pub(super) enum Command {
     Record(Box<Recording>, Reply<Opened>),
     End(Box<Change<Ending>>, Reply<Ended>),
     Redeem(Box<Change<Redemption>>, Reply<Redeemed>),
-    EndAllOf(OwnerId, Box<Closing>, Reply<usize>),
+    EndAllOf(OwnerId, Box<Closing>, Reply<Vec<Ending>>),
     Probe(i64, Reply<()>),
 }
 
@@ -44,7 +44,7 @@ pub(super) enum Outcome {
     Opened(Opened),
     Ended(Ended),
     Redeemed(Redeemed),
-    EndedAll(usize),
+    EndedAll(Vec<Ending>),
     Done,
 }
 
@@ -86,6 +86,18 @@ impl Command {
         }
     }
 
+    /// The review whose denial it lifts by a person's leave.
+    pub(super) fn lifts(&self) -> Option<ReviewId> {
+        match self {
+            Self::End(change, _) => change.what.verdict.lifts,
+            Self::Open(..)
+            | Self::Record(..)
+            | Self::Redeem(..)
+            | Self::EndAllOf(..)
+            | Self::Probe(..) => None,
+        }
+    }
+
     /// The owner whose open reviews must be read for it.
     pub(super) fn closes(&self) -> Option<&OwnerId> {
         match self {
@@ -108,8 +120,8 @@ impl Command {
             (Self::Redeem(_, reply), Ok(Outcome::Redeemed(redeemed))) => {
                 reply.send(Ok(redeemed)).is_err()
             }
-            (Self::EndAllOf(_, _, reply), Ok(Outcome::EndedAll(count))) => {
-                reply.send(Ok(count)).is_err()
+            (Self::EndAllOf(_, _, reply), Ok(Outcome::EndedAll(ended))) => {
+                reply.send(Ok(ended)).is_err()
             }
             (Self::Probe(_, reply), Ok(Outcome::Done)) => reply.send(Ok(())).is_err(),
             (command, Ok(_mismatch)) => {

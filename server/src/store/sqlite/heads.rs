@@ -70,6 +70,12 @@ impl SqliteStore {
             .await
     }
 
+    /// The newest time of the last lines of all chains.
+    pub(crate) async fn newest_line(&self) -> Result<Option<Timestamp>, StoreError> {
+        let newest: Option<i64> = sqlx::query_scalar(NEWEST).fetch_one(&self.readers).await?;
+        Ok(sql::optional_time(newest)?)
+    }
+
     /// Every head of `tenant` that was kept, oldest first.
     pub(crate) async fn signed_heads(
         &self,
@@ -96,6 +102,9 @@ impl SqliteStore {
             .map_err(|_| StoreError::Corrupt("a signed head cannot be read"))
     }
 }
+
+const NEWEST: &str = "SELECT max(e.at) FROM tenants t CROSS JOIN review_events e \
+    ON e.tenant_id = t.tenant_id AND e.seq = (SELECT max(l.seq) FROM review_events l WHERE l.tenant_id = t.tenant_id)";
 
 /// The last line of each tenant that has lines after its last signed head.
 const GROWN: &str = "SELECT t.tenant_id, e.seq, e.hash FROM tenants t CROSS JOIN review_events e \

@@ -1,15 +1,15 @@
-//! A person's leave in SQLite: kept, looked up, spent once; and sessions with their turns, as they are told.
+//! A person's leave in SQLite: kept and looked up; and sessions with their turns, as they are told.
 //!
-//! Apart from the batches: both are rare. Invariant: spending is one conditional update, so of all who race one spends.
+//! Apart from the batches, which spend it together with the approval: both are rare. Invariant: a leave and its line
+//! `leave_given` are kept in one transaction.
 
-use protocol::{CallerId, ReviewId};
+use protocol::{CallerId, ReviewEvent, ReviewId};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::super::{
-    Leave, LeaveKey, Scope, SessionRecord, Sight, Spending, StoreError, TurnRecord,
-};
-use super::{SqliteStore, sql};
+use super::super::chain::Line;
+use super::super::{Leave, LeaveKey, Scope, SessionRecord, Sight, StoreError, TurnRecord, bodies};
+use super::{SqliteStore, append, sql};
 
 /// How many turns of a session are told.
 const MOST_TURNS: i64 = 1_000;
@@ -36,12 +36,6 @@ impl SqliteStore {
         .await?;
         let read = row.map(|row| read_leave(&row, key)).transpose();
         read.map_err(|_| StoreError::Corrupt("a leave cannot be read"))
-    }
-
-    /// Spends a leave; whether it was there to spend.
-    pub(crate) async fn spend_leave(&self, spending: Spending) -> Result<bool, StoreError> {
-        self.aside(move |connection| Box::pin(spend(connection, spending)))
-            .await
     }
 
     /// A session that `sight` covers, with its turns.
@@ -91,7 +85,7 @@ impl SqliteStore {
 async fn give(connection: &mut SqliteConnection, leave: Leave) -> Result<bool, StoreError> {
     let given = sqlx::query(
         "INSERT INTO leaves (review_id, tenant_id, caller, session_id, action_digest, nonce, given_by, reason, given_at, \
-         expires_at, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (review_id) DO NOTHING",
+         expires_at, signature, in_chain) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (review_id) DO NOTHING",
     )
     .bind(sql::bytes(leave.review_id))
     .bind(leave.scope.tenant.as_str())
@@ -109,6 +103,21 @@ async fn give(connection: &mut SqliteConnection, leave: Leave) -> Result<bool, S
     if given.rows_affected() == 0 {
         return Ok(false);
     }
+    let body = bodies::leave_given(&bodies::LeaveGiven {
+        by: &leave.given_by,
+        reason: &leave.reason,
+        expires_at: leave.expires_at.as_millisecond(),
+        signature: &leave.signature,
+    })?;
+    let line = Line {
+        tenant: &leave.scope.tenant,
+        review_id: leave.review_id,
+        event: ReviewEvent::LeaveGiven,
+        at: leave.given_at.as_millisecond(),
+        body: &body,
+    };
+    let head = append::head(connection, line.tenant).await?;
+    append::append(connection, head, &line).await?;
     forgive(connection, &leave).await?;
     Ok(true)
 }
@@ -138,19 +147,6 @@ async fn forgive(connection: &mut SqliteConnection, leave: &Leave) -> Result<(),
     Ok(())
 }
 
-async fn spend(connection: &mut SqliteConnection, spending: Spending) -> Result<bool, StoreError> {
-    let at = spending.at.as_millisecond();
-    let spent = sqlx::query(
-        "UPDATE leaves SET spent_by = ? WHERE review_id = ? AND spent_by IS NULL AND expires_at > ?",
-    )
-    .bind(sql::bytes(spending.by))
-    .bind(sql::bytes(spending.denied))
-    .bind(at)
-    .execute(connection)
-    .await?;
-    Ok(spent.rows_affected() == 1)
-}
-
 fn read_leave(row: &SqliteRow, key: &LeaveKey) -> Result<Leave, sqlx::Error> {
     let review_id: ReviewId = sql::review_id(row.try_get(0)?)?;
     Ok(Leave {
@@ -175,3 +171,6 @@ fn read_turn(row: &SqliteRow) -> Result<TurnRecord, sqlx::Error> {
         breaker: sql::breaker(row.try_get(3)?)?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,13 @@ pub(super) fn write(before: &str, rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
             .push_bind(*no)
             .push("; ");
     }
+    for (denied, by) in &rows.spent {
+        sql.push("UPDATE OR ROLLBACK leaves SET spent_by = ")
+            .push_bind(bytes(*by))
+            .push(" WHERE review_id = ")
+            .push_bind(bytes(*denied))
+            .push(" AND spent_by IS NULL; ");
+    }
     push_events(&mut sql, rows);
     push_rest(&mut sql, rows);
     sql.push("COMMIT");

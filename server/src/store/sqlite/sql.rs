@@ -13,7 +13,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 use uuid::Uuid;
 
 use super::super::chain::Head;
-use super::super::{Scope, StoreError};
+use super::super::{LeaveKey, LeaveToSpend, Scope, StoreError};
 use super::batch::{Known, Session, State};
 use super::command::Command;
 use crate::owner::OwnerId;
@@ -29,6 +29,7 @@ pub(super) fn begin(commands: &[Command]) -> QueryBuilder<Sqlite> {
     push_sessions(&mut sql, commands);
     push_turns(&mut sql, commands);
     push_reviews(&mut sql, commands);
+    push_leaves(&mut sql, commands);
     sql
 }
 
@@ -192,6 +193,22 @@ fn push_reviews(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
     }
 }
 
+/// The leaves that approvals lean on, as far as they can be spent still.
+fn push_leaves(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
+    let denied: Vec<_> = commands.iter().filter_map(Command::lifts).collect();
+    if denied.is_empty() {
+        return;
+    }
+    sql.push("; WITH asked (id) AS (");
+    push_asked(sql, &denied, |row, id| {
+        row.push_bind(bytes(*id));
+    });
+    sql.push(
+        ") SELECT 'leave', l.review_id, l.tenant_id, l.caller, l.session_id, l.action_digest, l.expires_at FROM asked \
+         CROSS JOIN leaves l ON l.review_id = asked.id WHERE l.spent_by IS NULL",
+    );
+}
+
 /// Reads the rows of [`begin`].
 pub(super) fn state(rows: &[SqliteRow]) -> Result<State, StoreError> {
     let mut state = State::default();
@@ -233,6 +250,10 @@ fn read_row(state: &mut State, row: &SqliteRow) -> Result<(), sqlx::Error> {
             state.turns.insert(half(row.try_get(1)?)?, breaker);
         }
         "ends" => read_end(state, row)?,
+        "leave" => {
+            let leave = leave_to_spend(row)?;
+            state.leaves.insert(review_id(row.try_get(1)?)?, leave);
+        }
         _review => {
             let known = Known {
                 no: row.try_get(12)?,
@@ -253,6 +274,17 @@ fn read_row(state: &mut State, row: &SqliteRow) -> Result<(), sqlx::Error> {
         }
     }
     Ok(())
+}
+
+fn leave_to_spend(row: &SqliteRow) -> Result<LeaveToSpend, sqlx::Error> {
+    Ok(LeaveToSpend {
+        key: LeaveKey {
+            scope: scope(row, 2)?,
+            session_id: row.try_get(4)?,
+            action_digest: action_digest(row.try_get(5)?)?,
+        },
+        expires_at: time(row.try_get(6)?)?,
+    })
 }
 
 /// The turn and the session of a review that ends.

@@ -16,7 +16,7 @@ async fn raw(path: &Path) -> SqliteConnection {
     options.connect().await.expect("a connection")
 }
 
-async fn execute(path: &Path, sql: &'static str) -> Result<(), sqlx::Error> {
+pub(super) async fn execute(path: &Path, sql: &'static str) -> Result<(), sqlx::Error> {
     let mut connection = raw(path).await;
     sqlx::raw_sql(sql).execute(&mut connection).await?;
     connection.close().await
@@ -402,13 +402,25 @@ async fn what_another_process_wrote_in_between_is_seen_and_the_chain_goes_on() {
 }
 
 #[tokio::test]
-async fn a_database_of_the_first_version_is_brought_up_to_date_with_all_it_holds() {
+async fn a_database_of_the_first_version_is_brought_up_to_date_with_all_it_holds_from_any_step() {
+    for step in super::MIGRATIONS.iter().map(|step| step.version) {
+        comes_up_to_date_from(step).await;
+    }
+}
+
+async fn comes_up_to_date_from(step: i64) {
     let folder = TestFolder::new();
     let path = folder.path("db");
     drop(crate::private_files::private_file(&path).expect("a file"));
     // Made by the first version of this program: one review that ended, one that is open, one token.
     let fixture = include_bytes!("fixtures/version-1.db");
     std::fs::write(&path, fixture).expect("written");
+    // As a program that was killed between two steps leaves it.
+    let steps = super::MIGRATIONS.iter().filter(|it| it.version <= step);
+    let steps = sqlx::migrate::Migrator::with_migrations(steps.cloned().collect());
+    let mut connection = raw(&path).await;
+    steps.run(&mut connection).await.expect("taken there");
+    connection.close().await.expect("closed");
     assert_eq!(first_broken(&path).await, None);
     let store = SqliteStore::open(&path).await.expect("a store");
     let page = crate::store::Page {

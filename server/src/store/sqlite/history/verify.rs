@@ -16,6 +16,9 @@ use super::super::super::chain::{Head, Line};
 use super::super::heads::SignedHead;
 use super::super::{SqliteStore, sql};
 use crate::key::SigningKey;
+use leaves::Leaves;
+
+mod leaves;
 
 /// How many lines are read at a time.
 const PAGE: i64 = 2_000;
@@ -64,16 +67,19 @@ struct Walk<'a> {
     erased_before: i64,
     /// The hashes that lines were signed with, by their number.
     signed: BTreeMap<i64, Sha256Hex>,
+    leaves: Leaves,
 }
 
 /// The next lines of a chain, with the reviews that they are about and the payloads that are still there.
 const LINES: &str = "SELECT e.seq, e.review_id, e.kind, e.at, e.body, e.hash, r.status, r.ended_seq, r.redeemed_at, \
-    q.question, q.context, x.exhibit, r.review_no, o.at FROM review_events e \
+    q.question, q.context, x.exhibit, r.review_no, o.at, l.given_by, l.reason, l.expires_at, l.signature, l.spent_by \
+    FROM review_events e \
     LEFT JOIN review_events o ON o.review_id = e.review_id AND o.kind = 'opened' \
     LEFT JOIN reviews r ON r.tenant_id = e.tenant_id AND r.caller = (o.body ->> '$.caller') \
     AND r.review_id = e.review_id \
     LEFT JOIN review_requests q ON q.review_no = r.review_no \
     LEFT JOIN review_exhibits x ON x.review_no = r.review_no \
+    LEFT JOIN leaves l ON l.review_id = e.review_id AND e.kind IN ('leave_given', 'leave_spent') \
     WHERE e.tenant_id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?";
 
 impl Verified {
@@ -140,6 +146,7 @@ impl SqliteStore {
             erased: 0,
             missing: HashMap::new(),
             erased_before: self.erased_without_lines(tenant).await?,
+            leaves: Leaves::read(self, tenant).await?,
         };
         let mut broken = None;
         while broken.is_none() {
@@ -160,20 +167,7 @@ impl SqliteStore {
                 }
             }
         }
-        if broken.is_none() {
-            broken = walk.missing.values().min().map(|seq| Break {
-                seq: *seq,
-                what: "a payload is missing that nobody erased",
-            });
-        }
-        if let (None, Some((seq, _))) = (&broken, walk.signed.last_key_value())
-            && *seq > walk.head.seq
-        {
-            broken = Some(Break {
-                seq: walk.head.seq + 1,
-                what: "the record ends before a head that was signed",
-            });
-        }
+        let broken = broken.or_else(|| walk.left_over());
         Ok(Verified {
             lines: walk.head.seq,
             head: Sha256Hex::of(&walk.head.hash).as_str().to_owned(),
@@ -196,6 +190,27 @@ impl SqliteStore {
 }
 
 impl Walk<'_> {
+    /// What no line has accounted for, once all are read.
+    fn left_over(&self) -> Option<Break> {
+        if let Some(seq) = self.missing.values().min() {
+            return Some(Break {
+                seq: *seq,
+                what: "a payload is missing that nobody erased",
+            });
+        }
+        if !self.leaves.all_on_record() {
+            return Some(Break {
+                seq: self.head.seq,
+                what: "a leave was given or spent without a line",
+            });
+        }
+        let (seq, _) = self.signed.last_key_value()?;
+        (*seq > self.head.seq).then_some(Break {
+            seq: self.head.seq + 1,
+            what: "the record ends before a head that was signed",
+        })
+    }
+
     fn step(&mut self, row: &SqliteRow) -> Result<(), &'static str> {
         let unreadable = |_: sqlx::Error| "it cannot be read";
         let review_id = sql::review_id(row.try_get(1).map_err(unreadable)?).map_err(unreadable)?;
@@ -226,6 +241,7 @@ impl Walk<'_> {
         self.check_row(row, event, next.seq)?;
         let gone = self.check_payloads(row, event, body)?;
         self.account(row, (review_id, event), (next.seq, gone))?;
+        self.leaves.note(review_id, event);
         self.head = next;
         Ok(())
     }
@@ -238,6 +254,10 @@ impl Walk<'_> {
         let ended_seq: Option<i64> = row.try_get(7).map_err(unreadable)?;
         let spent: Option<i64> = row.try_get(8).map_err(unreadable)?;
         let ends = match event {
+            ReviewEvent::LeaveGiven | ReviewEvent::LeaveSpent => {
+                status.ok_or("its review is missing")?;
+                return leaves::holds(row, event);
+            }
             ReviewEvent::Opened
             | ReviewEvent::Ran
             | ReviewEvent::Voted
@@ -294,6 +314,8 @@ impl Walk<'_> {
                 | ReviewEvent::Voted
                 | ReviewEvent::Shadowed
                 | ReviewEvent::Erased
+                | ReviewEvent::LeaveGiven
+                | ReviewEvent::LeaveSpent
         ) {
             return Ok(gone);
         }
