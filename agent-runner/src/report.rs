@@ -90,7 +90,7 @@ impl Report {
                 LimitReached::FileSize => {
                     ("wrote a longer file than it may", Some("file_mebibytes"))
                 }
-                LimitReached::HostMemory => ("ran while the machine was out of memory", None),
+                LimitReached::HostMemory => ("ran while the machine was short of memory", None),
                 LimitReached::GuardLost => ("could not be kept to its paths any more", None),
             };
             let hint = key

@@ -1,14 +1,18 @@
 //! What keeps a command to its [`Limits`]: resource limits of the kernel, and a warden for what the kernel has none for.
 //!
 //! The warden is a thread that exists only where time or memory is limited or paths are guarded (`guards.rs`). Memory is counted as the kernel counts it for
-//! each process (`proc_pid_smaps(5)`, `Pss`), so that what processes share counts once. It looks the more often the closer
+//! each process (`held.rs`), so that what processes share counts once. It looks the more often the closer
 //! a command is to its limit: as soon as it could have reached it, touching memory as fast as machines can.
+//!
+//! Pages that no process maps are counted where a descriptor shows them. What shows nowhere is only in the machine's sum: a
+//! command goes when that has grown beyond its limit and the machine is short, so it never takes the machine.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod held;
+
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +22,7 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use self::held::{Growth, Held};
 use crate::guards::{Guarded, Guards};
 use crate::plan::Plan;
 use crate::policy::Limits;
@@ -34,7 +39,8 @@ pub enum LimitReached {
     CpuTime,
     /// It wrote a file longer than one may be.
     FileSize,
-    /// Not a limit of its own: the machine was out of memory, and the kernel ended processes while it ran.
+    /// Not a limit of its own: the machine was out of memory, and the kernel ended processes while it ran; or it was short,
+    /// and shared memory had grown by more than the command may hold.
     HostMemory,
     /// Nor this: on the host a path was replaced or moved that was covered, kept read-only or sealed for the command, and
     /// what guarded it went with it.
@@ -59,8 +65,8 @@ const FASTEST: u64 = 8 << 30;
 /// Between two looks at memory: no less, so that looking costs little, and no more, so that nothing hangs on the guess.
 const SOONEST: Duration = Duration::from_millis(20);
 const LATEST: Duration = Duration::from_millis(500);
-/// Processes that are looked at; a command that has more is over whatever limit there is for them.
-const MOST_PROCESSES: usize = 65_536;
+/// The machine is short when less than this part of its memory is available.
+const SHORT: u64 = 8;
 
 /// What the kernel is asked to hold the command to. Never more than this process itself may.
 pub(crate) fn of_the_kernel(limits: &Limits) -> Vec<(Resource, Rlimit)> {
@@ -123,6 +129,7 @@ impl Warden {
             pidfd,
             until: time.map(|time| begin.saturating_add(time)),
             memory,
+            short: crate::policy::machine() / SHORT,
             ended_by_kernel: None,
         };
         let thread = std::thread::Builder::new().name("warden".to_owned());
@@ -155,6 +162,8 @@ struct Watch {
     pidfd: OwnedFd,
     until: Option<Duration>,
     memory: Option<u64>,
+    /// The machine is short when fewer bytes than these are available.
+    short: u64,
     ended_by_kernel: Option<u64>,
 }
 
@@ -165,6 +174,7 @@ impl Watch {
             Err(watched) => return watched,
         };
         let mut next = self.memory.map(|most| pause(most, 0));
+        let mut growth = self.memory.map(|_| Growth::from_now());
         loop {
             let left = self.until.map(|until| until.saturating_sub(now()));
             let look = guards.is_some().then_some(LATEST);
@@ -178,21 +188,44 @@ impl Watch {
             if self.until.is_some_and(|until| until <= now()) {
                 return self.end(LimitReached::WallTime);
             }
-            if let Some(most) = self.memory {
+            if let (Some(most), Some(growth)) = (self.memory, growth.as_mut()) {
                 self.ended_by_kernel = self.ended_by_kernel.or_else(ended_by_kernel);
                 let begin = now();
-                let Some(used) = process_behind(self.pidfd.as_fd()).map(held) else {
+                let Some(init) = process_behind(self.pidfd.as_fd()) else {
                     // Nobody is there any more.
                     continue;
                 };
-                if used.is_over(most) {
-                    return self.end(LimitReached::Memory);
-                }
+                let free_for = match self.look(most, &Held::by_family(init), growth.now()) {
+                    Ok(free_for) => free_for,
+                    Err(reached) => return self.end(reached),
+                };
                 // Where there is much to look at, looking takes no more than half of the time.
                 let took = now().saturating_sub(begin);
-                next = Some(pause(most, used.quick).max(took));
+                next = Some(free_for.max(took));
             }
         }
+    }
+
+    /// How long the command cannot reach `most`, or the limit that it reached. `grown` are bytes that it may have put where
+    /// no process maps them.
+    fn look(&self, most: u64, held: &Held, grown: u64) -> Result<Duration, LimitReached> {
+        let quick = held.quick.saturating_add(grown);
+        if quick <= most {
+            return Ok(pause(most, quick));
+        }
+        let known = held.known();
+        if known > most {
+            return Err(LimitReached::Memory);
+        }
+        if grown <= most {
+            return Ok(pause(most, known));
+        }
+        // Where the kernel does not say it, nothing is available.
+        let available = held::available().unwrap_or(0);
+        if available < self.short {
+            return Err(LimitReached::HostMemory);
+        }
+        Ok(pause(most, known).min(pause(available, self.short)))
     }
 
     /// The guards, which all have to stand now. Those of a command that is gone guard nothing.
@@ -280,115 +313,6 @@ fn now() -> Duration {
     Duration::try_from(now).unwrap_or_default()
 }
 
-/// What processes hold together.
-struct HeldTogether {
-    processes: BTreeSet<i32>,
-    /// Bytes, where what is shared counts more than once: quick to have, and never too small.
-    quick: u64,
-}
-
-impl HeldTogether {
-    fn is_over(&self, most: u64) -> bool {
-        self.quick > most && {
-            let exact = self.processes.iter().copied().filter_map(proportional);
-            exact.fold(0, u64::saturating_add) > most
-        }
-    }
-}
-
-/// What the processes below `init` hold.
-fn held(init: i32) -> HeldTogether {
-    let processes = family(init);
-    let each = processes.iter().copied().filter_map(resident);
-    HeldTogether {
-        quick: each.fold(0, u64::saturating_add),
-        processes,
-    }
-}
-
-/// The process and everything it or its children started. A parent that ends leaves its children to the init, so that
-/// nothing is lost by asking one after the other.
-fn family(init: i32) -> BTreeSet<i32> {
-    // Kernels may be built without these lists (`CONFIG_PROC_CHILDREN`); then every process is asked for its parent.
-    let listed = Path::new("/proc/thread-self/children").exists();
-    let mut by_parent = BTreeMap::new();
-    if !listed {
-        by_parent = every_process();
-    }
-    let mut known = BTreeSet::new();
-    let mut left = vec![init];
-    while let Some(process) = left.pop() {
-        if known.len() >= MOST_PROCESSES || !known.insert(process) {
-            continue;
-        }
-        if listed {
-            left.extend(children(process));
-        } else {
-            left.extend(by_parent.remove(&process).unwrap_or_default());
-        }
-    }
-    known
-}
-
-/// The processes that one started, as the kernel lists them by thread.
-fn children(process: i32) -> Vec<i32> {
-    let threads = fs::read_dir(format!("/proc/{process}/task"));
-    let lists = threads
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| numbers(&list).collect::<Vec<_>>())
-        .collect()
-}
-
-/// All processes there are, by their parents (`proc_pid_stat(5)`: the fourth column, after the name in brackets).
-fn every_process() -> BTreeMap<i32, Vec<i32>> {
-    let mut by_parent: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.parse().ok());
-        let stat = fs::read_to_string(entry.path().join("stat"));
-        let parent = stat.ok().and_then(|stat| {
-            let (_, rest) = stat.rsplit_once(") ")?;
-            rest.split(' ').nth(1)?.parse().ok()
-        });
-        if let (Some(number), Some(parent)) = (number, parent) {
-            by_parent.entry(parent).or_default().push(number);
-        }
-    }
-    by_parent
-}
-
-fn numbers(text: &str) -> impl Iterator<Item = i32> {
-    text.split_whitespace()
-        .filter_map(|word| word.parse::<i32>().ok())
-}
-
-/// Bytes of a process that are in memory.
-fn resident(process: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    bytes_of("VmRSS:", &text)
-}
-
-/// The same, where a page that several processes have counts once altogether.
-fn proportional(process: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
-    let Ok(text) = text else {
-        // One that cannot be looked into counts whole.
-        return resident(process);
-    };
-    bytes_of("Pss:", &text)
-}
-
-/// The bytes on the line that begins with `name`, which counts in `kB`.
-fn bytes_of(name: &str, text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kib.saturating_mul(1024))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,22 +341,68 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_in_its_family_and_holds_something() {
-        let own = std::process::id().cast_signed();
-        assert!(family(own).contains(&own));
-        let parent = std::os::unix::process::parent_id().cast_signed();
-        assert!(every_process()[&parent].contains(&own));
-        assert!(proportional(own).unwrap() > 4096);
-        assert!(held(own).is_over(4096) && !held(own).is_over(u64::MAX));
-        assert!(held(own).quick >= proportional(own).unwrap() / 2);
-    }
-
-    #[test]
     fn the_closer_to_the_limit_the_sooner_the_next_look() {
         assert_eq!(pause(64 << 30, 0), LATEST);
         assert_eq!(pause(2 << 30, 0), Duration::from_millis(250));
         assert_eq!(pause(2 << 30, 2 << 30), SOONEST);
         assert_eq!(pause(1 << 30, 2 << 30), SOONEST);
+    }
+
+    /// A watch over a program of this test's own, run until it ends the program or that ends by itself.
+    fn ends(script: &str, short: u64) -> Option<LimitReached> {
+        let mut child = std::process::Command::new("/usr/bin/perl")
+            .args(["-e", script])
+            .spawn()
+            .expect("the tests need perl");
+        let number = rustix::process::Pid::from_child(&child);
+        let flags = rustix::process::PidfdFlags::empty();
+        let watch = Watch {
+            pidfd: rustix::process::pidfd_open(number, flags).unwrap(),
+            until: Some(now().saturating_add(Duration::from_secs(60))),
+            memory: Some(96 << 20),
+            short,
+            ended_by_kernel: None,
+        };
+        let watched = watch.run(&Guarded::default());
+        child.wait().unwrap();
+        watched.reached
+    }
+
+    /// Fills shared pages and gives them up without their memory going: nobody maps them, no descriptor shows them.
+    #[cfg(target_arch = "x86_64")]
+    const UNSEEN: &str = "open Z, '<', '/dev/zero'; my $n = 256 << 20; my $at = syscall(9, 0, $n, 3, 0x21, -1, 0); \
+        for (my $i = 0; $i < $n; $i += 1 << 20) { syscall(0, fileno(Z), $at + $i, 1 << 20) == 1 << 20 or die; \
+        syscall(28, $at + $i, 1 << 20, 4) == 0 or die } sleep";
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn memory_that_shows_nowhere_ends_the_command_only_where_the_machine_is_short() {
+        let seconds = |time| format!("{UNSEEN} {time}");
+        assert_eq!(ends(&seconds(1), 0), None);
+        let reached = ends(&seconds(50), u64::MAX);
+        assert_eq!(reached, Some(LimitReached::HostMemory));
+    }
+
+    #[test]
+    fn what_may_be_a_command_s_own_counts_only_where_the_machine_is_short() {
+        let own = std::process::id();
+        let number = rustix::process::Pid::from_raw(own.cast_signed()).unwrap();
+        let flags = rustix::process::PidfdFlags::empty();
+        let watch = |short| Watch {
+            pidfd: rustix::process::pidfd_open(number, flags).unwrap(),
+            until: None,
+            memory: None,
+            short,
+            ended_by_kernel: None,
+        };
+        let (held, much) = (Held::by_family(own.cast_signed()), 1 << 40);
+        let short = watch(u64::MAX);
+        assert_eq!(short.look(1, &held, 0), Err(LimitReached::Memory));
+        assert_eq!(short.look(much, &held, 0), Ok(LATEST));
+        assert_eq!(short.look(much, &held, much), Ok(LATEST));
+        let reached = Err(LimitReached::HostMemory);
+        assert_eq!(short.look(much, &held, much + 1), reached);
+        assert!(watch(0).look(much, &held, much + 1).is_ok());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use thiserror::Error;
 pub use builder::PolicyBuilder;
 pub(crate) use checks::homes_of_this_user;
 pub use limits::Limits;
+pub(crate) use limits::machine;
 pub use names::PROTECTED_NAMES;
 pub(crate) use names::{REPOSITORY, protected_in};
 pub use rules::{Access, Reads, Reason, Rule, Ruling};

@@ -66,7 +66,7 @@ fn processors() -> u64 {
 }
 
 /// The memory of the machine, in bytes.
-fn machine() -> u64 {
+pub(crate) fn machine() -> u64 {
     let host = rustix::system::sysinfo();
     host.totalram.saturating_mul(u64::from(host.mem_unit))
 }

@@ -87,6 +87,69 @@ fn no_roundabout_way_shows_a_hidden_file() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn newer_calls_lead_to_a_protected_name_no_more_than_older_ones() {
+    let lab = lab();
+    let config = "my $c = \".git/config\"; my $h = \".git/hooks/x\"; my $n = \"x\" x 64;";
+    for call in [
+        // openat2 to write: as it is, the working directory as the root, and beneath it; to make one.
+        "for my $r (0, 16, 8) { my $how = pack \"QQQ\", 1, 0, $r; my $f = syscall 437, -100, $c, $how, 24; syscall 1, $f, $n, 8 if $f >= 0 }",
+        "for my $r (0, 16, 8) { my $how = pack \"QQQ\", 65, 0644, $r; syscall 437, -100, $h, $how, 24 }",
+        // A descriptor that was opened to read, or only to name it, as the end of a copy within the kernel.
+        "open R, \"<\", $c; open Z, \"<\", \"/dev/zero\"; pipe P, Q; syswrite Q, $n; syscall 275, fileno(P), 0, fileno(R), 0, 8, 0; \
+         syscall 40, fileno(R), fileno(Z), 0, 8; syscall 326, fileno(Z), 0, fileno(R), 0, 8, 0",
+        "my $f = syscall 257, -100, $c, 010000000; my $p = \"/proc/self/fd/$f\"; syscall 76, $p, 0; open W, \">\", $p and syswrite W, $n; \
+         syscall 265, -100, $p, -100, $h, 0x400",
+        // A walled process that puts up walls of its own gains nothing by them: a ruleset that handles nothing but making files.
+        "my $a = pack \"Q\", 256; my $f = syscall 444, $a, 8, 0; syscall 157, 38, 1, 0, 0, 0; syscall 446, $f, 0; \
+         for (\"../canary\", $c, $h) { open W, \">\", $_ and syswrite W, $n }",
+        // Pages of the file changed in memory, by a mapping that may not be written and is asked to be.
+        "my $f = syscall 257, -100, $c, 0; my $at = syscall 9, 0, 4096, 1, 1, $f, 0; syscall 10, $at, 4096, 3; \
+         open Z, \"<\", \"/dev/zero\"; syscall 0, fileno(Z), $at, 4; syscall 26, $at, 4096, 4",
+        // Attributes by the newer calls, and a whiteout in its place.
+        "my $k = \"user.x\"; my $v = pack \"QLL\", unpack(\"Q\", pack \"p\", $n), 1, 0; syscall 463, -100, $c, 0, $k, $v, 16; \
+         my $d = \"gone\"; syscall 316, -100, $c, -100, $d, 4; syscall 316, -100, $d, -100, $c, 2",
+    ] {
+        run(&lab, &format!("perl -e '{config} {call}'"));
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn newer_calls_show_a_hidden_file_no_more_than_older_ones() {
+    let lab = lab();
+    let hidden = "$| = 1; my $c = \"deep/er/x.env\"; my $b = \"\\0\" x 64;";
+    for call in [
+        "for my $r (0, 16, 8) { my $how = pack \"QQQ\", 0, 0, $r; my $f = syscall 437, -100, $c, $how, 24; \
+         syscall(0, $f, $b, 64) > 0 and print $b if $f >= 0 }",
+        "open R, \"<\", $c or exit; pipe P, Q; syscall 275, fileno(R), 0, fileno(Q), 0, 8, 0; syscall 40, 1, fileno(R), 0, 8",
+        "my $d = syscall 257, -100, \"deep/er\", 010200000; my $n = \"x.env\"; my $f = syscall 257, $d, $n, 0; \
+         syscall(0, $f, $b, 64) > 0 and print $b if $f >= 0",
+        // Walls of one's own, and with them a fresh look.
+        "my $a = pack \"Q\", 4; my $f = syscall 444, $a, 8, 0; syscall 446, $f, 0; open R, \"<\", $c and print <R>",
+        // What lies beneath the cover, by the mount's own root.
+        "opendir D, \"/proc/self/map_files\"; open R, \"<\", \"/proc/1/root$ENV{PWD}/$c\" and print <R>; \
+         open R, \"<\", \"/proc/self/task/$$/root$ENV{PWD}/$c\" and print <R>",
+    ] {
+        run(&lab, &format!("perl -e '{hidden} {call}'"));
+    }
+}
+
+#[test]
+fn a_command_that_stops_everything_it_can_is_taken_down_in_time() {
+    let lab = lab();
+    let limits = sandbox::Limits {
+        wall_time: Some(std::time::Duration::from_millis(700)),
+        ..sandbox::Limits::default()
+    };
+    let policy = lab.policy().limits(limits).build().unwrap();
+    let line = "sleep 50 & sleep 50 & kill -STOP 1; kill -STOP -1; kill -STOP $$; echo woken";
+    let seen = lab.under(&policy, line);
+    assert_eq!(seen.output, "");
+    assert_eq!(seen.run.limit, Some(sandbox::LimitReached::WallTime));
+}
+
 #[test]
 fn the_kernels_own_doors_are_shut() {
     let lab = lab();
@@ -105,7 +168,8 @@ fn the_kernels_own_doors_are_shut() {
 fn what_opens_the_kernel_further_is_refused() {
     let lab = lab();
     // Each prints what was not refused. READ_IMPLIES_EXEC, MMAP_PAGE_ZERO, TIOCSETD, TIOCSTI by the lower half of its word,
-    // memfd_secret, a program out of memory, fanotify, handles, process_vm_writev, kcmp.
+    // memfd_secret, a program out of memory, fanotify, handles, process_vm_writev, kcmp; iopl, ioperm, syslog, acct, a clock,
+    // a module, quotas by descriptor, modify_ldt, what was `uselib`; a mount's own calls.
     for (call, arguments) in [
         ("135", "0x0400000"),
         ("135", "0x0100000"),
@@ -117,6 +181,18 @@ fn what_opens_the_kernel_further_is_refused() {
         ("304", "-100, $buffer, 0"),
         ("311", "$$, $buffer, 1, $buffer, 1, 0"),
         ("312", "$$, $$, 0, 0, 0"),
+        ("172", "3"),
+        ("173", "0x80, 1, 1"),
+        ("103", "3, $buffer, 64"),
+        ("163", "$buffer"),
+        ("227", "0, $buffer"),
+        ("313", "0, $buffer, 0"),
+        ("443", "0, 0, 0, $buffer"),
+        ("154", "1, $buffer, 16"),
+        ("134", "$buffer"),
+        ("432", "0, 0, 0"),
+        ("433", "-100, $buffer, 0"),
+        ("467", "-100, $buffer, 0, $buffer, 32"),
     ] {
         let line = format!(
             "perl -e '$buffer = \"\\0\" x 64; $! = 0; print \"done\" if syscall({call}, {arguments}) >= 0 or ($! != 1 and $! != 38)'"

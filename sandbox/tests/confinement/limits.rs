@@ -45,6 +45,36 @@ fn what_a_command_and_its_children_hold_together_is_limited() {
     );
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn memory_that_no_process_maps_is_limited_too() {
+    find("perl");
+    let lab = Lab::new();
+    let limits = Limits {
+        memory_bytes: Some(96 << 20),
+        ..Limits::default()
+    };
+    let policy = lab.policy().limits(limits).build().unwrap();
+    // A file without a name (sealed against execution, as the filters demand), written and never mapped; the same as many small ones.
+    for (files, mebibytes) in [(1, 320), (64, 5)] {
+        let line = format!(
+            "perl -e 'for (1..{files}) {{ my $n = \"x\"; my $f = syscall 319, $n, 8; open my $o, \">&=\", $f or die; push @o, $o; \
+             for (1..{mebibytes}) {{ syswrite($o, \"x\" x (1 << 20)) == 1 << 20 or die }} }} print \"filled\"; sleep 30'"
+        );
+        let seen = lab.under(&policy, &line);
+        assert_eq!(
+            seen.run.limit,
+            Some(LimitReached::Memory),
+            "{}",
+            seen.output
+        );
+    }
+    // One that is large and empty holds nothing.
+    let line = "perl -e 'my $n = \"x\"; my $f = syscall 319, $n, 8; syscall(77, $f, 1 << 36) == 0 or die; sleep 1; print \"whole\"'";
+    let seen = lab.under(&policy, line);
+    assert_eq!((seen.output.as_str(), seen.run.limit), ("whole", None));
+}
+
 #[test]
 fn memory_folders_hold_no_more_than_they_may() {
     let lab = Lab::new();
@@ -114,6 +144,30 @@ fn a_fork_bomb_ends_with_its_command() {
     let seen = lab.under(&policy, line);
     let made: u32 = seen.output.trim().parse().unwrap();
     assert!((1..64).contains(&made), "{made}");
+}
+
+#[test]
+fn a_bomb_that_forks_without_end_is_held_and_taken_down() {
+    let lab = Lab::new();
+    let limits = Limits {
+        processes: Some(48),
+        wall_time: Some(Duration::from_secs(2)),
+        ..Limits::default()
+    };
+    let policy = lab.policy().limits(limits).build().unwrap();
+    let seen = lab.under(&policy, "b() { b | b & }; b 2> errors; sleep 60");
+    assert_eq!(seen.run.limit, Some(LimitReached::WallTime));
+    // It met its bound. When the run is over its processes are, too: nobody is left who works in the folder.
+    let errors = std::fs::metadata(lab.workspace.join("errors")).unwrap();
+    assert!(errors.len() > 0, "{}", seen.output);
+    let left = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| {
+            let place = std::fs::read_link(entry.path().join("cwd"));
+            place.is_ok_and(|place| place == lab.workspace)
+        });
+    assert_eq!(left.count(), 0);
 }
 
 #[test]
