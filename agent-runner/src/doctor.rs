@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::cli;
 use crate::config::Environment;
 use crate::failure::Failure;
-use door_test::door_test;
 pub(crate) use door_test::{DENIED, DoorTested, from_behind_the_door, try_door};
+use door_test::{Unaware, door_test};
 pub(crate) use self_test::from_inside;
 use self_test::{Attempt, Tested, self_test};
 
@@ -93,12 +93,17 @@ fn no_door() -> Finding {
 
 /// What the door's test says of it.
 fn door(tested: &DoorTested) -> Finding {
-    let (standing, says) = match (tested.answers, tested.covers_unaware) {
-        (true, true) => (
+    let (standing, says) = match (tested.answers, tested.unaware) {
+        (true, Unaware::EveryPort) => (
             Standing::Stands,
-            "programs with a proxy, and those that know of none, are decided by name",
+            "programs with a proxy, and those that know of none, are decided by name at every port",
         ),
-        (true, false) => (
+        (true, Unaware::UsualPorts) => (
+            Standing::Stands,
+            "programs with a proxy, and those that know of none, are decided by name; the latter at usual ports (nf_tables \
+             would take every one)",
+        ),
+        (true, Unaware::Cut) => (
             Standing::Reduced,
             "programs that know of no proxy have no network: their names are not answered",
         ),

@@ -6,6 +6,7 @@
 
 mod asker;
 mod gate;
+mod intercepted;
 mod log;
 mod proof;
 mod record;
@@ -18,7 +19,7 @@ use network_proxy::{
     SystemResolver, UnawarePrograms, own_addresses,
 };
 use protocol::{AdditionalPermissions, Printable, SandboxPermissions};
-use sandbox::{DoorSockets, Doorway, Network};
+use sandbox::{DoorSockets, Doorway, Network, Sealed};
 
 use crate::config::{Environment, SandboxMode, Settings};
 use crate::failure::Failure;
@@ -51,6 +52,8 @@ pub(crate) struct OpenDoor {
     doorway: Doorway,
     /// Which run of which command it is, in events.
     execution: String,
+    /// What the command's tools are told to trust, where some of its connections are opened.
+    sealed: Vec<Sealed>,
     notes: Vec<String>,
 }
 
@@ -100,10 +103,11 @@ impl DoorPolicy {
 
     /// The variables by which tools find it.
     pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        let authorities = intercepted::place(&self.compiled.policy);
         let surroundings = Surroundings {
             proxy: self.doorway.proxy(),
             unaware: UnawarePrograms::Covered,
-            authorities: None,
+            authorities: authorities.as_deref(),
         };
         network_proxy::environment(&self.compiled.policy, surroundings)
     }
@@ -127,6 +131,10 @@ impl OpenDoor {
         let misses = asker.misses(settings, unknown, &hosts);
         let DoorPolicy { compiled, doorway } =
             DoorPolicy::with_misses(settings, misses, environment)?;
+        let trusted = intercepted::trusted(&compiled.policy, prepared)?;
+        let (interceptor, sealed) = trusted
+            .map(|trusted| (trusted.interceptor, trusted.sealed))
+            .unzip();
         let (gate, reviews) = Reviews::of(prepared, environment, request, (asker, hosts))?;
         let log = Arc::new(NetworkLog::default());
         let ports = Ports {
@@ -138,6 +146,7 @@ impl OpenDoor {
         let execution = uuid::Uuid::new_v4().to_string();
         let setup = Setup {
             execution: execution.as_str().into(),
+            interceptor,
             ..Setup::default()
         };
         let door = network_proxy::Door::new(compiled.policy, ports, setup);
@@ -147,6 +156,7 @@ impl OpenDoor {
             log,
             doorway,
             execution,
+            sealed: sealed.unwrap_or_default(),
             notes,
         })
     }
@@ -167,6 +177,12 @@ impl OpenDoor {
     /// What the user should know of it, a line each.
     pub(crate) fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The files that stand in place of this machine's own lists of authorities, where the command's connections are opened;
+    /// handed out once.
+    pub(crate) fn take_sealed(&mut self) -> Vec<Sealed> {
+        std::mem::take(&mut self.sealed)
     }
 
     /// Which sockets the sandbox makes for it.

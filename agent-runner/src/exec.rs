@@ -426,12 +426,13 @@ impl<'a> Walk<'a> {
         mut self,
         program: Program,
         stdin: Stdin,
-        sealed: Vec<sandbox::Sealed>,
+        mut sealed: Vec<sandbox::Sealed>,
         plan: impl FnOnce(Inside<'_>, &Command) -> Result<Plan, Failure>,
     ) -> Result<Ended, Failure> {
         let env = self.prepared.env(self.environment, &self.request)?;
-        let door = self.door()?;
-        if let Some(door) = &door {
+        let mut door = self.door()?;
+        if let Some(door) = &mut door {
+            sealed.extend(door.take_sealed());
             Box::pin(door.prove(&self.prepared, self.environment)).await?;
         }
         let network = NetworkRecord::of(
@@ -451,12 +452,10 @@ impl<'a> Walk<'a> {
             policy: &self.prepared.policy,
             leave: self.leave.as_ref(),
         };
-        let plan = match &door {
-            Some(door) => plan(inside, &command)?.with_doorway(door.doorway().clone()),
-            None => plan(inside, &command)?,
-        };
+        let mut plan = plan(inside, &command)?;
         self.report.add_notes(plan.notes());
         if let Some(door) = &door {
+            plan = plan.with_doorway(door.doorway().clone());
             self.report.add_notes(door.notes());
         }
         if let Some(signal) = self.signals.pending().await {

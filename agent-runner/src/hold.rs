@@ -312,7 +312,8 @@ fn unreadable(path: &Path) -> impl Fn(io::Error) -> HoldError + use<> {
     }
 }
 
-fn lies_in(path: &Path, roots: &[PathBuf]) -> bool {
+/// Whether `path` is beneath one of `roots`.
+pub(crate) fn lies_in(path: &Path, roots: &[PathBuf]) -> bool {
     roots.iter().any(|root| path.starts_with(root))
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use sandbox::{Ahead, Command, Plan, Run, Running, Sandbox, SandboxError, Terminal};
+use sandbox::{Ahead, Command, Plan, Run, Running, Sandbox, SandboxError, Terminal, Walls};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -120,7 +120,7 @@ pub(crate) async fn launch(
     stage: Stage,
     signals: &mut Signals,
 ) -> Result<Ending, Failure> {
-    let (command, pty, output) = with_screen(command, stage.screen)?;
+    let (command, pty, output) = with_screen(command, stage.screen, plan.walls())?;
     let running = match stage.ahead {
         Some(ahead) => Sandbox::start_in(ahead, plan, command),
         None => Sandbox::start(plan, command),
@@ -156,9 +156,10 @@ pub(crate) async fn launch(
 fn with_screen(
     command: Command,
     screen: Screen,
+    walls: Walls,
 ) -> io::Result<(Command, Option<Pty>, Option<Relay>)> {
     match screen.terminal {
-        TerminalWish::Inherit => Ok(match Relay::begin(screen.output)? {
+        TerminalWish::Inherit => Ok(match Relay::begin(screen.output, walls)? {
             Some((relay, to)) => (command.with_output(to), None, Some(relay)),
             None => (command, None, None),
         }),

@@ -1,4 +1,5 @@
-//! What a command prints on its way to whoever captures it: [`Relay`], only where a bound or a filter was asked for.
+//! What a command prints on its way to whoever captures it: [`Relay`], only where a bound or a filter was asked for, or where
+//! the walls stand and a stream is a regular file: whoever has that open may change its mode and times (fchmod(2)).
 //!
 //! Without one the command has the caller's own descriptors and nothing here runs (design D27); a stream that is a terminal is
 //! left alone as well. Invariant: never more than the bound is passed on, what is thrown away is counted, and a command
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use sandbox::Output;
+use sandbox::{Output, Walls};
 use tokio::task::JoinHandle;
 
 use crate::config::{Escapes, OutputLimits};
@@ -69,13 +70,14 @@ impl Relay {
     ///
     /// # Errors
     /// No pipes can be made.
-    pub(crate) fn begin(limits: OutputLimits) -> io::Result<Option<(Self, Output)>> {
-        if limits.most.is_none() && limits.escapes == Escapes::Passed {
-            return Ok(None);
-        }
-        let captured = |is_terminal: bool| (!is_terminal).then_some(());
-        let output = captured(io::stdout().is_terminal());
-        let error = captured(io::stderr().is_terminal());
+    pub(crate) fn begin(limits: OutputLimits, walls: Walls) -> io::Result<Option<(Self, Output)>> {
+        let asked = limits.most.is_some() || limits.escapes != Escapes::Passed;
+        let captured = |stream: BorrowedFd<'_>| {
+            let kept = matches!(walls, Walls::Confined | Walls::Widened) && is_file(stream);
+            (kept || (asked && !stream.is_terminal())).then_some(())
+        };
+        let output = captured(io::stdout().as_fd());
+        let error = captured(io::stderr().as_fd());
         if (output, error) == (None, None) {
             return Ok(None);
         }
@@ -129,6 +131,12 @@ impl Relay {
         }
         Ok(self.counted.thrown_away.load(Ordering::Relaxed))
     }
+}
+
+fn is_file(stream: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(stream).is_ok_and(|found| {
+        rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::RegularFile
+    })
 }
 
 /// Whether standard output and error are the same file, as behind `2>&1`.

@@ -166,7 +166,11 @@ fn size(line: &[u8]) -> Result<u64, BadHead> {
         .take_while(|byte| byte.is_ascii_hexdigit())
         .count();
     let (digits, rest) = line.split_at_checked(digits).unwrap_or((line, &[]));
-    let extension = match rest.trim_ascii_start() {
+    let blanks = rest
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'\t'))
+        .count();
+    let extension = match rest.get(blanks..).unwrap_or_default() {
         [] => rest.is_empty(),
         [b';', extension @ ..] => extension.iter().all(|byte| {
             is_token(*byte)

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -90,10 +91,13 @@ pub(crate) async fn race(
     targets: &[DialTarget],
     limits: &Limits,
 ) -> Result<TcpStream, Reason> {
-    let Ok(outcome) = timeout(limits.dial_all, race_untimed(dialer, targets, limits)).await else {
-        return Err(Reason::UpstreamTimeout);
-    };
-    outcome
+    // Most destinations have one address: no race, and one bound in place of two.
+    if let [only] = targets {
+        let within = limits.dial_one.min(limits.dial_all);
+        return one(dialer, *only, within).await;
+    }
+    let raced = timeout(limits.dial_all, race_untimed(dialer, targets, limits)).await;
+    raced.unwrap_or(Err(Reason::UpstreamTimeout))
 }
 
 async fn race_untimed(
@@ -101,16 +105,12 @@ async fn race_untimed(
     targets: &[DialTarget],
     limits: &Limits,
 ) -> Result<TcpStream, Reason> {
-    // Most destinations have one address, and need no race.
-    if let [only] = targets {
-        return one(dialer, *only, limits).await;
-    }
     let mut left = targets.iter().take(limits.dial_attempts);
     let mut running = FuturesUnordered::new();
     let mut failure = Reason::UpstreamRefused;
     loop {
         if let Some(next) = left.next() {
-            running.push(one(dialer, *next, limits));
+            running.push(one(dialer, *next, limits.dial_one));
         } else if running.is_empty() {
             return Err(failure);
         }
@@ -125,8 +125,8 @@ async fn race_untimed(
     }
 }
 
-async fn one(dialer: &dyn Dialer, to: DialTarget, limits: &Limits) -> Result<TcpStream, Reason> {
-    match timeout(limits.dial_one, dialer.tcp(to)).await {
+async fn one(dialer: &dyn Dialer, to: DialTarget, within: Duration) -> Result<TcpStream, Reason> {
+    match timeout(within, dialer.tcp(to)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(Reason::UpstreamTimeout),
         Ok(Err(_)) => Err(Reason::UpstreamRefused),

@@ -18,6 +18,8 @@ pub(crate) enum Lookup {
     Closed,
     /// No address is left.
     Full,
+    /// Too many were asked for.
+    TooMany,
 }
 
 /// Seconds for which an answer may be kept: it is true for the whole execution.
@@ -30,6 +32,7 @@ const FORMAT_ERROR: u8 = 1;
 const SERVER_FAILURE: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
 const NOT_IMPLEMENTED: u8 = 4;
+const REFUSED: u8 = 5;
 
 /// The answer to a query; none where the bytes are not even the head of one.
 pub(crate) fn answer(query: &[u8], look_up: impl FnOnce(&HostName) -> Lookup) -> Option<Vec<u8>> {
@@ -82,6 +85,7 @@ pub(crate) fn answer(query: &[u8], look_up: impl FnOnce(&HostName) -> Lookup) ->
     };
     match look_up(&name) {
         Lookup::Closed => reply(NO_SUCH_NAME, question, None),
+        Lookup::TooMany => reply(REFUSED, question, None),
         Lookup::Full => reply(SERVER_FAILURE, question, None),
         Lookup::Address(address) if kind == TYPE_A || kind == TYPE_ANY => {
             reply(NO_ERROR, question, Some(address))

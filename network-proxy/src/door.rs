@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::budget::NameBudget;
 use crate::dial::Dialer;
 use crate::event::{Blocked, BlockedRing, Events};
 use crate::gate::{Approvals, Gate, Questions};
@@ -35,6 +36,9 @@ const BACKLOG: i32 = 1024;
 const MOST_TURNED_AWAY: usize = 4096;
 /// How long accepting rests where the process has no descriptor left.
 const REST: Duration = Duration::from_millis(50);
+
+/// How far away the nearest deadline may be: below every bound of a connection but a lookup's.
+const TICK: Duration = Duration::from_secs(5);
 
 /// What a door needs from outside.
 #[derive(Debug, Clone)]
@@ -147,6 +151,7 @@ impl Door {
             pool: Pool::default(),
             blocked: BlockedRing::default(),
             names: NameTable::new(limits.names),
+            budget: NameBudget::new(&limits, Instant::now()),
             interceptor: setup.interceptor,
             own: RwLock::default(),
         };
@@ -216,9 +221,20 @@ impl Door {
         if let Some(names) = opened.names {
             let _handle = tasks.spawn(transparent::serve_names(Arc::clone(&self.shared), names));
         }
-        ended.await;
+        tokio::select! {
+            () = ended => {}
+            never = tick() => match never {},
+        }
         tasks.shutdown().await;
         Ok(())
+    }
+}
+
+/// Never ends, and keeps one deadline near: the runtime wakes itself, by a system call, for each deadline that is set while no
+/// nearer one is known, and every connection sets some.
+async fn tick() -> std::convert::Infallible {
+    loop {
+        sleep(TICK).await;
     }
 }
 
@@ -340,4 +356,20 @@ async fn turn_away(serving: &Serving, client: TcpStream, dialect: Dialect) {
         refusal.reason.status(),
     )
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_sends_small_messages_at_once() {
+        let listeners = Listeners::on_loopback().expect("loopback");
+        let at = listeners.address().expect("an address");
+        let opened = Opened::new(listeners).expect("a listener");
+        let _client = TcpStream::connect(at).await.expect("a connection");
+        let listener = opened.proxy.first().expect("a listener");
+        let (accepted, _) = listener.accept().await.expect("accepted");
+        assert!(accepted.nodelay().expect("an option"));
+    }
 }

@@ -47,8 +47,9 @@ const NO_PROXY: [&str; 6] = [
 ];
 
 /// Variables that take a file of certificate authorities.
-const AUTHORITIES: [&str; 11] = [
+const AUTHORITIES: [&str; 17] = [
     "SSL_CERT_FILE",
+    "NIX_SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
@@ -59,6 +60,11 @@ const AUTHORITIES: [&str; 11] = [
     "npm_config_cafile",
     "NPM_CONFIG_CAFILE",
     "CODEX_CA_CERTIFICATE",
+    "AWS_CA_BUNDLE",
+    "DENO_CERT",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "HTTPLIB2_CA_CERTS",
 ];
 
 /// What a command's environment depends on.

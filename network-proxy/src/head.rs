@@ -243,12 +243,13 @@ fn parse_field(line: &[u8]) -> Result<(&str, &[u8]), BadHead> {
     let token = !name.is_empty() && name.iter().copied().all(is_token);
     let name = std::str::from_utf8(name).ok().filter(|_| token);
     let name = name.ok_or_else(|| bad("a field's name is not a token"))?;
-    let value = value.get(1..).unwrap_or_default().trim_ascii();
+    let value = value.get(1..).unwrap_or_default();
+    // Before its blanks are taken off: a form feed is none to other readers (RFC 9110 §5.6.3).
     let plain = value
         .iter()
         .all(|byte| *byte >= b' ' && *byte != 0x7f || *byte == b'\t');
     if plain {
-        Ok((name, value))
+        Ok((name, value.trim_ascii()))
     } else {
         Err(bad("a field's value holds a control byte"))
     }

@@ -9,7 +9,7 @@ use crate::host::Host;
 
 /// What one host may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hook {
+pub(crate) struct Hook {
     /// The host, exactly.
     pub(crate) host: Host,
     /// The methods.

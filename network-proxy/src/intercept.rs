@@ -1,7 +1,8 @@
 //! Tunnels that are looked into: an authority that lives in this process alone ([`Interceptor`]), and the requests inside.
 //!
 //! Apart because it is off unless settings ask for it, and because it holds a key.
-//! INVARIANT: the authority's key never leaves memory. The origin's certificate is checked as any client would, before a request
+//! INVARIANT: the authority's key never leaves memory, and is overwritten where it lies when it is given up (the copy that the
+//! cryptographic library computes with is its own). The origin's certificate is checked as any client would, before a request
 //! goes to it; where that fails the client hears 502. Inside, only requests to the tunnel's own host pass.
 
 use std::collections::HashMap;
@@ -9,9 +10,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData, SignatureAlgorithm, SigningKey,
+};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
+use secrecy::zeroize::Zeroize as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
@@ -32,9 +37,9 @@ use crate::wire::{Buffered, NoHead, answer_and_close};
 /// How many hosts' certificates are kept.
 const MOST_CERTIFICATES: usize = 256;
 
-/// An authority for the hosts of one process's tunnels.
+/// An authority for the hosts of one execution's tunnels.
 pub struct Interceptor {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, Wiped>,
     authority: String,
     origins: TlsConnector,
     hosts: Mutex<HashMap<Host, Arc<ServerConfig>>>,
@@ -49,6 +54,31 @@ pub enum InterceptorError {
     /// The TLS settings.
     #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
+}
+
+/// The authority's key, overwritten at its end.
+struct Wiped(KeyPair);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl PublicKeyData for Wiped {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+impl SigningKey for Wiped {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(message)
+    }
 }
 
 impl fmt::Debug for Interceptor {
@@ -70,12 +100,12 @@ impl Interceptor {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params
             .distinguished_name
-            .push(DnType::CommonName, "network-proxy, this process only");
+            .push(DnType::CommonName, "network-proxy, one command only");
         params.key_usages = vec![
             KeyUsagePurpose::KeyCertSign,
             KeyUsagePurpose::DigitalSignature,
         ];
-        let key = KeyPair::generate().map_err(InterceptorError::Certificate)?;
+        let key = Wiped(KeyPair::generate().map_err(InterceptorError::Certificate)?);
         let certificate = params
             .self_signed(&key)
             .map_err(InterceptorError::Certificate)?;
@@ -115,6 +145,7 @@ impl Interceptor {
             .distinguished_name
             .push(DnType::CommonName, "network-proxy");
         params.use_authority_key_identifier_extension = true;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().map_err(InterceptorError::Certificate)?;
         let certificate = params
             .signed_by(&key, &self.issuer)

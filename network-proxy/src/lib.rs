@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod authorities;
 mod body;
+mod budget;
 mod dial;
 mod dns;
 mod door;
@@ -39,18 +41,18 @@ mod upstream;
 mod wire;
 
 pub use address::{AddressClass, class_of};
+pub use authorities::{Authorities, NoAuthorities, bundles};
 pub use dial::{DialTarget, Dialer, SystemDialer};
 pub use door::{Door, Listeners, Ports, Setup};
 pub use environment::{Surroundings, UnawarePrograms, environment};
 pub use event::{Blocked, Decided, Event, Events, NoEvents, Protocol, Source};
 pub use gate::{Answer, Approvals, Gate, NoGate, Question};
 pub use head::Method;
-pub use hook::Hook;
 pub use host::{Destination, Host, HostName, InvalidHost};
 pub use intercept::{Interceptor, InterceptorError};
 pub use limits::Limits;
 pub use own::own_addresses;
-pub use policy::{Access, Looking, Misses, Mode, NetworkPolicy, Reach, SniCheck, Socks, Vetted};
+pub use policy::{Access, Misses, Mode, NetworkPolicy, Reach, SniCheck, Socks, Vetted};
 pub use refusal::{Reason, Refusal};
 pub use resolve::{ResolveError, Resolver, SystemResolver};
 pub use rule::{HostRule, InvalidRule};

@@ -33,6 +33,15 @@ pub struct Limits {
     pub idle_tunnel: Option<Duration>,
     /// Names that the transparent path hands out.
     pub names: usize,
+    /// Queries for names that are answered, in all.
+    pub queries: u32,
+    /// How many of them may come at once.
+    pub query_burst: u32,
+    /// How many a second when they go on.
+    pub queries_per_sec: u32,
+    /// Different names that are looked up outside, in all: a name under an allowed domain carries bytes to whoever answers
+    /// for it.
+    pub looked_up: usize,
     /// Destinations of one UDP association.
     pub udp_destinations: usize,
 }
@@ -53,6 +62,10 @@ impl Default for Limits {
             answer: Duration::from_mins(5),
             idle_tunnel: None,
             names: 4096,
+            queries: 65_536,
+            query_burst: 1024,
+            queries_per_sec: 256,
+            looked_up: 4096,
             udp_destinations: 64,
         }
     }

@@ -80,14 +80,16 @@ pub enum Socks {
     TcpAndUdp,
 }
 
-/// Whether tunnels to port 443 are opened and looked into.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Looking {
-    /// Never.
+/// Which tunnels are opened and looked into.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Looking {
+    /// None.
     #[default]
     Never,
-    /// Every tunnel in limited mode; in full mode those of hosts that have hooks.
+    /// At port 443, every tunnel in limited mode; in full mode those of hosts that have hooks.
     Tls(Vec<Hook>),
+    /// Those of the hosts that are listed or have hooks, whatever the mode: at port 443, or at the port that a pattern names.
+    Listed(RuleSet, Vec<Hook>),
 }
 
 /// Everything that decides, valid; made by [`Settings::policy`](crate::Settings::policy).
@@ -225,16 +227,29 @@ impl NetworkPolicy {
 
     /// The hooks of a host, where tunnels to it are looked into.
     pub(crate) fn looks_into(&self, to: &Destination) -> Option<Vec<Hook>> {
-        let Looking::Tls(hooks) = &self.looking else {
-            return None;
+        let (hooks, listed) = match &self.looking {
+            Looking::Never => return None,
+            Looking::Tls(hooks) => (hooks, self.mode == Mode::Limited && to.port == 443),
+            Looking::Listed(hosts, hooks) => {
+                let listed = hosts.find(&to.host, to.port);
+                let here = listed.is_some_and(|rule| to.port == 443 || rule.names_a_port());
+                (hooks, here)
+            }
         };
-        let own: Vec<Hook> = hooks
-            .iter()
-            .filter(|hook| hook.host == to.host)
-            .cloned()
-            .collect();
-        let wanted = to.port == 443 && (self.mode == Mode::Limited || !own.is_empty());
+        let own = hooks.iter().filter(|hook| hook.host == to.host);
+        let own: Vec<Hook> = own.cloned().collect();
+        let wanted = listed || to.port == 443 && !own.is_empty();
         wanted.then_some(own)
+    }
+
+    /// Whether any tunnel may have to be looked into: then an [`Interceptor`](crate::Interceptor) is needed.
+    #[must_use]
+    pub fn intercepts(&self) -> bool {
+        match &self.looking {
+            Looking::Never => false,
+            Looking::Tls(hooks) => self.mode == Mode::Limited || !hooks.is_empty(),
+            Looking::Listed(..) => true,
+        }
     }
 
     /// Whether a rule of any port allows the host.

@@ -25,6 +25,8 @@ pub enum Reason {
     DnsFailed,
     /// The lookup took too long.
     DnsTimeout,
+    /// Too many different names, or too many at once, were asked for.
+    NameLimit,
     /// Limited mode: the method is none of GET, HEAD, OPTIONS, or the request carries a body.
     MethodNotAllowed,
     /// Limited mode cannot look into the tunnel.
@@ -72,6 +74,7 @@ impl Reason {
             Self::OwnListener => "self",
             Self::DnsFailed => "dns_failed",
             Self::DnsTimeout => "dns_timeout",
+            Self::NameLimit => "name_limit",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::MitmRequired => "mitm_required",
             Self::MitmHookDenied => "mitm_hook_denied",
@@ -116,6 +119,7 @@ impl Reason {
             | Self::ReviewFailed
             | Self::PendingLimit
             | Self::TunnelLimit
+            | Self::NameLimit
             | Self::ProxyDisabled
             | Self::UnixSocketDenied => "blocked-by-policy",
         }
@@ -144,7 +148,7 @@ impl Reason {
             | Self::UpstreamRefused
             | Self::UpstreamInvalid
             | Self::UpstreamProxyError => 502,
-            Self::PendingLimit | Self::TunnelLimit => 503,
+            Self::PendingLimit | Self::TunnelLimit | Self::NameLimit => 503,
             Self::DnsTimeout | Self::UpstreamTimeout => 504,
         }
     }
@@ -169,6 +173,7 @@ impl Reason {
             Self::Malformed
             | Self::PendingLimit
             | Self::TunnelLimit
+            | Self::NameLimit
             | Self::UpstreamInvalid
             | Self::UpstreamProxyError => 1,
             Self::DnsFailed | Self::DnsTimeout | Self::UpstreamTimeout => 4,
@@ -191,6 +196,7 @@ impl Reason {
             Self::OwnListener => "the request leads back to this proxy",
             Self::DnsFailed => "the name has no address",
             Self::DnsTimeout => "the name lookup took too long",
+            Self::NameLimit => "this command has asked for too many names",
             Self::MethodNotAllowed => {
                 "limited mode allows GET, HEAD and OPTIONS without a body only"
             }
@@ -312,7 +318,9 @@ impl Refusal {
             (Reason::NotAllowedLocal, _) => Some(
                 "a local place needs its exact address (or `localhost`) as an allow rule, or allow_local_binding = true",
             ),
-            (Reason::MitmRequired, _) => Some("set mode = \"full\", or mitm = true"),
+            (Reason::MitmRequired, _) => {
+                Some("set mode = \"full\", or list the host under intercepted_hosts")
+            }
             (_, _) => None,
         };
         words.map(str::to_owned)

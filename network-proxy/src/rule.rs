@@ -101,6 +101,11 @@ impl HostRule {
         }
     }
 
+    /// Whether it is for one port alone.
+    pub(crate) const fn names_a_port(&self) -> bool {
+        self.port.is_some()
+    }
+
     /// Whether it is `*` for every port.
     pub(crate) const fn is_global(&self) -> bool {
         matches!(self.pattern, Pattern::Any) && self.port.is_none()

@@ -71,6 +71,9 @@ pub struct Settings {
     pub misses: Misses,
     /// The check of TLS server names: ours, not in the shared file.
     pub sni_check: SniCheck,
+    /// Patterns of the hosts whose TLS connections are opened and looked into: ours, not in the shared file. Empty: what `mitm`
+    /// of the user's table says.
+    pub intercepted: Vec<String>,
     /// The upstream proxy's URL from the runner's own environment, where there is one.
     pub upstream: Option<SecretString>,
     /// This machine's own addresses; see [`own_addresses`](crate::own_addresses).
@@ -106,7 +109,9 @@ pub enum InvalidSetting {
     #[error("not a host")]
     Host(#[source] InvalidHost),
     /// A hook without methods or paths, or with one that is none.
-    #[error("a hook needs a method and a path that begins with `/`, and `mitm = true`")]
+    #[error(
+        "a hook needs a method and a path that begins with `/`, and `mitm = true` or a list of hosts"
+    )]
     Hook,
     /// A listener's URL.
     #[error("not a listener's URL such as `http://127.0.0.1:3128`")]
@@ -318,7 +323,7 @@ impl Settings {
 
     fn add_hooks(&self, policy: &mut NetworkPolicy, faults: &mut Vec<Fault>) {
         let raw = self.user.mitm_hooks.as_deref().unwrap_or_default();
-        if self.user.mitm != Some(true) {
+        if self.user.mitm != Some(true) && self.intercepted.is_empty() {
             if !raw.is_empty() {
                 faults.push(Fault {
                     key: "mitm_hooks".to_owned(),
@@ -337,7 +342,21 @@ impl Settings {
                 }),
             }
         }
-        policy.looking = Looking::Tls(hooks);
+        let mut listed = RuleSet::default();
+        for pattern in &self.intercepted {
+            match HostRule::parse(pattern) {
+                Ok(rule) => listed.insert(rule),
+                Err(error) => faults.push(Fault {
+                    key: format!("network.intercepted_hosts.\"{pattern}\""),
+                    error: InvalidSetting::Rule(error),
+                }),
+            }
+        }
+        policy.looking = if self.intercepted.is_empty() {
+            Looking::Tls(hooks)
+        } else {
+            Looking::Listed(listed, hooks)
+        };
     }
 
     fn add_upstream(&self, policy: &mut NetworkPolicy, faults: &mut Vec<Fault>) {

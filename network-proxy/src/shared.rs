@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::address::AddressClass;
+use crate::budget::{NameBudget, Spent};
 use crate::dial::{DialTarget, Dialer, race};
 use crate::event::{BlockedRing, Decided, Event, Events, Protocol, Source};
 use crate::gate::{Question, Questions};
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) blocked: BlockedRing,
     pub(crate) names: NameTable,
+    pub(crate) budget: NameBudget,
     pub(crate) interceptor: Option<Arc<Interceptor>>,
     /// Where this door's own listeners are, as its clients see them.
     pub(crate) own: RwLock<Vec<SocketAddr>>,
@@ -239,6 +241,9 @@ impl Shared {
             Reach::Addresses(vetted) => return Ok(vetted.clone()),
             Reach::Name(name) => name,
         };
+        if self.budget.look_up(name) != Spent::Within {
+            return Err(Refusal::of(Reason::NameLimit, &permit.to));
+        }
         let answer = match timeout(self.limits.lookup, self.resolver.resolve(name)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(ResolveError::NoAddress | ResolveError::Failed(_))) => {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::budget::Spent;
 use crate::dns::{Lookup, answer};
 use crate::event::{Protocol, Source};
 use crate::host::{Destination, HostName};
@@ -83,6 +84,16 @@ fn look_up(door: &Shared, name: &HostName) -> Lookup {
         host: crate::host::Host::Name(name.clone()),
         port: USUAL_PORT,
     };
+    match door.budget.query(Instant::now()) {
+        Spent::Within => {}
+        // Once: else whoever asks without end fills the record.
+        Spent::FirstOver => {
+            let refusal = Refusal::of(Reason::NameLimit, &to);
+            door.record_blocked(Protocol::Transparent, None, &refusal, Source::Policy);
+            return Lookup::TooMany;
+        }
+        Spent::Over => return Lookup::TooMany,
+    }
     let epoch = door.policy();
     let refusal = match epoch.policy.check(&to) {
         Access::Blocked(refusal) => Some(refusal),
@@ -126,6 +137,7 @@ pub(crate) async fn serve(door: Arc<Shared>, client: TcpStream) {
         Err(refusal) if to.port == 80 => {
             answer_and_close(&mut client, &refusal, refusal.reason.status()).await
         }
-        Err(_) => {}
+        // A reset, so that a refusal is not taken for an empty answer.
+        Err(_) => client.stream.set_zero_linger().unwrap_or_default(),
     }
 }

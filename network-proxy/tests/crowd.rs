@@ -71,7 +71,11 @@ async fn start(tasks: &mut tokio::task::JoinSet<io::Result<()>>) -> SocketAddr {
         tunnels: 4000,
         ..Limits::default()
     };
-    let (at, _events) = start::start(tasks, origin.local_addr().expect("an address"), limits);
+    let (at, _events) = start::start(
+        tasks,
+        origin.local_addr().expect("an address"),
+        start::usual(limits),
+    );
     let _handle = tasks.spawn(async move {
         let mut kept = Vec::new();
         loop {

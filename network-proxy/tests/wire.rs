@@ -32,7 +32,7 @@ impl Scene {
         let (at, events) = start::start(
             &mut tasks,
             origin.local_addr().expect("an address"),
-            Limits::default(),
+            start::usual(Limits::default()),
         );
         Self {
             tasks,

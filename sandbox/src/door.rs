@@ -4,6 +4,7 @@
 //! before its first instruction and handed out by descriptor. INVARIANT: nothing but this namespace's own loopback is ever
 //! reached from it; the one way out is what accepts on these sockets, and nobody else can connect to them.
 
+mod every_port;
 pub(crate) mod inside;
 
 use std::io;
@@ -25,7 +26,7 @@ const USUAL_PROXY_PORT: u16 = 3128;
 const RELAYS: usize = 4;
 /// Names are asked for here.
 const NAMES_PORT: u16 = 53;
-/// The ports on which connections of programs that know of no proxy are taken: ssh, mail, web, rsync and git. But for the
+/// The ports on which connections of programs that know of no proxy are taken where not every port is: ssh, mail, web, rsync and git. But for the
 /// last no command could listen on them by itself.
 const TAKEN_PORTS: [u16; 9] = [22, 80, 443, 465, 587, 873, 993, 995, 9418];
 
@@ -87,7 +88,7 @@ impl Doorway {
 
     /// Whether a connection to this port of any address outside comes to the door.
     pub(crate) fn takes(&self, port: u16) -> bool {
-        port == NAMES_PORT || TAKEN_PORTS.contains(&port)
+        port == NAMES_PORT || TAKEN_PORTS.contains(&port) || every_port::is_taken()
     }
 
     /// What is done for it, in order. Every socket is handed out under its place among the sockets.
@@ -95,6 +96,7 @@ impl Doorway {
         let routes = [
             Act::Route(inside::Family::V4),
             Act::Route(inside::Family::V6),
+            Act::EveryPort(every_port::request()),
         ];
         let sockets = self
             .sockets()
@@ -117,6 +119,8 @@ impl Doorway {
         let taken = TAKEN_PORTS
             .iter()
             .map(|port| (Use::Taken, Kind::Listener, everywhere(*port)));
+        let every = (Use::Taken, Kind::EveryPort, everywhere(every_port::PORT));
+        let taken = taken.chain([every]);
         proxy.chain(relays).chain(names).chain(taken).collect()
     }
 }
@@ -142,7 +146,7 @@ pub struct DoorSockets {
     pub names: Option<UdpSocket>,
     /// The same by TCP.
     pub names_by_stream: Option<TcpListener>,
-    /// Take connections to usual ports of every address: the address that was meant is the local one.
+    /// Take connections to every address, at usual ports or at all of them: the address that was meant is the local one.
     pub taken: Vec<TcpListener>,
 }
 

@@ -95,7 +95,7 @@ pub enum SandboxError {
     #[error("`{}` was replaced since it was looked up", .0.display())]
     Replaced(PathBuf),
     /// A protected name cannot be kept from being made.
-    #[error("cannot guard the missing `{}`", .path.display())]
+    #[error("cannot guard the missing `{}`{}", .path.display(), hint_of_a_lock(.source))]
     Placeholder {
         /// The name.
         path: PathBuf,
@@ -130,4 +130,13 @@ pub enum SandboxError {
     /// The process that was to become the command ended without a word.
     #[error("the command's init ended before the command started")]
     Lost,
+}
+
+/// What keeps runs from folders that they share is a lock (flock(2)) that every program which can read the folder can take.
+fn hint_of_a_lock(source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::WouldBlock {
+        "\nhint: another program holds a lock on its folder (`lslocks` names it): wait for it, or end it"
+    } else {
+        ""
+    }
 }

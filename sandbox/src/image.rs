@@ -1,7 +1,7 @@
 //! Files without a name: the init's image, and bytes that nobody can change any more.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::OnceLock;
 
@@ -19,6 +19,36 @@ pub(crate) fn init() -> io::Result<OwnedFd> {
     }
     let image = sealed("init", INIT)?;
     IMAGE.get_or_init(|| image).try_clone()
+}
+
+/// The largest file that is copied for a command to read from its standard input, in bytes.
+const LARGEST_INPUT: u64 = 256 << 20;
+
+/// A copy of what is left in the caller's standard input where that is a regular file; `None` where it is anything else. A
+/// command that has the file itself may change its mode, times and attributes, also where it was opened to be read (chmod(2),
+/// utimensat(2), fsetxattr(2)), and neither the mounts nor Landlock see that: the descriptor has the mount of its maker.
+///
+/// # Errors
+/// It cannot be read, or is larger than 256 MiB.
+pub(crate) fn callers_input() -> io::Result<Option<OwnedFd>> {
+    let input = io::stdin();
+    let found = rustix::fs::fstat(input.as_fd());
+    let is_file = found.is_ok_and(|found| {
+        rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::RegularFile
+    });
+    if !is_file {
+        return Ok(None);
+    }
+    let mut rest = Vec::new();
+    File::from(input.as_fd().try_clone_to_owned()?)
+        .take(LARGEST_INPUT + 1)
+        .read_to_end(&mut rest)?;
+    if rest.len() as u64 > LARGEST_INPUT {
+        return Err(io::Error::other(
+            "standard input is a file of more than 256 MiB: give it through a pipe",
+        ));
+    }
+    sealed("stdin", &rest).map(Some)
 }
 
 /// `content` as a file in memory that cannot change and can be executed, at its beginning (`memfd_create(2)`).

@@ -93,15 +93,7 @@ pub(crate) fn prepare(
         Terminal::None => None,
         Terminal::Pty(descriptor) => Some(descriptor),
     };
-    let stdin = match command.stdin {
-        Stdin::Inherit => None,
-        Stdin::Null => Some(
-            std::fs::File::open("/dev/null")
-                .map_err(descriptor_error)?
-                .into(),
-        ),
-        Stdin::Bytes(bytes) => Some(image::sealed("stdin", &bytes).map_err(descriptor_error)?),
-    };
+    let stdin = input(plan, command.stdin)?;
     let output = match command.output {
         Output::Inherit => [None, None],
         Output::Only(descriptor) => {
@@ -210,12 +202,27 @@ fn door(steps: &mut Steps, plan: &Plan, channel: Option<OwnedFd>) -> Result<(), 
     let channel = steps.held.keep(channel)?;
     for act in doorway.acts() {
         let (what, object) = match act {
-            door::inside::Act::Route(_) => ("lead every address to", "the door".to_owned()),
+            door::inside::Act::Route(_) | door::inside::Act::EveryPort(_) => {
+                ("lead every address to", "the door".to_owned())
+            }
             door::inside::Act::Socket { address, .. } => ("open the door at", address.to_string()),
         };
         steps.add(what, Path::new(&object), Act::Door { act, channel });
     }
     Ok(())
+}
+
+/// What the command reads, where that is not what the caller does.
+fn input(plan: &Plan, stdin: Stdin) -> Result<Option<OwnedFd>, SandboxError> {
+    let given = match stdin {
+        Stdin::Inherit if matches!(plan.walls(), Walls::Confined | Walls::Widened) => {
+            image::callers_input()
+        }
+        Stdin::Inherit => Ok(None),
+        Stdin::Null => std::fs::File::open("/dev/null").map(|file| Some(file.into())),
+        Stdin::Bytes(bytes) => image::sealed("stdin", &bytes).map(Some),
+    };
+    given.map_err(descriptor_error)
 }
 
 fn walls(steps: &mut Steps, plan: &Plan) -> Result<(), SandboxError> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use harness::{Proxy, Ran, Script, ScriptedModel, Stage, TestServer, assessment};
 
 mod approvals;
+mod descriptors;
 mod environment;
 mod folders;
 mod forgery;

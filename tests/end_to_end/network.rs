@@ -2,6 +2,8 @@
 //! address and names that the runner's machine knows. No packet leaves the namespaces.
 
 mod answers;
+mod beside;
+mod opened;
 mod past;
 mod peer;
 mod proof;

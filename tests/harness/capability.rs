@@ -16,6 +16,8 @@ pub enum Missing {
     Immutable,
     /// `setsid --ctty`, to give a child a controlling terminal.
     ControllingTerminal,
+    /// Connections to every port led to one listener (`nf_tables` with `tproxy`).
+    EveryPort,
     /// A program that people work with.
     Tool,
     /// The rights of root. No failure anywhere: it is shown where root runs the tests.
@@ -30,6 +32,7 @@ impl Missing {
             Self::Immutable => {
                 "no file can be made immutable here (chattr +i needs root and ext4, xfs, btrfs or tmpfs)"
             }
+            Self::EveryPort => "the kernel has no nf_tables with tproxy",
             Self::Tool => "a tool is not installed (`cargo xtask test` installs it)",
             Self::Root => "only root can set it up",
             Self::ControllingTerminal => "there is no `setsid --ctty` (util-linux)",

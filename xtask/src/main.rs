@@ -194,7 +194,12 @@ fn yardsticks() -> Result<(), String> {
 /// The long forms of tests that `test` runs short: minutes each, and no part of `ci`.
 fn soak() -> Result<(), String> {
     cargo(&["build", "--workspace", "--bins", "--examples"], &[])?;
-    cargo(&["test", "--workspace", "--", "--ignored"], &[])
+    cargo(&["test", "--workspace", "--", "--ignored"], &[])?;
+    // The door's readers of hostile bytes: a million of each.
+    cargo(
+        &["test", "-p", "network-proxy", "--lib", "hostile"],
+        &[("PROPTEST_CASES", "1000000")],
+    )
 }
 
 /// Installs a system package where this may (root, Debian's packages), and otherwise says the one command.

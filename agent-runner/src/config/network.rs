@@ -4,11 +4,14 @@
 //! because one function of `network-proxy` makes the policy of all of them. Invariant: a rule that cannot be read stops
 //! everything, whether commands have a network now or not; nothing here turns a network on.
 
+use std::path::PathBuf;
+
 use exec_policy::{NetworkRule, RuleProtocol, Verdict};
 use network_proxy::{
-    CommandNetwork, Fault, Permission, RawFeature, RawManagedNetwork, RawNetworkProxy, Routing,
+    CommandNetwork, Fault, HostRule, Permission, RawFeature, RawManagedNetwork, RawNetworkProxy,
+    Routing,
 };
-use protocol::TriggerKind;
+use protocol::{Printable, TriggerKind};
 use serde::Deserialize as _;
 use toml::{Table, Value};
 
@@ -16,11 +19,48 @@ use super::error::{ConfigError, read_value, unsupported};
 use super::layers::Settings;
 use super::permissions::{Places, ProfileNetwork};
 use super::shared_file::merge;
-use super::{ApprovalPolicy, ApprovalsReviewer, SandboxMode};
+use super::{ApprovalPolicy, ApprovalsReviewer, Environment, SandboxMode};
 use crate::route::{Category, may_ask};
 
 /// The key of the shared file.
 const FEATURE: &str = "features.network_proxy";
+
+/// `[network]` of the runner's own file: what the shared one has no word for.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct NetworkTable {
+    /// Patterns of the hosts whose TLS connections are opened and looked into.
+    pub(super) intercepted_hosts: Vec<String>,
+    /// A file of authorities beside this machine's, which such a host's certificate may be of.
+    pub(crate) roots_file: Option<PathBuf>,
+}
+
+impl NetworkTable {
+    /// Makes sure that it can be used, its paths made whole.
+    ///
+    /// # Errors
+    /// The key that cannot, and why.
+    pub(super) fn settled(
+        mut self,
+        environment: &Environment,
+    ) -> Result<Self, (&'static str, String)> {
+        for pattern in &self.intercepted_hosts {
+            HostRule::parse(pattern).map_err(|error| {
+                let reason = format!(
+                    "`{}` is not a pattern of hosts: {error}",
+                    Printable(pattern)
+                );
+                ("network.intercepted_hosts", reason)
+            })?;
+        }
+        self.roots_file = self.roots_file.map(|path| environment.expand_home(&path));
+        if let Some(path) = self.roots_file.as_ref().filter(|path| path.is_relative()) {
+            let reason = format!("`{}` is not an absolute path", path.display());
+            return Err(("network.roots_file", reason));
+        }
+        Ok(self)
+    }
+}
 
 /// What all layers say of the network, beside the switch that turns it on.
 #[derive(Debug, Clone, Default)]
@@ -159,6 +199,7 @@ impl Settings {
         network_proxy::Settings {
             user,
             managed: self.network.managed(),
+            intercepted: self.runner.network.intercepted_hosts.clone(),
             misses: match self.asks_about_hosts() {
                 Some(ApprovalsReviewer::AutoReview) => network_proxy::Misses::Ask,
                 // A person is asked where there is a terminal: known when a command starts.
@@ -194,8 +235,12 @@ impl Settings {
                 .policy()
                 .map_err(|faults| faulty(&file, FEATURE, &faults))?;
             self.notes.extend(compiled.warnings);
-            if settings.user.mitm == Some(true) {
-                return Err(unsupported(&file, "mitm", "a look into TLS connections"));
+            if compiled.policy.intercepts() && self.routing() == Routing::Door {
+                self.notes.push(
+                    "NETWORK: TLS connections to some hosts are opened and looked into (`mitm`, `intercepted_hosts`); their \
+                     tools trust an authority of this command's own"
+                        .to_owned(),
+                );
             }
         }
         self.say_what_the_network_is()

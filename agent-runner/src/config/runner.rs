@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::error::ConfigError;
 use super::evidence::{EvidenceLimits, EvidenceTable};
 use super::limits::{LimitsTable, RunLimits};
+use super::network::NetworkTable;
 use super::rules::RulesTable;
 use crate::ask::Holds;
 use crate::config::Environment;
@@ -26,6 +27,7 @@ pub(super) struct RawRunner {
     ask_person: Vec<TriggerKind>,
     fallback: Fallback,
     host_approvals: HostApprovals,
+    network: NetworkTable,
     rules: RulesTable,
     evidence: EvidenceTable,
     limits: LimitsTable,
@@ -102,6 +104,8 @@ pub(crate) struct RunnerSettings {
     pub(crate) fallback: Fallback,
     /// How long the reviewer's yes about a host holds.
     pub(crate) host_approvals: HostApprovals,
+    /// What of the network only this file says.
+    pub(crate) network: NetworkTable,
     /// Rules that stand in this file: they restrict, and may demand a person.
     pub(super) rules: RulesTable,
     /// How long and how much is looked at before a question is put.
@@ -161,6 +165,9 @@ impl RunnerSettings {
             let reason = "`queue` needs `server_url`: the reviewer in this process ends with its command, so that nobody could answer; use `user` or `block`";
             return Err(invalid("fallback", reason.to_owned()));
         }
+        let network = std::mem::take(&mut raw.network)
+            .settled(environment)
+            .map_err(|(key, reason)| invalid(key, reason))?;
         let evidence =
             EvidenceLimits::try_from(raw.evidence).map_err(|(key, reason)| invalid(key, reason))?;
         let limits =
@@ -176,6 +183,7 @@ impl RunnerSettings {
             ask_person: raw.ask_person,
             fallback: raw.fallback,
             host_approvals: raw.host_approvals,
+            network,
             rules: raw.rules,
             evidence,
             limits,

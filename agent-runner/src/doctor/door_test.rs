@@ -36,12 +36,26 @@ const PAST_PROXY: u8 = 2;
 const HOST_LOOPBACK: u8 = 4;
 const NO_ANSWER: u8 = 8;
 const NO_NAMES: u8 = 16;
+const NOT_EVERY_PORT: u8 = 32;
+/// One that no list of usual ports has.
+const UNUSUAL_PORT: u16 = 49_151;
 
 /// What came of it: the attempts, and whether programs with and without a proxy are served.
 pub(crate) struct DoorTested {
     pub(super) attempts: Vec<Attempt>,
     pub(super) answers: bool,
-    pub(super) covers_unaware: bool,
+    pub(super) unaware: Unaware,
+}
+
+/// What there is for programs that know of no proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unaware {
+    /// Nothing: their names are not answered.
+    Cut,
+    /// Connections to the usual ports are taken.
+    UsualPorts,
+    /// All connections are.
+    EveryPort,
 }
 
 impl DoorTested {
@@ -97,7 +111,7 @@ pub(crate) async fn try_door(door: Door) -> Result<DoorTested, Failure> {
     let Ending::Exited(said) = run.ending else {
         return Err(Failure::because("the door's test did not come to its end"));
     };
-    if said > BY_PROXY | PAST_PROXY | HOST_LOOPBACK | NO_ANSWER | NO_NAMES {
+    if said > BY_PROXY | PAST_PROXY | HOST_LOOPBACK | NO_ANSWER | NO_NAMES | NOT_EVERY_PORT {
         return Err(Failure::because("the door's test could not try anything"));
     }
     let answers = said & NO_ANSWER == 0;
@@ -116,7 +130,11 @@ pub(crate) async fn try_door(door: Door) -> Result<DoorTested, Failure> {
             ),
         ],
         answers,
-        covers_unaware: said & NO_NAMES == 0,
+        unaware: match (said & NO_NAMES, said & NOT_EVERY_PORT) {
+            (0, 0) => Unaware::EveryPort,
+            (0, _) => Unaware::UsualPorts,
+            (_, _) => Unaware::Cut,
+        },
     })
 }
 
@@ -161,6 +179,13 @@ pub(crate) fn from_behind_the_door(args: &cli::TryTheDoor) -> u8 {
             HOST_LOOPBACK,
         )
         | bit(!covered, NO_NAMES)
+        | bit(!is_taken(UNUSUAL_PORT), NOT_EVERY_PORT)
+}
+
+/// Whether a connection to this port of the one name is taken by anybody.
+fn is_taken(port: u16) -> bool {
+    let mut found = (ALLOWED, port).to_socket_addrs().into_iter().flatten();
+    found.any(|address| TcpStream::connect_timeout(&address, PATIENCE).is_ok())
 }
 
 /// The status of a CONNECT to a host that no rule allows.
@@ -189,7 +214,7 @@ fn says_something(address: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempt, DoorTested};
+    use super::{Attempt, DoorTested, Unaware};
 
     #[test]
     fn whatever_did_not_hold_is_named_and_so_is_a_door_that_did_not_answer() {
@@ -202,7 +227,7 @@ mod tests {
                 Attempt { what: "two", held },
             ],
             answers,
-            covers_unaware: true,
+            unaware: Unaware::EveryPort,
         };
         assert_eq!(tested(true, true).broken(), None);
         assert_eq!(tested(false, true).broken(), Some("two"));

@@ -1,11 +1,12 @@
 //! Which files of a command are scripts that something will read and obey.
 //!
-//! Found on the one reading of the command, so through wrappers and `sh -c` too. Errs towards holding: a file that is
-//! held and is no script stays readable and only cannot be written by that one run.
+//! Found on the one reading of the command, so through wrappers and `sh -c` too, from every folder that the command names:
+//! which of them a shell stands in by then only it knows. Errs towards holding: a file that is held and is no script stays
+//! readable and only cannot be written by that one run.
 
 use std::path::{Path, PathBuf};
 
-use exec_policy::{Command, Reading, Word};
+use exec_policy::{Command, Reading, Redirect, Word};
 
 use super::{HoldError, lies_in, shown};
 
@@ -17,6 +18,9 @@ const INTERPRETERS: &[&str] = &[
 
 /// Those of them whose first word may be no file.
 const WITH_SUBCOMMANDS: &[&str] = &["node", "nodejs", "deno", "bun"];
+
+/// From how many folders a name is looked for.
+const MOST_FOLDERS: usize = 32;
 
 /// A file as the command names it.
 pub(super) struct Named(PathBuf, Use);
@@ -64,7 +68,9 @@ impl Named {
 
 /// The files that `reading` says will be read as scripts, or run by a command within the command.
 pub(super) fn named(program: &Path, reading: &Reading, cwd: &Path) -> Vec<Named> {
+    let folders = folders(reading, cwd);
     let mut found = Vec::new();
+    let mut reads_input = false;
     for (place, command) in reading.commands().iter().enumerate() {
         let name = command.program().unwrap_or_default();
         // The first is the program itself, which is held open: what it is counts, and the name by which it goes.
@@ -72,22 +78,65 @@ pub(super) fn named(program: &Path, reading: &Reading, cwd: &Path) -> Vec<Named>
             .file_name()
             .and_then(|name| name.to_str())
             .filter(|_| place == 0);
-        if place > 0 {
-            found.extend(
-                command
-                    .program_word()
-                    .and_then(|word| file(word, cwd))
-                    .filter(|_| by_path(command))
-                    .map(|Named(path, _)| Named::started(path)),
-            );
+        if place > 0
+            && by_path(command)
+            && let Some(word) = command.program_word()
+        {
+            let started = files(word, &folders).map(|Named(path, _)| Named::started(path));
+            found.extend(started);
         }
         if is_interpreter(name) || own.is_some_and(is_interpreter) {
-            found.extend(scripts_of(command, cwd));
+            found.extend(scripts_of(command, &folders));
+            reads_input |= has_no_script(command);
         } else if matches!(name, "." | "source") {
-            found.extend(command.arguments().first().and_then(|word| file(word, cwd)));
+            let script = command.arguments().first();
+            found.extend(script.into_iter().flat_map(|word| files(word, &folders)));
+        }
+    }
+    if reads_input {
+        // A wrapper hands its own input on, so whose redirect it is does not matter.
+        let redirects = reading.commands().iter().flat_map(Command::redirects);
+        for redirect in redirects {
+            if let Redirect::Read(word) = redirect {
+                found.extend(files(word, &folders));
+            }
         }
     }
     found
+}
+
+/// The folders that relative names may be meant from: the start, and each that a word names from one of them, as `cd sub` and
+/// `env -C sub` do.
+fn folders(reading: &Reading, cwd: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![cwd.to_owned()];
+    let words = reading.commands().iter().flat_map(Command::arguments);
+    for text in words.filter_map(Word::literal) {
+        let glued = text
+            .strip_prefix("-C")
+            .or_else(|| text.split_once('=').map(|(_, value)| value));
+        for name in [Some(text), glued].into_iter().flatten() {
+            let more: Vec<_> = folders
+                .iter()
+                .map(|folder| folder.join(name))
+                .filter(|path| !name.is_empty() && path.is_dir() && !folders.contains(path))
+                .collect();
+            folders.extend(more);
+            folders.truncate(MOST_FOLDERS);
+        }
+    }
+    folders
+}
+
+/// Whether an interpreter is given no file to read, so that it reads its input.
+fn has_no_script(command: &Command) -> bool {
+    command
+        .arguments()
+        .iter()
+        .all(|word| word.literal_prefix().starts_with(['-', '+']))
+        || command
+            .arguments()
+            .iter()
+            .any(|word| matches!(word.literal(), Some("-s" | "-" | "/dev/stdin")))
 }
 
 /// The script that the command itself gives its interpreter, as `sh gen.sh`, where it is not there: what comes to lie there
@@ -105,7 +154,7 @@ pub(super) fn absent(reading: &Reading, cwd: &Path) -> Option<PathBuf> {
 }
 
 /// The operand that names a file, and every file that an option brings along.
-fn scripts_of(command: &Command, cwd: &Path) -> Vec<Named> {
+fn scripts_of(command: &Command, folders: &[PathBuf]) -> Vec<Named> {
     let mut found = Vec::new();
     let mut after_option = false;
     for word in command.arguments() {
@@ -115,15 +164,14 @@ fn scripts_of(command: &Command, cwd: &Path) -> Vec<Named> {
                 .literal()
                 .and_then(|text| text.split_once('='))
                 .map(|(_, value)| Word::from_text(value));
-            found.extend(value.and_then(|value| file(&value, cwd)));
+            found.extend(value.iter().flat_map(|value| files(value, folders)));
             after_option = true;
             continue;
         }
-        if let Some(script) = file(word, cwd) {
-            found.push(script);
-            if !after_option {
-                break;
-            }
+        let before = found.len();
+        found.extend(files(word, folders));
+        if found.len() > before && !after_option {
+            break;
         }
         after_option = false;
     }
@@ -142,10 +190,16 @@ fn is_interpreter(name: &str) -> bool {
     INTERPRETERS.contains(&stem)
 }
 
-/// The regular file that `word` names, as written.
-fn file(word: &Word, cwd: &Path) -> Option<Named> {
-    let path = cwd.join(word.literal()?);
-    path.is_file().then_some(Named(path, Use::Read))
+/// The regular files that `word` names, as written, from one of `folders`.
+fn files<'a>(word: &'a Word, folders: &'a [PathBuf]) -> impl Iterator<Item = Named> + 'a {
+    word.literal().into_iter().flat_map(move |name| {
+        let mut paths: Vec<PathBuf> = folders.iter().map(|folder| folder.join(name)).collect();
+        paths.dedup();
+        paths
+            .into_iter()
+            .filter(|path| path.is_file())
+            .map(|path| Named(path, Use::Read))
+    })
 }
 
 #[cfg(test)]
@@ -163,8 +217,17 @@ mod tests {
             let path =
                 std::env::temp_dir().join(format!("auto-review-scripts-{}", uuid::Uuid::new_v4()));
             std::fs::create_dir(&path).expect("a folder");
-            for name in ["task.sh", "rc", "x.py", "data"] {
-                std::fs::write(path.join(name), "").expect("a file");
+            for name in [
+                "task.sh",
+                "rc",
+                "x.py",
+                "data",
+                "sub/deep.sh",
+                "sub/in/deeper.sh",
+            ] {
+                let path = path.join(name);
+                std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+                std::fs::write(path, "").expect("a file");
             }
             Self(path.canonicalize().expect("a path"))
         }
@@ -225,6 +288,39 @@ mod tests {
             scratch.found("/bin/bash", &["bash", "--rcfile=rc", "task.sh"]),
             ["rc", "task.sh"]
         );
+    }
+
+    #[test]
+    fn a_script_is_found_from_every_folder_that_the_command_goes_to() {
+        let scratch = Scratch::new();
+        for (words, name) in [
+            (&["sh", "-c", "cd sub && ./deep.sh"][..], "deep.sh"),
+            (&["sh", "-c", "cd sub; . ./deep.sh"], "deep.sh"),
+            (&["sh", "-c", "cd ./sub/ && sh deep.sh"], "deep.sh"),
+            (
+                &["sh", "-c", "pushd sub; (cd in; sh ./deeper.sh)"],
+                "deeper.sh",
+            ),
+            (
+                &["sh", "-c", "if true; then cd sub; fi; ./deep.sh"],
+                "deep.sh",
+            ),
+            (&["sh", "-c", "env -C sub ./deep.sh"], "deep.sh"),
+            (&["env", "-C", "sub", "./deep.sh"], "deep.sh"),
+            (&["env", "-Csub", "./deep.sh"], "deep.sh"),
+            (&["env", "--chdir=sub", "sh", "deep.sh"], "deep.sh"),
+            (&["sh", "-c", "sh < sub/deep.sh"], "deep.sh"),
+            (
+                &["sh", "-c", "cd sub; timeout 5 bash -s < deep.sh"],
+                "deep.sh",
+            ),
+            (&["sh", "-c", "env python3 - < x.py"], "x.py"),
+        ] {
+            let found = scratch.found("/bin/x", words);
+            assert!(found.contains(&name.to_owned()), "{words:?}: {found:?}");
+        }
+        let data = scratch.found("/bin/x", &["sh", "-c", "python3 x.py < data"]);
+        assert_eq!(data, ["x.py"], "an input of data is no script");
     }
 
     #[test]

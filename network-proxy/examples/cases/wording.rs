@@ -70,6 +70,7 @@ fn settings(policy: &Value, root: &std::path::Path) -> Result<Settings, String> 
     Ok(Settings {
         user,
         managed,
+        intercepted: Vec::new(),
         misses: if on_miss.is_some_and(|word| word == "ask") {
             Misses::Ask
         } else {

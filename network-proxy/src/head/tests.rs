@@ -117,7 +117,57 @@ fn scan_in_pieces(bytes: &[u8], piece: usize) -> Scan {
     Scan::Incomplete
 }
 
+#[test]
+fn a_control_byte_at_the_edge_of_a_value_is_no_blank() {
+    for byte in ['\u{c}', '\u{b}', '\0', '\u{7f}', '\r'] {
+        for value in [format!("{byte}b"), format!("b{byte}"), format!(" {byte} ")] {
+            let text = format!("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nX:{value}\r\n\r\n");
+            let whole = scan(text.as_bytes(), 0) == Scan::Complete(text.len());
+            assert!(
+                !whole || parse_request(text.as_bytes()).is_err(),
+                "{text:?}"
+            );
+        }
+    }
+}
+
+/// Heads that are accepted, to be changed a little: what is random from its first byte is refused at its first byte.
+const SEEDS: [&str; 6] = [
+    "GET http://a.test/path?q=1 HTTP/1.1\r\nHost: a.test\r\nAccept: */*\r\n\r\n",
+    "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\nProxy-Connection: keep-alive\r\n\r\n",
+    "POST http://a.test/ HTTP/1.1\r\nHost: a.test\r\nContent-Length: 12\r\nConnection: x-a, close\r\nX-A: b\r\n\r\n",
+    "PUT http://a.test:8080/x HTTP/1.1\r\nHost: a.test:8080\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n",
+    "GET http://[2001:db8::1]/ HTTP/1.0\r\nHost: [2001:db8::1]\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    "OPTIONS * HTTP/1.1\r\nHost: 198.41.0.4\r\nExpect: 100-continue\r\n\r\n",
+];
+
 proptest! {
+    #[test]
+    fn hostile_changes_to_a_head_are_refused_or_read_as_others_read_them(
+        seed in 0..SEEDS.len(), changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..5),
+    ) {
+        let mut bytes = SEEDS[seed].as_bytes().to_vec();
+        for (at, byte, how) in changes {
+            let at = at.index(bytes.len());
+            match how {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ if bytes.len() > 1 => drop(bytes.remove(at)),
+                _ => {}
+            }
+        }
+        let whole = scan(&bytes, 0) == Scan::Complete(bytes.len());
+        let _response = parse_response(&bytes, &Method("GET".into()));
+        if let (true, Ok(request)) = (whole, parse_request(&bytes)) {
+            let mut space = [httparse::EMPTY_HEADER; 16];
+            let mut other = httparse::Request::new(&mut space);
+            prop_assert_eq!(other.parse(&bytes), Ok(httparse::Status::Complete(bytes.len())));
+            prop_assert_eq!(other.method, Some(request.method.as_str()));
+            let read: Vec<_> = other.headers.iter().map(|field| (field.name, field.value.trim_ascii())).collect();
+            prop_assert_eq!(read, request.fields.0);
+        }
+    }
+
     #[test]
     fn hostile_heads_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _request = parse_request(&bytes);

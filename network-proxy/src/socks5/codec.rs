@@ -258,7 +258,41 @@ mod tests {
         );
     }
 
+    /// Messages that are accepted, to be changed a little: greeting, password, requests for each kind of address, a datagram.
+    const SEEDS: [&[u8]; 6] = [
+        &[5, 2, 0, 2],
+        b"\x01\x04user\x05token",
+        b"\x05\x01\x00\x03\x06a.test\x01\xbb",
+        &[5, 1, 0, 1, 198, 41, 0, 4, 1, 187],
+        &[
+            5, 3, 0, 4, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 53,
+        ],
+        b"\x00\x00\x00\x03\x06a.test\x005secret",
+    ];
+
     proptest! {
+        #[test]
+        fn hostile_changes_to_a_message_never_panic_and_never_use_more_than_came(
+            seed in 0..SEEDS.len(), changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), cut in any::<prop::sample::Index>(), end in any::<bool>(),
+        ) {
+            let mut bytes = SEEDS[seed].to_vec();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if end { bytes.truncate(cut.index(bytes.len() + 1)); }
+            if let Parsed::Done(request, length) = request(&bytes) {
+                prop_assert!(length <= bytes.len() && request.port == request.to.port);
+                // What was read whole is not read otherwise when more comes.
+                let more = [&bytes[..], b"more"].concat();
+                let again = matches!(super::request(&more), Parsed::Done(other, same) if same == length && other.to == request.to);
+                prop_assert!(again);
+            }
+            if let Parsed::Done(_, length) = greeting(&bytes) { prop_assert!(length <= bytes.len()); }
+            if let Parsed::Done(_, length) = password(&bytes) { prop_assert!(length <= bytes.len()); }
+            let _any = datagram(&bytes);
+        }
+
         #[test]
         fn hostile_bytes_never_panic_and_never_use_more_than_came(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let framed = [&[5, 1, 0][..], &bytes].concat();

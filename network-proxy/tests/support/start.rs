@@ -54,14 +54,42 @@ impl Events for Kept {
     }
 }
 
-/// Starts a door that allows `site.test`; its task ends with `tasks`.
+/// Settings that allow `site.test` and nothing else, and a set-up with these bounds.
+pub(crate) fn usual(limits: Limits) -> (Settings, Setup) {
+    let user: RawNetworkProxy =
+        toml::from_str("domains = { \"site.test\" = \"allow\" }").expect("a table");
+    let settings = Settings {
+        user,
+        ..Settings::default()
+    };
+    let setup = Setup {
+        limits,
+        ..Setup::default()
+    };
+    (settings, setup)
+}
+
+/// Starts a door; its task ends with `tasks`.
 pub(crate) fn start(
     tasks: &mut JoinSet<io::Result<()>>,
     origin: SocketAddr,
-    limits: Limits,
+    parts: (Settings, Setup),
 ) -> (SocketAddr, Kept) {
-    let user: RawNetworkProxy =
-        toml::from_str("domains = { \"site.test\" = \"allow\" }").expect("a table");
+    serve(
+        tasks,
+        origin,
+        parts,
+        Listeners::on_loopback().expect("loopback"),
+    )
+}
+
+/// The same on these listeners.
+pub(crate) fn serve(
+    tasks: &mut JoinSet<io::Result<()>>,
+    origin: SocketAddr,
+    (settings, setup): (Settings, Setup),
+    listeners: Listeners,
+) -> (SocketAddr, Kept) {
     let kept = Kept::default();
     let ports = Ports {
         resolver: Arc::new(OneAddress),
@@ -69,22 +97,8 @@ pub(crate) fn start(
         gate: Arc::new(NoGate),
         events: Arc::new(kept.clone()),
     };
-    let policy = Settings {
-        user,
-        ..Settings::default()
-    }
-    .policy()
-    .expect("valid")
-    .policy;
-    let door = Door::new(
-        policy,
-        ports,
-        Setup {
-            limits,
-            ..Setup::default()
-        },
-    );
-    let listeners = Listeners::on_loopback().expect("loopback");
+    let policy = settings.policy().expect("valid").policy;
+    let door = Door::new(policy, ports, setup);
     let at = listeners.address().expect("an address");
     let _handle = tasks.spawn(async move { door.serve(listeners, std::future::pending()).await });
     (at, kept)

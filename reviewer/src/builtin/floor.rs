@@ -90,6 +90,9 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
         if command.role() == Role::Itself && command.program().is_some_and(is_interpreter) {
             add(found, Rule::RunsPrograms, spelled(command));
         }
+        if runs_unseen(at, command, scene) {
+            add(found, Rule::ScriptUnseen, spelled(command));
+        }
         for (name, _) in command.assignments() {
             if steers_programs(name) {
                 add(found, Rule::InputToShell, name);
@@ -100,6 +103,26 @@ pub(super) fn command(action: &CommandAction, scene: &Scene, found: &mut Found) 
     if let Some(wanted) = &action.additional_permissions {
         super::deny::permissions(wanted, scene, found);
     }
+}
+
+/// Whether a script is run whose file no runner could hold: its name, or the folder that it is meant from, is known only when
+/// the shell runs.
+fn runs_unseen(at: usize, command: &Command, scene: &Scene) -> bool {
+    let program = command.program().unwrap_or_default();
+    let of_an_interpreter = command.role() == Role::Itself && is_interpreter(program);
+    let script = if of_an_interpreter || matches!(program, "." | "source") {
+        let mut words = command.arguments().iter();
+        let first = words.next();
+        first.filter(|word| !word.literal_prefix().starts_with('-'))
+    } else {
+        let by_path = |word: &&Word| word.literal_prefix().contains('/');
+        command.program_word().filter(by_path)
+    };
+    let somewhere = scene.folder(at).is_none();
+    script.is_some_and(|word| match word.literal() {
+        Some(path) => somewhere && !path.starts_with('/'),
+        None => word.has_unknown() || word.has_glob(),
+    })
 }
 
 /// What the runner found out: production, and scripts that do what would be denied by itself.

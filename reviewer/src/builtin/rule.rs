@@ -116,6 +116,7 @@ rules! {
     WritesOutside "writes-outside" Leaves Medium "Writes outside the workspace."
     Production "production" Leaves High "Changes something in surroundings that say of themselves that they are production."
     ScriptHarms "script-harms" Leaves High "Runs a script that does what would be denied by itself."
+    ScriptUnseen "script-unseen" Leaves High "Runs a script of which only a running shell knows which it is."
     Privileged "privileged" Leaves High "Acts with more rights than the user's own."
     ChangesSystem "changes-system" Leaves High "Changes the machine's services, network, packages or accounts."
     Unconfined "unconfined" Leaves Medium "Runs with no walls at all."

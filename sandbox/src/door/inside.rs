@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use super::every_port;
+use crate::sys::child;
 use crate::watch;
 
 /// How many connections may wait to be taken.
@@ -22,6 +24,8 @@ const LOOPBACK: u32 = 1;
 pub(crate) enum Act {
     /// Makes every address of the family one of this namespace's own.
     Route(Family),
+    /// Has connections to every port led to one listener, by these bytes, where the kernel can.
+    EveryPort(&'static [u8]),
     /// Binds a socket and hands it out.
     Socket {
         /// Which.
@@ -45,6 +49,8 @@ pub(crate) enum Family {
 pub(crate) enum Kind {
     /// TCP, listening.
     Listener,
+    /// TCP, listening for what is led to it from every port.
+    EveryPort,
     /// UDP.
     Datagrams,
 }
@@ -58,9 +64,14 @@ pub(crate) fn act(act: &Act, channel: RawFd) -> Result<(), Errno> {
             route(AddressFamily::INET6, RT_SCOPE_UNIVERSE).ok();
             Ok(())
         }
+        Act::EveryPort(request) => {
+            // Left out, usual ports are taken and others refused.
+            every_port::set_taken(every_port::put_up(request).is_ok());
+            Ok(())
+        }
         Act::Socket { kind, address } => {
             let socket = bound(*kind, *address)?;
-            if *kind == Kind::Listener {
+            if *kind != Kind::Datagrams {
                 rustix::net::listen(&socket, BACKLOG)?;
             }
             watch::hand_over(socket.as_raw_fd(), channel)
@@ -70,12 +81,13 @@ pub(crate) fn act(act: &Act, channel: RawFd) -> Result<(), Errno> {
 
 fn bound(kind: Kind, address: SocketAddr) -> Result<OwnedFd, Errno> {
     let of = match kind {
-        Kind::Listener => SocketType::STREAM,
+        Kind::Listener | Kind::EveryPort => SocketType::STREAM,
         Kind::Datagrams => SocketType::DGRAM,
     };
     let open = |family| rustix::net::socket_with(family, of, SocketFlags::CLOEXEC, None);
     let v4 = |address: SocketAddr| {
         let socket = open(AddressFamily::INET)?;
+        lead(kind, &socket, child::Level::V4);
         rustix::net::bind(&socket, &address)?;
         Ok(socket)
     };
@@ -86,11 +98,24 @@ fn bound(kind: Kind, address: SocketAddr) -> Result<OwnedFd, Errno> {
     match open(AddressFamily::INET6) {
         Ok(socket) => {
             rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+            lead(kind, &socket, child::Level::V6);
             rustix::net::bind(&socket, &address)?;
             Ok(socket)
         }
         Err(Errno::AFNOSUPPORT) => v4(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))),
         Err(error) => Err(error),
+    }
+}
+
+/// Lets a socket take connections that were led to it from other addresses and ports.
+fn lead(kind: Kind, socket: &OwnedFd, level: child::Level) {
+    if kind != Kind::EveryPort {
+        return;
+    }
+    // What is accepted holds the port that was meant, and inherits this: a command's own server can listen there still.
+    let shared = rustix::net::sockopt::set_socket_reuseaddr(socket, true);
+    if shared.is_err() || child::set_transparent(socket.as_raw_fd(), level).is_err() {
+        every_port::set_taken(false);
     }
 }
 
@@ -165,7 +190,7 @@ fn attribute() -> [u8; 4] {
 }
 
 /// An acknowledgement is an error message whose errno is 0.
-fn answer(reply: &[u8]) -> Result<(), Errno> {
+pub(super) fn answer(reply: &[u8]) -> Result<(), Errno> {
     let part = |at: usize, length: usize| reply.get(at..at + length).ok_or(Errno::BADMSG);
     let kind: [u8; 2] = part(4, 2)?.try_into().map_err(|_| Errno::BADMSG)?;
     let code: [u8; 4] = part(16, 4)?.try_into().map_err(|_| Errno::BADMSG)?;

@@ -46,7 +46,10 @@ pub(crate) fn streams(command: &mut Command) -> io::Result<[OwnedFd; 3]> {
     }
     let nowhere = || std::fs::OpenOptions::new().write(true).open("/dev/null");
     let stdin = match std::mem::take(&mut command.stdin) {
-        Stdin::Inherit => io::stdin().as_fd().try_clone_to_owned()?,
+        Stdin::Inherit => match image::callers_input()? {
+            Some(copy) => copy,
+            None => io::stdin().as_fd().try_clone_to_owned()?,
+        },
         Stdin::Null => std::fs::File::open("/dev/null")?.into(),
         Stdin::Bytes(bytes) => image::sealed("stdin", &bytes)?,
     };

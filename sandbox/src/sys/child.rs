@@ -185,6 +185,28 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     result.map(drop)
 }
 
+/// Which protocol an option is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Level {
+    /// IPv4.
+    V4,
+    /// IPv6, and IPv4 by it.
+    V6,
+}
+
+/// Lets a socket of this network namespace stand for addresses that are not its own (`IP_TRANSPARENT`, ip(7)).
+pub(crate) fn set_transparent(socket: RawFd, level: Level) -> Result<(), Errno> {
+    let (level, option) = match level {
+        Level::V4 => (libc::SOL_IP, libc::IP_TRANSPARENT),
+        Level::V6 => (libc::SOL_IPV6, libc::IPV6_TRANSPARENT),
+    };
+    let on: libc::c_int = 1;
+    let [socket, level, option] = [socket, level, option].map(|number| signed(number.into()));
+    let at = std::ptr::from_ref(&on) as usize;
+    let arguments = [socket, level, option, at, size_of_val(&on), 0];
+    call(libc::SYS_setsockopt, arguments).map(drop)
+}
+
 /// `struct landlock_ruleset_attr`, newest form; older kernels accept it while the fields they lack are zero.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]

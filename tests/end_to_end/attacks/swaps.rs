@@ -124,6 +124,27 @@ fn a_script_that_a_shell_s_own_words_name_is_held_as_well() {
 }
 
 #[test]
+fn a_script_in_a_folder_that_the_command_goes_to_is_held_as_well() {
+    for words in [
+        &["sh", "-c", "cd sub && ./task.sh"][..],
+        &["sh", "-c", "cd sub; . ./task.sh"],
+        &["sh", "-c", "env -C sub sh task.sh"],
+        &["env", "-C", "sub", "./task.sh"],
+        &["sh", "-c", "sh < sub/task.sh"],
+    ] {
+        let (trusting, gate) = pending();
+        fs::create_dir(trusting.stage.workspace("sub")).expect("a folder");
+        let text = script_text(&trusting.stage, "good");
+        let script = trusting.stage.file("sub/task.sh", &text);
+        executable(&script);
+        let ran = swapped(&trusting, &gate, &[], words, |stage| {
+            fs::write(&script, script_text(stage, "evil")).expect("a script");
+        });
+        holds(&trusting.stage, &ran);
+    }
+}
+
+#[test]
 fn a_script_that_is_replaced_during_its_review_does_not_run_as_it_is_now() {
     let (trusting, gate) = pending();
     let script = trusting

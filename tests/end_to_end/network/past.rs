@@ -1,7 +1,9 @@
 //! Attempts to get past the door by what is not a connection: the kernel's own settings, sockets of the host, its services,
 //! the ways that names are asked for.
 
-use super::peer::{can_be_shown, script, stage};
+use harness::{Missing, Stage, lacks};
+
+use super::peer::{can_be_shown, script, stage, verdict};
 
 #[test]
 fn neither_the_networks_settings_nor_the_hosts_sockets_lead_past_it() {
@@ -112,4 +114,79 @@ echo looked
 "#,
     );
     assert_eq!(ran.text(), "looked\n", "{}", ran.stderr);
+}
+
+/// Whether this kernel leads every port to the door.
+fn has_every_port(stage: &Stage) -> bool {
+    let ran = stage.runner().args(["doctor", "--json"]).ran();
+    let has = ran.text().contains("decided by name at every port");
+    if !has {
+        lacks(
+            Missing::EveryPort,
+            "connections to any port, past the proxy",
+        );
+    }
+    has
+}
+
+#[test]
+fn a_program_that_knows_of_no_proxy_is_decided_at_every_port_and_keeps_its_own_servers() {
+    if !can_be_shown("every port") {
+        return;
+    }
+    let stage = stage();
+    if !has_every_port(&stage) {
+        return;
+    }
+    let ran = script(
+        &stage,
+        r#"
+echo "allowed $(curl -sS -m 20 --noproxy '*' http://site.test:8080/)"
+curl -s -m 20 --noproxy '*' http://denied.test:8080/ || echo "denied $?"
+python3 - <<'END'
+import errno, socket, threading
+def said(name, address, family=socket.AF_INET):
+    try:
+        s = socket.socket(family); s.settimeout(20); s.connect(address); s.sendall(b'GET / HTTP/1.0\r\n\r\n')
+        print(name, s.recv(200).split(b'\r\n')[0].decode() or 'nothing')
+    except OSError as error: print(name, errno.errorcode.get(error.errno, 'late'))
+said('nobody listens', ('site.test', 5432))
+said('private', ('10.1.2.3', 5432))
+said('of the host', ('198.41.0.1', 7000))
+said('the listener itself', ('127.0.0.1', 1))
+said('over IPv6', ('2001:db8::1', 8080), socket.AF_INET6)
+own = socket.socket(); own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); own.bind(('0.0.0.0', 8080)); own.listen(4)
+def serve():
+    while True:
+        c = own.accept()[0]; c.recv(100); c.sendall(b'my own\r\n'); c.close()
+threading.Thread(target=serve, daemon=True).start()
+said('own server', ('127.0.0.1', 8080))
+said('its port elsewhere', ('site.test', 8080))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(20); u.connect((socket.gethostbyname('site.test'), 443))
+try: u.send(b'quic'); u.recv(100); print('answered')
+except OSError as error: print('datagram', errno.errorcode.get(error.errno, 'late'))
+END
+"#,
+    );
+    assert_eq!(
+        ran.text(),
+        "allowed what the origin holds\ndenied 6\n\
+         nobody listens ECONNRESET\nprivate ECONNRESET\nof the host ECONNRESET\nthe listener itself ECONNRESET\n\
+         over IPv6 ECONNRESET\nown server my own\nits port elsewhere HTTP/1.0 200 OK\ndatagram ECONNREFUSED\n",
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(verdict(&ran, "site.test", 8080).as_deref(), Some("allowed"));
+    assert_eq!(
+        verdict(&ran, "10.1.2.3", 5432).as_deref(),
+        Some("not_allowed_local"),
+        "{:#}",
+        ran.report["network"]
+    );
+    // What the door decides is not told as a refusal of the walls.
+    let denials = ran.report["denials"].to_string();
+    assert!(
+        !denials.contains(":8080") && !denials.contains(":5432"),
+        "{denials}"
+    );
 }

@@ -39,7 +39,7 @@ def names():
     s = bound(socket.SOCK_DGRAM, 53)
     while True:
         q, _ = s.recvfrom(512); open(HOME + '/queries', 'ab').write(q + b'\n')
-for run in ((web, 80, False), (web, 443, True), (banner,), (names,)):
+for run in ((web, 80, False), (web, 8080, False), (web, 443, True), (banner,), (names,)):
     threading.Thread(target=run[0], args=run[1:], daemon=True).start()
 subprocess.Popen(['git', 'daemon', '--reuseaddr', '--export-all', '--base-path=' + HOME + '/origin', '--listen=0.0.0.0'])
 print('up', flush=True); time.sleep(120)

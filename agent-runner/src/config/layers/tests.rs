@@ -151,7 +151,6 @@ fn what_cannot_be_enforced_refuses() {
         "[permissions.workspace.filesystem]\n\":root\" = \"read\"",
         "[features.network_proxy]\ndomains = { \"a b\" = \"allow\" }",
         "[features.network_proxy]\nmitm_hooks = [{ host = \"a.b\", methods = [\"GET\"], path_prefixes = [\"/\"] }]",
-        "[features.network_proxy]\nmitm = true",
         "[shell_environment_policy]\ninherit = \"most\"",
     ] {
         assert!(
