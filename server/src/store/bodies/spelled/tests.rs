@@ -82,6 +82,8 @@ fn body(verdict: Verdict, exhibit: Option<&str>) -> String {
         completed_at: at(0),
         expires_at: at(60),
         exhibit: exhibit.map(str::to_owned),
+        without_leave: None,
+        tally: crate::store::Tally::Counted,
     })
     .expect("a body")
 }
