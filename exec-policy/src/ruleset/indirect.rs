@@ -117,9 +117,6 @@ const VALUED: &[(&str, &[&str])] = &[
         "man",
         &["-P", "--pager", "-H", "--html", "-p", "--preprocessor"],
     ),
-    ("tmux", &["-c"]),
-    ("terraform", &["-c"]),
-    ("conda", &["-c"]),
     ("nix-shell", &["--run", "--command"]),
     ("nix", &["--command", "-c"]),
     ("sort", &["--compress-program"]),
@@ -127,7 +124,6 @@ const VALUED: &[(&str, &[&str])] = &[
     ("pg_ctl", &["-p"]),
     ("watchexec", &["-c"]),
     ("nodemon", &["-x", "--exec"]),
-    ("ctest", &["--build-and-test"]),
     ("go", &["-exec", "-toolexec", "-vettool"]),
     (
         "hyperfine",
@@ -163,13 +159,7 @@ const GIT_VALUED: &[&str] = &[
 ];
 
 /// Words of git behind which a command line stands.
-const GIT_RUNS: &[[&str; 2]] = &[
-    ["submodule", "foreach"],
-    ["bisect", "run"],
-    ["maintenance", "run"],
-    ["difftool", "run"],
-    ["worktree", "exec"],
-];
+const GIT_RUNS: &[[&str; 2]] = &[["submodule", "foreach"], ["bisect", "run"]];
 
 /// Programs that run a program of a project's, of another machine's or else of the path, and the words with which they do.
 /// Without words: always.
@@ -263,7 +253,6 @@ const RUNNING: &[(&str, &[&str])] = &[
     ("xvfb-run", &[]),
     ("valgrind", &[]),
     ("concurrently", &[]),
-    ("foreach", &[]),
     ("cross-env", &[]),
     ("aws-vault", &["exec"]),
     ("op", &["run"]),
