@@ -34,6 +34,26 @@ const INTERPRETERS: &[(&str, &[&str])] = &[
     ("ex", &["-c"]),
     ("emacs", &["--eval", "-eval"]),
     ("ed", &[]),
+    ("sqlite3", &[]),
+    ("sqlite", &[]),
+    ("psql", &[]),
+    ("mysql", &[]),
+    ("mariadb", &[]),
+    ("ftp", &[]),
+    ("lftp", &[]),
+    ("gdb", &[]),
+    ("lldb", &[]),
+    ("gnuplot", &[]),
+    ("octave", &[]),
+    ("julia", &["-e", "-E", "--eval"]),
+    ("Rscript", &["-e"]),
+    ("osascript", &["-e"]),
+    ("guile", &["-c"]),
+    ("elixir", &["-e", "--eval"]),
+    ("jshell", &[]),
+    ("irb", &[]),
+    ("view", &["-c", "--cmd"]),
+    ("vimdiff", &["-c", "--cmd"]),
 ];
 
 /// What code looks like that starts programs.
@@ -59,32 +79,196 @@ const STARTS: &[&str] = &[
 
 /// Programs with options of the form `name=COMMAND`.
 const NAMING: &[&str] = &[
-    "tar", "bsdtar", "git", "ssh", "scp", "sftp", "rsync", "make", "gmake", "man", "gdb", "zip",
-    "docker", "podman", "npm", "cmake", "ninja", "go", "cargo", "sort", "split",
+    "tar", "gtar", "bsdtar", "git", "ssh", "scp", "sftp", "rsync", "make", "gmake", "man", "gdb",
+    "zip", "docker", "podman", "npm", "cmake", "ninja", "go", "cargo", "sort", "split",
 ];
 
 /// Programs with an option whose value is a command line.
 const VALUED: &[(&str, &[&str])] = &[
     (
         "tar",
-        &["-I", "--use-compress-program", "-F", "--info-script"],
+        &[
+            "-I",
+            "--use-compress-program",
+            "-F",
+            "--info-script",
+            "--new-volume-script",
+            "--to-command",
+            "--rsh-command",
+        ],
+    ),
+    (
+        "gtar",
+        &[
+            "-I",
+            "--use-compress-program",
+            "-F",
+            "--info-script",
+            "--to-command",
+        ],
     ),
     ("bsdtar", &["--use-compress-program"]),
-    ("rsync", &["-e", "--rsh"]),
+    ("rsync", &["-e", "--rsh", "--rsync-path"]),
     ("scp", &["-S"]),
     ("sftp", &["-S"]),
+    ("make", &["--eval"]),
+    ("gmake", &["--eval"]),
+    (
+        "man",
+        &["-P", "--pager", "-H", "--html", "-p", "--preprocessor"],
+    ),
+    ("nix-shell", &["--run", "--command"]),
+    ("nix", &["--command", "-c"]),
+    ("sort", &["--compress-program"]),
+    ("split", &["--filter"]),
+    ("pg_ctl", &["-p"]),
+    ("watchexec", &["-c"]),
+    ("nodemon", &["-x", "--exec"]),
+    ("go", &["-exec", "-toolexec", "-vettool"]),
+    (
+        "hyperfine",
+        &["-p", "--prepare", "-c", "--cleanup", "-s", "--setup"],
+    ),
 ];
 
-/// Programs that run a program of a project's, or else of the path, and the words with which they do. Without words:
-/// always.
+/// Options of git by which one of its commands runs a command line (git(1) and the pages of the commands).
+const GIT_VALUED: &[&str] = &[
+    "-x",
+    "--exec",
+    "-O",
+    "--open-files-in-pager",
+    "--upload-pack",
+    "-u",
+    "--receive-pack",
+    "--upload-archive",
+    "--extcmd",
+    "--to-cmd",
+    "--cc-cmd",
+    "--header-cmd",
+    "--sendmail-cmd",
+    "--smtp-server",
+    "--setup",
+    "--env-filter",
+    "--tree-filter",
+    "--index-filter",
+    "--parent-filter",
+    "--msg-filter",
+    "--commit-filter",
+    "--tag-name-filter",
+    "--trailer",
+];
+
+/// Words of git behind which a command line stands.
+const GIT_RUNS: &[[&str; 2]] = &[["submodule", "foreach"], ["bisect", "run"]];
+
+/// Programs that run a program of a project's, of another machine's or else of the path, and the words with which they do.
+/// Without words: always.
 const RUNNING: &[(&str, &[&str])] = &[
+    ("zip", &["-TT", "--unzip-command"]),
     ("npx", &[]),
     ("bunx", &[]),
     ("pnpx", &[]),
+    ("uvx", &[]),
+    ("pipx", &["run"]),
     ("npm", &["exec", "x"]),
     ("pnpm", &["exec", "dlx"]),
     ("yarn", &["exec", "dlx", "run"]),
+    ("bun", &["x"]),
+    ("pyenv", &["exec"]),
+    ("rbenv", &["exec"]),
+    ("nodenv", &["exec"]),
+    ("goenv", &["exec"]),
+    ("jenv", &["exec"]),
+    ("plenv", &["exec"]),
+    ("tfenv", &["exec"]),
+    ("asdf", &["exec"]),
+    ("mise", &["exec", "x"]),
+    ("rtx", &["exec", "x"]),
+    ("volta", &["run"]),
+    ("fnm", &["exec"]),
+    ("nvm", &["exec"]),
+    ("rvm", &["do", "exec"]),
+    ("chruby-exec", &[]),
+    ("poetry", &["run"]),
+    ("pipenv", &["run"]),
+    ("pdm", &["run"]),
+    ("hatch", &["run"]),
+    ("rye", &["run"]),
+    ("uv", &["run", "tool"]),
+    ("conda", &["run"]),
+    ("mamba", &["run"]),
+    ("micromamba", &["run"]),
+    ("bundle", &["exec"]),
+    ("bundler", &["exec"]),
+    ("direnv", &["exec"]),
+    ("rustup", &["run"]),
+    ("opam", &["exec"]),
+    ("stack", &["exec"]),
+    ("cabal", &["exec"]),
+    ("mvn", &["exec:exec"]),
+    ("dotenv", &[]),
+    ("devbox", &["run"]),
+    ("flox", &["activate"]),
+    ("guix", &["shell", "environment"]),
+    ("nix", &["run", "shell", "develop"]),
+    ("kubectl", &["exec", "debug", "run"]),
+    ("oc", &["exec", "rsh", "debug", "run"]),
+    ("docker", &["exec", "run", "compose"]),
+    ("podman", &["exec", "run", "compose"]),
+    ("nerdctl", &["exec", "run", "compose"]),
+    ("docker-compose", &["exec", "run"]),
+    ("lxc", &["exec"]),
+    ("incus", &["exec"]),
+    ("distrobox", &["enter"]),
+    ("toolbox", &["run"]),
+    ("flatpak", &["run"]),
+    ("machinectl", &["shell"]),
+    ("vagrant", &["ssh"]),
+    ("fly", &["ssh"]),
+    ("heroku", &["run"]),
+    ("ssh", &[]),
+    ("mosh", &[]),
+    ("autossh", &[]),
+    ("rsh", &[]),
+    ("sshpass", &[]),
+    ("pdsh", &[]),
+    ("tmux", &[]),
+    ("screen", &[]),
+    ("dtach", &[]),
+    ("abduco", &[]),
+    ("expect", &[]),
+    ("entr", &[]),
+    ("watchexec", &[]),
+    ("nodemon", &[]),
+    ("hyperfine", &[]),
+    ("gdb", &["--args"]),
+    ("toybox", &[]),
+    ("busybox", &[]),
+    ("systemd-run", &[]),
+    ("firejail", &[]),
+    ("bwrap", &[]),
+    ("proot", &[]),
+    ("fakechroot", &[]),
+    ("dbus-run-session", &[]),
+    ("xvfb-run", &[]),
+    ("valgrind", &[]),
+    ("concurrently", &[]),
+    ("cross-env", &[]),
+    ("aws-vault", &["exec"]),
+    ("op", &["run"]),
+    ("doppler", &["run"]),
+    ("infisical", &["run"]),
+    ("chamber", &["exec"]),
+    ("sops", &["exec-env", "exec-file"]),
 ];
+
+/// Programs whose operands of the form `+COMMAND` or `!COMMAND` are commands of their own, a shell's among them.
+const PLUS: &[&str] = &[
+    "less", "more", "most", "vim", "vi", "ex", "nvim", "view", "vimdiff", "gvim",
+];
+
+/// Programs that obey orders on their input, and so may start anything where nobody wrote the orders on the command line.
+const OBEYS_INPUT: &[&str] = &["ed", "red", "ex"];
 
 /// What a command names that may be started.
 pub(super) enum Named {
@@ -130,18 +314,67 @@ pub(super) fn named(command: &Command) -> Named {
         let split = Options::split(command.arguments(), options);
         for value in split.values_of(options) {
             match value.literal() {
-                Some(text) => programs.extend(starts(text)),
+                Some(text) => programs.extend(every(text)),
                 None => return Named::Anything,
             }
         }
     }
-    if let Some((_, words)) = RUNNING.iter().find(|(name, _)| *name == program) {
-        let given = || command.arguments().iter().filter_map(Word::literal);
-        if words.is_empty() || given().any(|word| words.contains(&word)) {
-            programs.extend(given().flat_map(starts));
+    if OBEYS_INPUT.contains(&program) {
+        return Named::Anything;
+    }
+    let words = || command.arguments().iter().filter_map(Word::literal);
+    if PLUS.contains(&program) {
+        let orders = words().filter(|word| word.starts_with(['+', '!']));
+        programs.extend(orders.filter(|order| order.contains('!')).flat_map(every));
+    }
+    let runs = |with: &[&str]| with.is_empty() || words().any(|word| with.contains(&word));
+    if RUNNING
+        .iter()
+        .any(|(name, with)| *name == program && runs(with))
+    {
+        programs.extend(words().flat_map(every));
+    }
+    if program == "git" {
+        git(command, &mut programs);
+    }
+    programs.extend(renamed(program).map(str::to_owned));
+    Named::Programs(programs)
+}
+
+/// What the options and words of git's commands run.
+fn git(command: &Command, programs: &mut Vec<String>) {
+    let words: Vec<&str> = command
+        .arguments()
+        .iter()
+        .filter_map(Word::literal)
+        .collect();
+    let runs = GIT_RUNS
+        .iter()
+        .any(|form| form.iter().all(|word| words.contains(word)));
+    if runs {
+        programs.extend(words.iter().copied().flat_map(every));
+    }
+    for (at, word) in words.iter().enumerate() {
+        for option in GIT_VALUED {
+            let Some(glued) = word.strip_prefix(option) else {
+                continue;
+            };
+            let next = words.get(at + 1).copied().unwrap_or_default();
+            let value = if glued.is_empty() { next } else { glued };
+            programs.extend(every(value.trim_start_matches('=')));
+        }
+        // `-c alias.x=!COMMAND`, `-c core.pager=COMMAND`.
+        if let Some((name, value)) = word.split_once('=')
+            && name.contains('.')
+        {
+            programs.extend(every(value));
         }
     }
-    Named::Programs(programs)
+}
+
+/// The program that another name of it stands for: git keeps each of its commands as a program of its own.
+fn renamed(program: &str) -> Option<&'static str> {
+    program.starts_with("git-").then_some("git")
 }
 
 fn interpreter(program: &str) -> Option<&'static (&'static str, &'static [&'static str])> {
@@ -210,6 +443,14 @@ fn in_code(interpreter: &str, code: &str) -> Vec<String> {
         .filter(|word| !word.is_empty())
         .map(|word| matching_name(word).to_owned())
         .collect()
+}
+
+/// Every name in a text that may be a command line: which word of it is the program is not known.
+fn every(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| !(c.is_alphanumeric() || "_-./+".contains(c)))
+        .flat_map(|word| [word, word.trim_start_matches(['+', '-'])])
+        .filter(|word| !word.is_empty())
+        .map(|word| matching_name(word).to_owned())
 }
 
 /// The program that a command line begins with, and those behind its separators.

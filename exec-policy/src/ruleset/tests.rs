@@ -19,6 +19,8 @@ fn read(words: &[&str]) -> Reading {
     )
 }
 
+mod carried;
+
 fn script(text: &str) -> Reading {
     read(&["bash", "-lc", text])
 }

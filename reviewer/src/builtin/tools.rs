@@ -1,13 +1,15 @@
 //! Calls of tool servers: what they do by their names, and what their arguments carry.
 //!
-//! Apart from commands because a tool's name is all that is known of its deed. Invariant: a call is allowed only where its
-//! name says that it looks and nothing in it speaks of secrets, carries much, or names a place that is not plain; a
-//! command or a statement in an argument is read like any other.
+//! Apart from commands because a tool's name is all that is known of its deed. Invariant: this file only finds what speaks
+//! against a call; what speaks for one is in [`look`]. A command or a statement in an argument is read like any other.
+
+mod look;
 
 use protocol::ToolCall;
 use serde_json::Value;
 
-use super::deny::{add, is_interpreter};
+pub(super) use self::look::looks;
+use super::deny::add;
 use super::scene::Scene;
 use super::sql::{self, Harm};
 use super::{Finding, Rule, fetch, listed, openings, places};
@@ -69,9 +71,6 @@ const SECRET_STARTS: &[&str] = &[
     "hvs.",
     "eyJhbGciOi",
 ];
-/// The longest text that a look may carry, in bytes: a question, not a document.
-const MAX_QUESTION_BYTES: usize = 240;
-
 /// The words of a name: `getUser`, `get_user` and `get-user` are the same two.
 pub(super) fn parts(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
@@ -120,6 +119,7 @@ pub(super) fn tool(call: &ToolCall, scene: &Scene, found: &mut Vec<Finding>) {
     each_text(&call.arguments, &mut |key, text| {
         argument(&Argument { key, text, sends }, &shown, scene, found);
     });
+    split_commands(&call.arguments, scene, found);
     add(found, Rule::SideEffects, &shown);
 }
 
@@ -128,34 +128,6 @@ fn speaks_of_secrets(call: &ToolCall) -> bool {
         .into_iter()
         .chain(parts(&call.server))
         .any(|word| listed(SECRETS, word.as_str()))
-}
-
-/// Whether a question asks for what is secret.
-fn speaks_in_text(text: &str) -> bool {
-    let text = text.to_lowercase();
-    [
-        "password",
-        "passwd",
-        "passwort",
-        "secret",
-        "token",
-        "credential",
-        "api key",
-        "apikey",
-        "api_key",
-        "api-key",
-        "private key",
-        "private_key",
-        "pg_shadow",
-        "pg_authid",
-        "verification code",
-        "cvv",
-        "card_number",
-        "card number",
-        "id_rsa",
-    ]
-    .iter()
-    .any(|word| text.contains(word))
 }
 
 struct Argument<'a> {
@@ -169,7 +141,7 @@ fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec
     if *sends && holds_a_secret(text) {
         add(found, Rule::SecretToNetwork, shown);
     }
-    if matches!(*key, "command" | "cmd" | "script" | "code") && !text.contains('\0') {
+    if holds_a_command(key) && !text.contains('\0') {
         let inner = scene.within(&["bash".to_owned(), "-c".to_owned(), (*text).to_owned()]);
         super::deny::command(&inner, found);
     }
@@ -187,7 +159,7 @@ fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec
     if text.contains("://") && !fetch::may_fetch(text) && looks_encoded(text) {
         add(found, Rule::SendsFile, shown);
     }
-    if is_path(text) || names_a_file(key) {
+    if is_path(text) || names_a_file(key) || climbs(text) {
         let place = scene.locate_text(text);
         if *sends {
             super::deny::write(&place, scene, found);
@@ -206,10 +178,46 @@ fn argument(argument: &Argument<'_>, shown: &str, scene: &Scene, found: &mut Vec
 }
 
 fn is_statement(key: &str) -> bool {
-    matches!(
-        key,
-        "sql" | "query" | "statement" | "q" | "queries" | "statements"
-    )
+    parts(key)
+        .iter()
+        .any(|word| listed("sql query statement q queries statements", word))
+}
+
+fn holds_a_command(key: &str) -> bool {
+    parts(key)
+        .iter()
+        .any(|word| listed("command commands cmd script code", word))
+}
+
+/// One word that leaves the folder it starts in.
+fn climbs(text: &str) -> bool {
+    !text.contains(char::is_whitespace) && text.split('/').any(|part| part == "..")
+}
+
+/// A command that is given word by word is read as one.
+fn split_commands(value: &Value, scene: &Scene, found: &mut Vec<Finding>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, item) in fields {
+                if (holds_a_command(name) || listed("args argv arguments", name.as_str()))
+                    && let Value::Array(items) = item
+                    && let Some(words) = items
+                        .iter()
+                        .map(|word| word.as_str().map(str::to_owned))
+                        .collect::<Option<Vec<_>>>()
+                {
+                    super::deny::command(&scene.within(&words), found);
+                }
+                split_commands(item, scene, found);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                split_commands(item, scene, found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// Whether the arguments open something to everybody, or name people whom the call reaches.
@@ -276,92 +284,6 @@ pub(super) fn holds_a_secret(text: &str) -> bool {
         text.split_once(name)
             .is_some_and(|(_, rest)| rest.chars().take_while(|c| !c.is_whitespace()).count() >= 8)
     })
-}
-
-/// Whether a call only looks.
-pub(super) fn looks(call: &ToolCall, scene: &Scene) -> bool {
-    if opens_page(call) {
-        return true;
-    }
-    let name = parts(&call.tool_name);
-    let has = |wanted: &str| name.iter().any(|word| listed(wanted, word));
-    // A look opens its name, behind the server's own name at most, or closes it.
-    let opens = name
-        .iter()
-        .take(2)
-        .chain(name.last())
-        .any(|word| listed(LOOKS, word));
-    if !opens
-        || has(ACTS)
-        || has(DESTROYS)
-        || speaks_of_secrets(call)
-        || is_interpreter(&call.server)
-    {
-        return false;
-    }
-    let mut fine = true;
-    let mut bytes = 0;
-    each_text(&call.arguments, &mut |key, text| {
-        bytes += text.len();
-        let statement = !is_statement(key) || is_plain_question(text);
-        let address = !text.contains("://") || fetch::may_fetch(text);
-        let place = !(is_path(text) || names_a_file(key)) || is_open(text, scene);
-        let asks_for_secrets = speaks_in_text(text);
-        fine &= statement
-            && address
-            && place
-            && !holds_a_secret(text)
-            && !looks_encoded(text)
-            && !asks_for_secrets;
-    });
-    fine && bytes <= MAX_QUESTION_BYTES
-}
-
-/// A page that may be fetched is opened or fetched, and nothing but its address is told.
-fn opens_page(call: &ToolCall) -> bool {
-    const WORDS: &str = "\
-        browser page playwright puppeteer chrome navigate goto go to fetch visit open url web webpage website html markdown \
-        txt text get tab new content scrape read";
-    const OPENS: &str = "navigate goto fetch visit open scrape";
-    let name = parts(&call.tool_name);
-    let Value::Object(fields) = &call.arguments else {
-        return false;
-    };
-    let addresses = fields.values().filter_map(Value::as_str);
-    let plain = fields
-        .values()
-        .all(|value| matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)));
-    name.iter().all(|word| listed(WORDS, word))
-        && name.iter().any(|word| listed(OPENS, word))
-        && !speaks_of_secrets(call)
-        && plain
-        && addresses.clone().count() == 1
-        && addresses.into_iter().all(fetch::may_fetch)
-}
-
-/// A search for words, or a statement of SQL that looks.
-fn is_plain_question(text: &str) -> bool {
-    let first = parts(text.split_whitespace().next().unwrap_or_default());
-    let opens_like_sql = first.first().is_some_and(|word| {
-        [
-            "select", "with", "insert", "update", "delete", "drop", "alter", "create", "truncate",
-            "grant", "copy", "call", "pragma", "set", "do", "merge", "replace", "vacuum",
-        ]
-        .contains(&word.as_str())
-    });
-    !text.contains(';') && (sql::is_question(text) || !opens_like_sql)
-}
-
-fn is_open(text: &str, scene: &Scene) -> bool {
-    let place = scene.locate_text(text);
-    !places::holds_credentials(&place, scene)
-        && !places::is_secretive(&place)
-        && !places::is_reviewers(&place, scene)
-        && !places::holds_a_home(&place, scene)
-        && !place.starts_with(&["proc"])
-        && !place.starts_with(&["dev"])
-        && !place.starts_with(&["sys"])
-        && !text.split('/').any(|name| name.starts_with('.'))
 }
 
 /// One long run of letters and digits, as no person types it.
