@@ -21,23 +21,23 @@ fn no_option_of_a_call_makes_a_look_into_a_deed() {
     for (name, arguments) in [
         (
             "http/get_request",
-            json!({ "url": "http://localhost:9200/customers", "method": "DELETE" }),
+            json!({ "url": "http://localhost:8080/customers", "method": "DELETE" }),
         ),
         (
             "http/get_request",
-            json!({ "url": "http://localhost:9200/customers", "httpMethod": "put" }),
+            json!({ "url": "http://localhost:8080/customers", "httpMethod": "put" }),
         ),
         (
             "http/get_request",
-            json!({ "url": "http://localhost:9200/x", "requestBody": "{}" }),
+            json!({ "url": "http://localhost:8080/x", "requestBody": "{}" }),
         ),
         (
             "http/get_request",
-            json!({ "url": "http://localhost:9200/x", "headers": { "X": "y" } }),
+            json!({ "url": "http://localhost:8080/x", "headers": { "X": "y" } }),
         ),
         (
             "fetch/fetch",
-            json!({ "url": "http://localhost:9200/x", "delete": true }),
+            json!({ "url": "http://localhost:8080/x", "delete": true }),
         ),
         (
             "desktop/get_command_output",
@@ -183,7 +183,7 @@ fn a_plain_question_stays_a_look() {
     for (name, arguments) in [
         (
             "http/get_request",
-            json!({ "url": "http://localhost:9200/customers", "method": "GET" }),
+            json!({ "url": "http://localhost:8080/customers", "method": "GET" }),
         ),
         (
             "github/get_issue",
