@@ -57,7 +57,7 @@ const ONLY_UNDER: [(&str, &[&str]); 14] = [
     ("tree-sitter-bash", &["exec-policy"]),
     ("sandbox", &["agent-runner", "benches", "end-to-end"]),
     ("network-proxy", &["agent-runner", "benches", "end-to-end"]),
-    ("rcgen", &["network-proxy", "end-to-end"]),
+    ("rcgen", &["network-proxy", "server", "end-to-end"]),
     ("server", &["agent-runner", "benches", "end-to-end"]),
     ("reviewer", &["server", "agent-runner", "benches"]),
     ("libc", &["sandbox", "end-to-end"]),
