@@ -228,7 +228,8 @@ fn shell(arguments: &[Word]) -> Wrapped {
     }
     match (script, rest.first()) {
         (true, Some(text)) => Wrapped::Script(text.literal().map(str::to_owned)),
-        (true, None) => Wrapped::Nothing,
+        // Shells say that a script is missing; which of the words they took for options is theirs to know.
+        (true, None) => Wrapped::Script(None),
         (false, Some(_)) if !input => Wrapped::Nothing,
         (false, _) => Wrapped::Input,
     }

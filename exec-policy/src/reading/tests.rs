@@ -225,3 +225,16 @@ fn every_wrapper_is_marked_and_named_on_the_way() {
         Some(vec!["bash".to_owned(), "sudo".to_owned(), "env".to_owned()])
     );
 }
+
+#[test]
+fn a_shell_whose_script_stands_where_an_option_does_is_not_read() {
+    for words in [
+        &["bash", "-lc", "-/ | rm -rf x"][..],
+        &["sh", "-c"],
+        &["zsh", "-c", "-x"],
+    ] {
+        let argv: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let reading = Reading::of_argv(&argv);
+        assert!(!reading.is_complete() && !reading.known_safe(), "{words:?}");
+    }
+}
