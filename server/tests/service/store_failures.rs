@@ -274,7 +274,10 @@ fn on_such_a_disk(folder: &Folder, program: &Program) -> Option<Command> {
     Some(command)
 }
 
+/// Beside many others it failed about once in ten: the file system without a journal, of which a write is lost late, gave
+/// back other bytes than it had taken, and the check said so. By itself it has not.
 #[tokio::test]
+#[ignore = "wants the machine for itself: `cargo xtask test` runs it behind the others"]
 async fn a_disk_that_fails_promises_nothing_and_goes_on_once_it_works() {
     let folder = Folder::new();
     let program = Program::new(&folder, "");
