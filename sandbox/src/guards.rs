@@ -95,10 +95,6 @@ impl Guarded {
     }
 }
 
-/// Bytes of a list of mounts that are read without asking for more room. The kernel writes the list anew up to where each
-/// read goes on, and holds mounts and their ends up while it does.
-const ROOM: usize = 16 * 1024;
-
 /// The guards of a running command. Holds its mount namespace: to be dropped when the command has ended.
 #[derive(Debug)]
 pub(crate) struct Guards {
@@ -109,12 +105,11 @@ pub(crate) struct Guards {
 }
 
 impl Guards {
-    /// Those of the command below the process `init`, and the path of one that does not stand now. One look is enough for
-    /// both: the list tells of every change since it was opened.
+    /// Those of the command below the process `init`. The first look is still to come.
     ///
     /// # Errors
     /// The process is gone, or they cannot be watched.
-    pub(crate) fn open(guarded: &Guarded, init: i32) -> io::Result<(Self, Option<PathBuf>)> {
+    pub(crate) fn open(guarded: &Guarded, init: i32) -> io::Result<Self> {
         let moved = (!guarded.sealed.is_empty()).then(|| watched(&guarded.sealed));
         let mut guards = Self {
             paths: guarded.sealed.clone(),
@@ -128,8 +123,7 @@ impl Guards {
         let wanted = guarded.covered.iter();
         let wanted = wanted.filter(|path| mounted.contains(*path) || guarded.is_reachable(path));
         guards.paths.extend(wanted.cloned());
-        let lost = guards.first_without(&mounted);
-        Ok((guards, lost))
+        Ok(guards)
     }
 
     /// The path of one that does not stand any more. Where that cannot be told, none does.
@@ -140,15 +134,11 @@ impl Guards {
             while rustix::io::read(moved, &mut told).is_ok_and(|bytes| bytes > 0) {}
         }
         let mounted = self.mounted().unwrap_or_default();
-        self.first_without(&mounted)
-    }
-
-    fn first_without(&self, mounted: &BTreeSet<PathBuf>) -> Option<PathBuf> {
-        self.paths.difference(mounted).next().cloned()
+        self.paths.difference(&mounted).next().cloned()
     }
 
     fn mounted(&mut self) -> io::Result<BTreeSet<PathBuf>> {
-        let mut list = Vec::with_capacity(ROOM);
+        let mut list = Vec::new();
         self.list.rewind()?;
         self.list.read_to_end(&mut list)?;
         let lines = list.split(|byte| *byte == b'\n');
@@ -224,9 +214,7 @@ mod tests {
                 sockets: paths(sockets),
                 ..Guarded::default()
             };
-            let (mut guards, lost) = Guards::open(&guarded, own).unwrap();
-            assert_eq!(guards.lost(), lost, "a second look sees the same");
-            lost
+            Guards::open(&guarded, own).unwrap().lost()
         };
         assert_eq!(opened(&[], &[]), None);
         assert_eq!(opened(&["/", "/proc"], &["/"]), None);

@@ -233,13 +233,13 @@ impl Watch {
         let Some(init) = process_behind(self.pidfd.as_fd()).filter(|_| !guarded.is_empty()) else {
             return Ok(None);
         };
-        let (guards, lost) = match Guards::open(guarded, init) {
-            Ok(opened) => opened,
+        let mut guards = match Guards::open(guarded, init) {
+            Ok(guards) => guards,
             // It was quicker than the first look.
             Err(_) if self.has_ended(None, Some(Duration::ZERO)) => return Ok(None),
             Err(_) => return Err(self.end(LimitReached::GuardLost)),
         };
-        match lost {
+        match guards.lost() {
             Some(lost) => Err(self.end_without(lost)),
             None => Ok(Some(guards)),
         }
