@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use sandbox::{Observing, Plan, Reason, Sandbox, SandboxDenial, SandboxPolicy};
 
-use crate::harness::{Lab, Seen, captured, find, finish};
+use crate::harness::{HOST_SOCKETS, Lab, Seen, captured, find, finish};
 
 fn observed(lab: &Lab, policy: &SandboxPolicy, observing: Observing, line: &str) -> Seen {
     let (command, output) = captured(lab.command(line));
@@ -116,6 +117,7 @@ fn a_protected_name_is_told_as_such() {
 
 #[test]
 fn a_connection_that_leads_nowhere_is_told_and_loopback_is_not() {
+    let _alone = HOST_SOCKETS.write().unwrap_or_else(PoisonError::into_inner);
     find("perl");
     let lab = Lab::new();
     let socket = lab.base.join("host.sock");

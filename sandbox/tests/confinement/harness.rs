@@ -15,6 +15,10 @@ use sandbox::{
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// Held by tests that bind sockets where commands can see them, and shared by tests whose command lasts: such a socket is
+/// covered for every command that starts while it is there, and a command whose cover goes with it is ended.
+pub(crate) static HOST_SOCKETS: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
 /// A folder outside the shared temporary one where this user may have one, removed at the end.
 #[derive(Debug)]
 pub(crate) struct Lab {

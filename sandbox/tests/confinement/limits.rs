@@ -1,10 +1,11 @@
 //! How much a command may use, and what is said when it used more.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use sandbox::{Ending, LimitReached, Limits};
 
-use crate::harness::{Lab, find};
+use crate::harness::{HOST_SOCKETS, Lab, find};
 
 #[test]
 fn a_command_may_not_run_longer_than_it_may() {
@@ -23,6 +24,7 @@ fn a_command_may_not_run_longer_than_it_may() {
 
 #[test]
 fn what_a_command_and_its_children_hold_together_is_limited() {
+    let _as_they_are = HOST_SOCKETS.read().unwrap_or_else(PoisonError::into_inner);
     find("perl");
     let lab = Lab::new();
     let limits = Limits {
@@ -40,8 +42,9 @@ fn what_a_command_and_its_children_hold_together_is_limited() {
     assert_eq!(
         seen.run.limit,
         Some(LimitReached::Memory),
-        "{}",
-        seen.output
+        "{} {:?}",
+        seen.output,
+        seen.run.lost_guard
     );
 }
 
@@ -155,7 +158,7 @@ fn a_bomb_that_forks_without_end_is_held_and_taken_down() {
         ..Limits::default()
     };
     let policy = lab.policy().limits(limits).build().unwrap();
-    let seen = lab.under(&policy, "b() { b | b & }; b 2> errors; sleep 60");
+    let seen = lab.under(&policy, "b() { b | b & }; b 2> errors; exec sleep 60");
     assert_eq!(seen.run.limit, Some(LimitReached::WallTime));
     // It met its bound. When the run is over its processes are, too: nobody is left who works in the folder.
     let errors = std::fs::metadata(lab.workspace.join("errors")).unwrap();

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::sync::PoisonError;
 
 use sandbox::{Filter, Network};
 
-use crate::harness::{Lab, find};
+use crate::harness::{HOST_SOCKETS, Lab, find};
 
 /// Answers `REACHED` to whoever connects.
 fn listener() -> u16 {
@@ -56,6 +57,7 @@ fn a_server_on_the_inside_can_be_reached_from_the_inside() {
 
 #[test]
 fn a_socket_of_the_host_in_a_readable_tree_cannot_be_reached() {
+    let _alone = HOST_SOCKETS.write().unwrap_or_else(PoisonError::into_inner);
     find("perl");
     let lab = Lab::new();
     for path in [lab.base.join("host.sock"), lab.workspace.join("host.sock")] {
@@ -79,6 +81,7 @@ fn a_socket_of_the_host_in_a_readable_tree_cannot_be_reached() {
 
 #[test]
 fn a_socket_of_the_host_that_was_named_from_its_own_folder_cannot_be_reached() {
+    let _alone = HOST_SOCKETS.write().unwrap_or_else(PoisonError::into_inner);
     let perl = find("perl");
     let lab = Lab::new();
     // Bound by a name without a slash: the kernel lists that name alone.
@@ -101,6 +104,7 @@ fn a_socket_of_the_host_that_was_named_from_its_own_folder_cannot_be_reached() {
 
 #[test]
 fn a_socket_of_the_host_that_cannot_be_located_turns_unix_sockets_off() {
+    let _alone = HOST_SOCKETS.write().unwrap_or_else(PoisonError::into_inner);
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
     let lab = Lab::new();
     let socket = socket_with(
