@@ -107,7 +107,8 @@ async fn serve_on(
     signals: &mut Signals,
 ) -> Result<(), CommandError> {
     let address = config.listen;
-    let tokens = service.desk().store.tokens().await?;
+    let store = &service.desk().store;
+    let tokens = store.tokens().await?;
     if !tokens.iter().any(|token| token.counts_at(now())) {
         return Err(CommandError::NoToken);
     }
@@ -120,7 +121,10 @@ async fn serve_on(
     let serving = connections::serve(listener, service.router(), Bounds::default(), stop.clone());
     print_line(&format!("listening on http://{bound}"))?;
     let stopped = async {
-        signals.ask_to_stop().await;
+        tokio::select! {
+            () = signals.ask_to_stop() => {}
+            () = store.lost() => {}
+        }
         service.drain();
         stop.cancel();
         tokio::time::sleep(PATIENCE).await;
@@ -129,7 +133,7 @@ async fn serve_on(
         () = serving => {}
         () = stopped => {}
     }
-    Ok(())
+    Ok(store.check()?)
 }
 
 /// As many files as the system allows: every connection is one. Where it does not, fewer are served at once.

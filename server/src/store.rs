@@ -354,6 +354,12 @@ pub(crate) enum StoreError {
          written, and `auto-review-server verify` says what holds"
     )]
     Disk(u32),
+    /// The disk lost something on its way from the log to the database. What was promised is in the log.
+    #[error(
+        "the disk under the database lost a write\nhint: once it works, start anew: what was recorded is read again from \
+         the database's log"
+    )]
+    Lost,
     /// Its files were removed or replaced.
     #[error("the database's files were removed or replaced")]
     Gone,

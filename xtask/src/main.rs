@@ -172,9 +172,6 @@ fn doc() -> Result<(), String> {
     )
 }
 
-/// A test that wants the machine for itself: a disk that fails under it.
-const ALONE: &str = "a_disk_that_fails_promises_nothing_and_goes_on_once_it_works";
-
 /// The end-to-end tests start the real programs, so these are built first.
 fn test() -> Result<(), String> {
     for (program, package) in NEEDED {
@@ -183,20 +180,7 @@ fn test() -> Result<(), String> {
     // With the tests, so that every dependency is built once, with the features that the tests bring along.
     let programs = ["build", "--workspace", "--bins", "--examples", "--tests"];
     cargo(&programs, &[])?;
-    cargo(&["test", "--workspace"], &[])?;
-    cargo(
-        &[
-            "test",
-            "-p",
-            "server",
-            "--test",
-            "service",
-            "--",
-            "--ignored",
-            ALONE,
-        ],
-        &[],
-    )
+    cargo(&["test", "--workspace"], &[])
 }
 
 /// Installs what benchmarks compare with, where it is not there yet.

@@ -6,7 +6,6 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::ReviewId;
@@ -17,7 +16,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use thiserror::Error;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -54,6 +53,7 @@ mod writer;
 
 pub(crate) use policy_changes::Noted;
 
+use checkpoint::Log;
 use command::{Change, Command, Recording};
 use writer::{Telling, Writer};
 
@@ -87,6 +87,7 @@ pub(crate) struct SqliteStore {
     writer: TaskTracker,
     /// Changes with every commit of this process.
     written: watch::Receiver<()>,
+    log: Log,
 }
 
 /// Why a database was not opened.
@@ -148,15 +149,15 @@ impl SqliteStore {
         let writer = TaskTracker::new();
         let readers = pool(&options, 4);
         let short_readers = pool(&options, 2);
-        let long = Arc::new(Notify::new());
+        let log = Log::default();
         let (commits, written) = watch::channel(());
         let telling = Telling {
-            long: Arc::clone(&long),
+            log: log.clone(),
             commits,
         };
         let task = Writer::new(connection, options.clone(), path, telling);
         drop(writer.spawn(task.run(queue, asked, closing.clone())));
-        drop(writer.spawn(checkpoint::run(readers.clone(), long, closing.clone())));
+        drop(writer.spawn(log.clone().follow(readers.clone(), closing.clone())));
         writer.close();
         Ok(Self {
             changes,
@@ -168,6 +169,7 @@ impl SqliteStore {
             closing,
             writer,
             written,
+            log,
         })
     }
 
@@ -188,10 +190,25 @@ impl SqliteStore {
         written
     }
 
+    /// Returns when the disk has lost a write to the database: nothing is recorded any more until it is opened anew.
+    pub(crate) async fn lost(&self) {
+        self.log.lost().await;
+    }
+
+    /// Refuses once that has happened.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.log.check()
+    }
+
     /// Writes what is queued and closes the file. What comes later is refused.
     pub(crate) async fn close(&self) {
         self.closing.cancel();
         self.writer.wait().await;
+        if self.check().is_err() {
+            // Closed by the system, with this process: SQLite itself would carry the log over (`checkpoint.rs`).
+            std::mem::forget((self.readers.clone(), self.short_readers.clone()));
+            return;
+        }
         self.readers.close().await;
         self.short_readers.close().await;
     }
@@ -341,9 +358,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
-        // `checkpoint.rs` carries the log over beside the writer. At 8 MiB the writer does what is left, so that the log
-        // starts anew.
-        .pragma("wal_autocheckpoint", "2048")
+        // `checkpoint.rs` carries the log over: SQLite itself would keep it to itself when the disk fails.
+        .pragma("wal_autocheckpoint", "0")
         .pragma("cache_size", "-16384")
         // The shapes of `rows.rs`; each one prepared takes some 100 KiB at most.
         .statement_cache_capacity(48)

@@ -374,10 +374,6 @@ impl Server {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("killed");
@@ -392,23 +388,36 @@ impl Server {
         self.child.wait().expect("gone").code()
     }
 
+    /// Its exit code, once it has ended by itself.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        self.child.wait().expect("gone").code()
+    }
+
     pub(crate) async fn get(&self, token: &str, path: &str) -> Answered {
         self.call(&format!("GET {path} HTTP/1.1\r\n{}", bearer(token)), "")
             .await
     }
 
     pub(crate) async fn post(&self, token: &str, path: &str, body: &Value) -> Answered {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\n{}prefer: wait=30\r\ncontent-type: application/json\r\n",
-            bearer(token)
-        );
-        self.call(&head, &body.to_string()).await
+        self.call(&post_head(token, path), &body.to_string()).await
+    }
+
+    /// `None` where the server ended instead of answering.
+    pub(crate) async fn try_post(&self, token: &str, path: &str, body: &Value) -> Option<Answered> {
+        try_call_at(self.address, &post_head(token, path), &body.to_string()).await
     }
 
     /// Sends `head` and what every call has, then `body`; reads the answer.
     pub(crate) async fn call(&self, head: &str, body: &str) -> Answered {
         call_at(self.address, head, body).await
     }
+}
+
+fn post_head(token: &str, path: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\n{}prefer: wait=30\r\ncontent-type: application/json\r\n",
+        bearer(token)
+    )
 }
 
 pub(crate) async fn call_at(address: SocketAddr, head: &str, body: &str) -> Answered {

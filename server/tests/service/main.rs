@@ -11,6 +11,8 @@ mod crash;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod failing_disk;
+#[cfg(test)]
 mod gzip;
 #[cfg(test)]
 mod harness;

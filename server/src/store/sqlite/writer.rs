@@ -6,19 +6,19 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::StoreError;
 use super::aside::Work;
 use super::batch::{Fold, State};
+use super::checkpoint::{EVERY, EVERY_COMMITS, Log};
 use super::command::{Command, Outcome};
 use super::tip::Tip;
-use super::{beside, checkpoint, rows, sql};
+use super::{beside, rows, sql};
 
 /// The most changes in one transaction: enough to share a sync, few enough to answer soon.
 pub(super) const BATCH: usize = 128;
@@ -41,8 +41,8 @@ pub(super) struct Writer {
 /// Whom the writer tells.
 #[derive(Debug)]
 pub(super) struct Telling {
-    /// Told when the log has grown long.
-    pub(super) long: Arc<Notify>,
+    /// Told when it has grown.
+    pub(super) log: Log,
     /// Told after each commit.
     pub(super) commits: watch::Sender<()>,
 }
@@ -104,8 +104,22 @@ impl Writer {
         while let Ok(work) = works.try_recv() {
             self.work(work).await;
         }
-        if let Some(connection) = self.connection.take() {
-            close(connection).await;
+        self.finish().await;
+    }
+
+    async fn finish(mut self) {
+        self.carry_over().await;
+        match self.connection.take() {
+            // SQLite carries the log over when the last one closes; without that, the next start reads all of it.
+            Some(connection) if self.telling.log.check().is_err() => std::mem::forget(connection),
+            Some(connection) => close(connection).await,
+            None => {}
+        }
+    }
+
+    async fn carry_over(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            self.telling.log.carry(connection).await;
         }
     }
 
@@ -137,6 +151,13 @@ impl Writer {
     /// Writes a batch and tells everybody. What fails as a whole, and not because of the disk, is tried one by one, so
     /// that one change cannot take the others with it.
     async fn settle(&mut self, batch: Vec<Command>) {
+        self.write(batch).await;
+        if self.telling.log.is_behind() {
+            self.carry_over().await;
+        }
+    }
+
+    async fn write(&mut self, batch: Vec<Command>) {
         match self.commit(&batch).await {
             Err(error) if batch.len() > 1 && error.concerns_one_change() => {
                 for command in batch {
@@ -181,9 +202,9 @@ impl Writer {
         self.telling.commits.send_replace(());
         self.changes += batch.len();
         self.commits += 1;
-        if self.changes >= checkpoint::EVERY || self.commits >= checkpoint::EVERY_COMMITS {
+        if self.changes >= EVERY || self.commits >= EVERY_COMMITS {
             (self.changes, self.commits) = (0, 0);
-            self.telling.long.notify_one();
+            self.telling.log.grow();
         }
         Ok(outcomes)
     }
@@ -220,6 +241,7 @@ impl Writer {
     }
 
     fn still_the_database(&mut self) -> Result<(), StoreError> {
+        self.telling.log.check()?;
         let found = self.identity();
         if self.files.is_none() {
             self.files.clone_from(&found);
@@ -345,6 +367,7 @@ impl StoreError {
             | Self::Full
             | Self::ReadOnly
             | Self::Disk(_)
+            | Self::Lost
             | Self::Gone
             | Self::Corrupt(_)
             | Self::Closed => false,
