@@ -16,7 +16,7 @@ use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, Sand
 use crate::answer::ask;
 use crate::cli;
 use crate::config::{Environment, Feature, SandboxMode};
-use crate::door::{NetworkRecord, OpenDoor, network_of};
+use crate::door::{NetworkRecord, NetworkReport, OpenDoor, network_of};
 use crate::evidence::{self, Gathered, Subject};
 use crate::failure::{Failure, NOT_PERMITTED};
 use crate::hold::HeldFiles;
@@ -480,10 +480,7 @@ impl<'a> Walk<'a> {
         };
         if let Some(end) = ending.network {
             tell_person(&end.lines);
-            if let Some(network) = network {
-                self.report.add_notes(&network.keep(&end.report));
-            }
-            self.report.network = Some(end.report);
+            Box::pin(keep_network(self.report, network, end.report)).await;
         }
         Ok(ended)
     }
@@ -544,6 +541,16 @@ impl<'a> Walk<'a> {
             message: refusal.to_string(),
         }
     }
+}
+
+/// What the door decided, in the report and on record.
+async fn keep_network(report: &mut Report, record: Option<NetworkRecord>, network: NetworkReport) {
+    if let Some(record) = record {
+        let review = report.review.as_ref().map(|review| review.review_id);
+        let notes = record.keep(&network, review).await;
+        report.add_notes(&notes);
+    }
+    report.network = Some(network);
 }
 
 /// Says behind the command's own output which hosts stayed closed, where somebody looks; the report has it anyway.

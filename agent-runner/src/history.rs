@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use jiff::Timestamp;
-use protocol::{Action, HistoryEntry, Printable, ReviewStatus};
+use protocol::{Action, HistoryEntry, NetworkDecision, Printable, ReviewStatus};
 use serde::Serialize;
 
 use crate::cli;
@@ -255,18 +255,14 @@ impl Line {
 }
 
 /// What the door decided, in one line: what was refused first.
-fn network(decisions: &[serde_json::Value], unlisted: u64, refused: u64) -> String {
-    let shown = |entry: &serde_json::Value| {
-        let host = entry.get("host").and_then(serde_json::Value::as_str);
-        let port = entry.get("port").and_then(serde_json::Value::as_u64);
-        let verdict = entry.get("verdict").and_then(serde_json::Value::as_str);
-        let port = port.map_or_else(String::new, |port| format!(":{port}"));
-        format!("{}{port} {}", host.unwrap_or("?"), verdict.unwrap_or("?"))
+fn network(decisions: &[NetworkDecision], unlisted: u64, refused: u64) -> String {
+    let shown = |decision: &NetworkDecision| {
+        let host = decision.host.as_deref().unwrap_or("?");
+        let port = decision.port.map(|port| format!(":{port}"));
+        format!("{host}{} {}", port.unwrap_or_default(), decision.verdict)
     };
-    let is_allowed = |entry: &&serde_json::Value| {
-        entry.get("verdict").and_then(serde_json::Value::as_str) == Some("allowed")
-    };
-    let closed = decisions.iter().filter(|entry| !is_allowed(entry));
+    let is_allowed = |decision: &&NetworkDecision| decision.verdict == "allowed";
+    let closed = decisions.iter().filter(|decision| !is_allowed(decision));
     let lines: Vec<String> = closed
         .chain(decisions.iter().filter(is_allowed))
         .map(shown)

@@ -8,7 +8,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use protocol::{Action, ActionDigest, ReviewFailure, ReviewId, RuleId, SessionReference};
+use protocol::{
+    Action, ActionDigest, NetworkDecision, ReviewFailure, ReviewId, RuleId, SessionReference,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -64,7 +66,7 @@ pub(crate) enum JournalEvent {
         /// Which run it was, as the door's events name it.
         execution: String,
         /// The decisions, as the report has them; the first 64.
-        decisions: Vec<serde_json::Value>,
+        decisions: Vec<NetworkDecision>,
         /// How many more there were.
         unlisted: u64,
         /// How many requests were refused.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use protocol::{
     CallerId, Decision, Expected, FailedStep, Grant, Nonce, PersonsAnswer, Problem, Receipt,
-    RedeemAnswer, RedeemRequest, ReviewFailure, ReviewId, ReviewPage, ReviewResource, ReviewStatus,
-    RunReport, ServerKey, SubmitReview, parse_strict,
+    RedeemAnswer, RedeemRequest, ReportNetwork, ReviewFailure, ReviewId, ReviewPage,
+    ReviewResource, ReviewStatus, RunReport, ServerKey, SubmitReview, parse_strict,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -205,6 +205,13 @@ impl ReviewClient {
         report: &RunReport,
     ) -> Result<(), ReviewFailure> {
         let call = Call::post(format!("/v1/reviews/{review_id}/ran"), to_json(report)?);
+        self.transport.call(call, Duration::from_secs(2)).await?;
+        Ok(())
+    }
+
+    /// Tells what the door decided while a command ran.
+    pub(crate) async fn report_network(&self, report: &ReportNetwork) -> Result<(), ReviewFailure> {
+        let call = Call::post("/v1/network-reports".to_owned(), to_json(report)?);
         self.transport.call(call, Duration::from_secs(2)).await?;
         Ok(())
     }

@@ -61,6 +61,17 @@ pub enum Source {
     Gate,
 }
 
+impl Source {
+    /// The word in events.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Gate => "gate",
+        }
+    }
+}
+
 /// What was decided about one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decided {

@@ -14,6 +14,7 @@ mod decision;
 mod escalation;
 mod leave;
 mod mask;
+mod network;
 mod permit;
 mod policy;
 mod printable;
@@ -49,6 +50,10 @@ pub use leave::{
     KeptHost, KeptLeave, LeaveEnded, LeavePlace, NoLeave, StandingHost, StandingLeave,
 };
 pub use mask::{TextKind, mask, mask_words, shows};
+pub use network::{
+    InvalidNetworkReport, MAX_NETWORK_DECISIONS, NetworkDecision, NetworkReports, RecordedNetwork,
+    ReportNetwork,
+};
 pub use permit::{FullAccessByName, Grant, GrantMismatch, PermitSource, PermittedAction};
 pub use policy::{
     ChangePolicy, KeepPolicy, PolicyBody, PolicyChange, PolicyList, PolicyMode, PolicyResource,

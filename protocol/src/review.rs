@@ -104,6 +104,8 @@ pub enum ReviewEvent {
     LeaveGiven,
     /// Another review was approved by that leave.
     LeaveSpent,
+    /// What the door decided while a command ran. Its id is the run's and no review's, so no review stands where it did not.
+    Network,
 }
 
 impl ReviewStatus {
@@ -182,7 +184,7 @@ impl ReviewStatus {
 
 impl ReviewEvent {
     /// Every event, in the order in which they may happen.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Opened,
         Self::Approved,
         Self::Denied,
@@ -196,6 +198,7 @@ impl ReviewEvent {
         Self::Erased,
         Self::LeaveGiven,
         Self::LeaveSpent,
+        Self::Network,
     ];
 
     /// Reads [`ReviewEvent::as_str`].
@@ -221,6 +224,7 @@ impl ReviewEvent {
             Self::Erased => "erased",
             Self::LeaveGiven => "leave_given",
             Self::LeaveSpent => "leave_spent",
+            Self::Network => "network",
         }
     }
 }
@@ -242,13 +246,13 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table, @r"
-        -: reviewing - - - - - - - - - - - -
-        reviewing: - approved denied timed_out aborted failed - - reviewing - - - -
-        approved: - - - - - - approved approved - approved approved - -
-        denied: - - - - - - - - - denied denied denied denied
-        timed_out: - - - - - - - - - - timed_out - -
-        aborted: - - - - - - - - - - aborted - -
-        failed: - - - - - - - - - - failed - -
+        -: reviewing - - - - - - - - - - - - -
+        reviewing: - approved denied timed_out aborted failed - - reviewing - - - - -
+        approved: - - - - - - approved approved - approved approved - - -
+        denied: - - - - - - - - - denied denied denied denied -
+        timed_out: - - - - - - - - - - timed_out - - -
+        aborted: - - - - - - - - - - aborted - - -
+        failed: - - - - - - - - - - failed - - -
         ");
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Admission {
 #[derive(Debug)]
 struct Counts {
     rates: Rates,
+    /// Of what runners tell without asking anything: it takes no question's place.
+    reports: Rates,
     rooms: Rooms,
 }
 
@@ -59,6 +61,7 @@ impl Admission {
         Self {
             counts: Mutex::new(Counts {
                 rates: Rates::new(limits.per_minute_of_caller, limits.per_minute_of_tenant),
+                reports: Rates::new(limits.per_minute_of_caller, limits.per_minute_of_tenant),
                 rooms: Rooms::new(u32::from(limits.in_flight_mib) * 1024),
             }),
             slots: Slots::new(limits.models_at_once),
@@ -68,7 +71,7 @@ impl Admission {
     /// Takes a question of `kibibytes` on, or says why not. Nothing is counted where it is refused.
     pub(crate) fn admit(self: &Arc<Self>, scope: &Scope, kibibytes: u32) -> Result<Held, Refused> {
         let mut counts = self.counts();
-        let Counts { rates, rooms } = &mut *counts;
+        let Counts { rates, rooms, .. } = &mut *counts;
         rooms.check(&scope.tenant, kibibytes)?;
         rates.count(scope, Instant::now())?;
         rooms.take(&scope.tenant, kibibytes);
@@ -77,6 +80,11 @@ impl Admission {
             tenant: scope.tenant.clone(),
             kibibytes,
         })
+    }
+
+    /// Takes a report on, as often as its caller and tenant may ask.
+    pub(crate) fn admit_report(&self, scope: &Scope) -> Result<(), Refused> {
+        self.counts().reports.count(scope, Instant::now())
     }
 
     /// Refuses a question that a model has to be asked about, where its turn would likely come after the `time` it has left.

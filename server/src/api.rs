@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod body;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod network;
 mod parameters;
 pub(crate) mod people;
 pub(crate) mod policies;

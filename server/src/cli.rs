@@ -30,6 +30,7 @@ use crate::store::sqlite::OpenStoreError;
 mod api_client;
 mod audit;
 mod keeping;
+mod network;
 mod people;
 mod policy;
 mod policy_change;
@@ -39,6 +40,7 @@ mod webhook;
 
 use audit::{Shape, Shown, Which};
 use keeping::{KeepingCommand, keeping};
+use network::{WhichNetwork, network};
 use people::{PeopleCommand, people};
 use policy::{PolicyCommand, policy};
 use tenant::{TenantCommand, tenant};
@@ -113,6 +115,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Lists what the network doors of runners decided while commands ran, newest first.
+    Network(WhichNetwork),
     /// Shows everything on record about one review, as JSON.
     Show {
         /// Its id.
@@ -326,25 +330,19 @@ pub fn run() -> ExitCode {
     }
 }
 
+impl Command {
+    /// The address that stands on the command line.
+    fn listen(&self) -> Option<SocketAddr> {
+        if let Self::Serve { listen } = self {
+            *listen
+        } else {
+            None
+        }
+    }
+}
+
 async fn execute(arguments: Arguments) -> Result<(), CommandError> {
-    let listen = match &arguments.command {
-        Command::Serve { listen } => *listen,
-        Command::Token(_)
-        | Command::Eval(_)
-        | Command::Prompt(_)
-        | Command::Openapi
-        | Command::Tenant(_)
-        | Command::Key(_)
-        | Command::History { .. }
-        | Command::Show { .. }
-        | Command::Export { .. }
-        | Command::Stats { .. }
-        | Command::Policy(_)
-        | Command::Webhook(_)
-        | Command::Keeping(_)
-        | Command::People(_) => None,
-    };
-    let config = Config::read(arguments.config.as_deref(), listen)?;
+    let config = Config::read(arguments.config.as_deref(), arguments.command.listen())?;
     match arguments.command {
         Command::Serve { .. } => serve(service_settings(&config)?, &config).await,
         Command::Token(command) => token(&config, command).await,
@@ -371,6 +369,7 @@ async fn execute(arguments: Arguments) -> Result<(), CommandError> {
         Command::History { which, limit, json } => {
             audit::history(&config, which, limit, Shown::of(json)).await
         }
+        Command::Network(which) => network(&config, which).await,
         Command::Show { id, tenant } => audit::show(&config, &tenant, id).await,
         Command::Export { which, format } => audit::export(&config, which, format).await,
         Command::Stats { which, json } => audit::stats(&config, which, Shown::of(json)).await,

@@ -180,7 +180,7 @@ impl ApiError {
                 "No configured model answers, so what the built-in rules cannot decide fails. The server's log says why."
             }
             Self::AlreadyEnded => "This review has ended already; what it ended in stands.",
-            Self::ReportedBefore => "How this run ended is on record already, and otherwise.",
+            Self::ReportedBefore => "What is told of this run is on record already, and otherwise.",
             Self::NotSpent => "Only the run of an approval that was spent can be reported.",
             Self::TooMany => "There are as many of them as there may be. Remove one first.",
             Self::Draining => "The server is going down. Nothing was reviewed; ask again later.",

@@ -10,7 +10,8 @@ use serde_json::Value;
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::api::{
-    Readiness, audit, events, health, people, policies, reviews, sessions, tokens, webhooks,
+    Readiness, audit, events, health, network, people, policies, reviews, sessions, tokens,
+    webhooks,
 };
 use crate::auth::{Auth, authenticated};
 use crate::desk::{Caller, Desk};
@@ -93,6 +94,8 @@ fn reviews<N: Notes>() -> Routes<Arc<Desk>, N> {
         ABORT => reviews::abort,
         REDEEM => reviews::redeem,
         RAN => reviews::ran,
+        REPORT_NETWORK => network::report,
+        LIST_NETWORK => network::list,
         SESSION => sessions::show,
         STATS => audit::stats,
         EXPORT => audit::export,

@@ -272,7 +272,8 @@ pub(crate) fn ends(event: ReviewEvent) -> bool {
         | ReviewEvent::Shadowed
         | ReviewEvent::Erased
         | ReviewEvent::LeaveGiven
-        | ReviewEvent::LeaveSpent => false,
+        | ReviewEvent::LeaveSpent
+        | ReviewEvent::Network => false,
     }
 }
 

@@ -254,6 +254,20 @@ fn a_host_can_be_checked_without_reaching_it() {
     assert_eq!(wrong.code(), 125, "{}", wrong.stderr);
 }
 
+/// The team's record has what the door of `ran` decided, as its report has it.
+fn is_on_record(server: &TestServer, ran: &Ran) {
+    let listed = server.call("GET", "/v1/network-reports?host=nowhere.invalid", None);
+    let listed: Value = serde_json::from_slice(&listed.body).expect("JSON");
+    let reports = listed["reports"].as_array().expect("reports").clone();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    let told = &reports[0]["report"];
+    assert_eq!(told["execution"], ran.report["network"]["execution"]);
+    assert_eq!(told["decisions"], ran.report["network"]["decisions"]);
+    assert_eq!(told["refused"], ran.report["network"]["refused"]);
+    assert_eq!(told["program"], "sh");
+    assert_eq!(told["session"]["session_id"], "s-1");
+}
+
 /// Asks a model that says `outcome` about a host that nobody can look up, by a server of a team's and in this process.
 fn reviewed(outcome: &str) -> Vec<(Ran, Vec<Value>)> {
     let mut seen = Vec::new();
@@ -290,7 +304,9 @@ fn reviewed(outcome: &str) -> Vec<(Ran, Vec<Value>)> {
         );
         assert_eq!(model.asked().len(), 1, "one question for one host");
         let history = stage.history();
-        drop(server);
+        if let Some(server) = server {
+            is_on_record(&server, &ran);
+        }
         seen.push((ran, history));
     }
     seen

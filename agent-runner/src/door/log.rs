@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use network_proxy::{Blocked, Decided, Event, Events, Protocol, Source};
+use protocol::{MAX_NETWORK_DECISIONS, NetworkDecision};
 use serde::Serialize;
 
 use super::HostReview;
@@ -14,8 +15,6 @@ use super::HostReview;
 const MOST_ENTRIES: usize = 256;
 /// How many addresses of one are.
 const MOST_ADDRESSES: usize = 8;
-/// How many of the decisions go into the record: a line of some ten thousand bytes.
-const MOST_RECORDED: usize = 64;
 
 /// Takes the door's events.
 #[derive(Debug, Default)]
@@ -67,14 +66,29 @@ impl NetworkEntry {
     pub(crate) fn is_allowed(&self) -> bool {
         self.verdict == ALLOWED
     }
+
+    fn for_record(&self) -> NetworkDecision {
+        NetworkDecision {
+            host: self.host.clone(),
+            port: self.port,
+            protocol: self.protocol.word().to_owned(),
+            method: self.method.clone(),
+            verdict: self.verdict.to_owned(),
+            by: self.by.word().to_owned(),
+            rule: self.rule.clone(),
+            addresses: self.addresses.clone(),
+            times: self.times,
+            sent: self.sent,
+            received: self.received,
+        }
+    }
 }
 
 impl NetworkReport {
     /// The decisions for the record: the first of them, and how many more there were.
-    pub(crate) fn for_record(&self) -> (Vec<serde_json::Value>, u64) {
-        let kept = self.decisions.iter().take(MOST_RECORDED);
-        let kept = kept.filter_map(|entry| serde_json::to_value(entry).ok());
-        let kept: Vec<_> = kept.collect();
+    pub(crate) fn for_record(&self) -> (Vec<NetworkDecision>, u64) {
+        let kept = self.decisions.iter().take(MAX_NETWORK_DECISIONS);
+        let kept: Vec<_> = kept.map(NetworkEntry::for_record).collect();
         let more = self.decisions.len().saturating_sub(kept.len());
         let more = u64::try_from(more).unwrap_or(u64::MAX);
         (kept, self.unlisted.saturating_add(more))
@@ -179,7 +193,9 @@ mod tests {
         Blocked, Decided, Destination, Event, Events as _, Host, Protocol, Source,
     };
 
-    use super::{MOST_ENTRIES, MOST_RECORDED, NetworkLog};
+    use protocol::MAX_NETWORK_DECISIONS;
+
+    use super::{MOST_ENTRIES, NetworkLog};
 
     fn decided(host: &str, addresses: usize) -> Event {
         let address = |at: usize| IpAddr::from([198, 41, 0, u8::try_from(at).unwrap_or(0)]);
@@ -213,7 +229,7 @@ mod tests {
         let first = report.decisions.first().expect("one");
         assert_eq!((first.times, first.addresses.len()), (2, 8));
         let (recorded, more) = report.for_record();
-        assert_eq!(recorded.len(), MOST_RECORDED);
+        assert_eq!(recorded.len(), MAX_NETWORK_DECISIONS);
         let all = u64::try_from(recorded.len()).expect("few") + more;
         assert_eq!(all, u64::try_from(MOST_ENTRIES + 10).expect("few"));
         let bytes = serde_json::to_vec(&recorded).expect("JSON").len();

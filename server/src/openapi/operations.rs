@@ -3,9 +3,9 @@
 use super::{Access, Answer, Body, Content, Kind, Operation, Parameter, Place, Verb};
 use crate::role::Right;
 use protocol::{
-    ApproverAnswer, GiveLeave, LeaveResource, RedeemAnswer, RedeemRequest, ReviewDetail,
-    ReviewPage, ReviewResource, RunReport, SessionResource, Stats, StreamedEvent, SubmitReview,
-    VerifyAnswer, WaitingReviews, WithCount,
+    ApproverAnswer, GiveLeave, LeaveResource, NetworkReports, RedeemAnswer, RedeemRequest,
+    ReportNetwork, ReviewDetail, ReviewPage, ReviewResource, RunReport, SessionResource, Stats,
+    StreamedEvent, SubmitReview, VerifyAnswer, WaitingReviews, WithCount,
 };
 
 mod admin;
@@ -258,6 +258,54 @@ pub(crate) const RAN: Operation = Operation {
         "reportRun",
         "Tells how the run of a spent approval ended.",
         ASKING,
+    )
+};
+
+pub(crate) const REPORT_NETWORK: Operation = Operation {
+    request: Some(Body::of::<ReportNetwork>()),
+    answers: &[nothing("It is on record.")],
+    refusals: &[409],
+    ..Operation::new(
+        Verb::Post,
+        "/v1/network-reports",
+        "reportNetwork",
+        "Tells what the door decided while a command ran.",
+        ASKING,
+    )
+};
+
+pub(crate) const LIST_NETWORK: Operation = Operation {
+    parameters: &[
+        query("host", "Only reports about this host.", Kind::Text(512)),
+        query("session", "The session.", Kind::Text(512)),
+        query("caller", "Who told it.", Kind::Text(512)),
+        query(
+            "refused",
+            "Only reports of something refused.",
+            Kind::OneOf(&["true", "false"]),
+        ),
+        query(
+            "before",
+            "Only lines of the record before this one: the next page.",
+            Kind::Integer(1, i64::MAX),
+        ),
+        query(
+            "limit",
+            "How many at most; 50 where nothing is said.",
+            Kind::Integer(1, 200),
+        ),
+    ],
+    answers: &[json(
+        200,
+        "The reports, newest first.",
+        &[Body::of::<NetworkReports>()],
+    )],
+    ..Operation::new(
+        Verb::Get,
+        "/v1/network-reports",
+        "listNetworkReports",
+        "Lists what the door decided while commands ran.",
+        LOOKING,
     )
 };
 

@@ -205,7 +205,7 @@ async fn overloaded_models_turn_away_neither_what_the_rules_decide_nor_what_a_pe
     assert_eq!(slow.review_status(), "timed_out", "{}", slow.text);
     let holding = post(&router, "/v1/reviews", &[], &submission(&unclear())).await;
     assert_eq!(holding.status, 202);
-    let refused = submit(&router, &asked(&unclear(), "s-3", 1_000)).await;
+    let refused = submit(&router, &asked(&unclear(), "s-3", 300)).await;
     assert_eq!(refused.status, 503, "{}", refused.text);
     for (action, end) in [(harmless(), "approved"), (harmful(), "denied")] {
         let judged = submit(&router, &asked(&action, "s-4", 1_000)).await;

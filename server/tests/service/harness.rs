@@ -525,3 +525,15 @@ pub(crate) async fn raw(database: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(database);
     options.connect().await.expect("a connection")
 }
+
+/// What a door may have decided during the run `execution`.
+pub(crate) fn network_report(execution: &str) -> Value {
+    let decision = |host: &str, verdict: &str| {
+        json!({"host": host, "port": 443, "protocol": "https_connect", "method": null, "verdict": verdict,
+               "by": "policy", "rule": null, "addresses": ["198.51.100.7"], "times": 2, "sent": 10, "received": 2_000})
+    };
+    json!({"execution": execution, "action_digest": harmless().digest(), "program": "curl",
+           "session": {"session_id": "s-1", "turn_id": null, "item_id": null, "parent_session_id": null},
+           "review_id": null, "unlisted": 0, "refused": 2,
+           "decisions": [decision("a.example", "allowed"), decision("b.example", "not_allowed")]})
+}

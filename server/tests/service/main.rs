@@ -23,6 +23,8 @@ mod keeping;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod people;

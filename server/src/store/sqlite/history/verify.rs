@@ -235,6 +235,10 @@ impl Walk<'_> {
         if signed.is_some_and(|hash| *hash != Sha256Hex::of(&next.hash)) {
             return Err("it is not the line that was signed");
         }
+        if event == ReviewEvent::Network {
+            self.head = next;
+            return Ok(());
+        }
         let before = self.standing.get(&review_id).copied();
         let status =
             ReviewStatus::after(before, event).ok_or("it cannot follow what went before")?;
@@ -263,7 +267,8 @@ impl Walk<'_> {
             | ReviewEvent::Ran
             | ReviewEvent::Voted
             | ReviewEvent::Shadowed
-            | ReviewEvent::Erased => {
+            | ReviewEvent::Erased
+            | ReviewEvent::Network => {
                 return status.map(|_| ()).ok_or("its review is missing");
             }
             ReviewEvent::Redeemed => {
@@ -317,6 +322,7 @@ impl Walk<'_> {
                 | ReviewEvent::Erased
                 | ReviewEvent::LeaveGiven
                 | ReviewEvent::LeaveSpent
+                | ReviewEvent::Network
         ) {
             return Ok(gone);
         }
