@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::budget::NameBudget;
-use crate::dial::Dialer;
+use crate::dial::{Dialer, unpaced};
 use crate::event::{Blocked, BlockedRing, Events};
 use crate::gate::{Approvals, Gate, Questions};
 use crate::intercept::Interceptor;
@@ -253,9 +253,7 @@ impl Opened {
             listener.set_nonblocking(true)?;
             // Answers and handshakes are small, and waited for. On Linux what is accepted inherits it.
             rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
-            // Nothing is congested on loopback, and pacing (BBR's, where that is the system's choice) halves what passes for
-            // three times the processor time. Everybody may choose Reno (tcp(7)); without it the system's choice will do.
-            let _kept = rustix::net::sockopt::set_tcp_congestion(&listener, "reno");
+            unpaced(&listener);
             TcpListener::from_std(listener)
         };
         let udp = |socket: StdUdp| {
