@@ -214,4 +214,7 @@ pub struct VerifyAnswer {
     pub broken: Option<(i64, String)>,
     /// Payloads that are not there any more.
     pub erased: u64,
+    /// The number of the last line that was let go, by the server's own word; 0 where none was.
+    #[serde(default)]
+    pub let_go: i64,
 }

@@ -46,7 +46,7 @@ mod shadow;
 mod together;
 
 pub(crate) use judging::{Asks, Case};
-pub(crate) use keeping::{Clock, Round};
+pub(crate) use keeping::{Clock, Retention, Round};
 pub(crate) use recovery::RecoveryError;
 pub(crate) use shadow::Shadows;
 pub(crate) use together::Together;

@@ -13,6 +13,8 @@ mod events;
 #[cfg(test)]
 mod failing_disk;
 #[cfg(test)]
+mod forgetting;
+#[cfg(test)]
 mod gzip;
 #[cfg(test)]
 mod harness;

@@ -26,12 +26,19 @@ struct SpentBody {
 }
 
 impl Leaves {
-    /// Every leave of `tenant` that was given since they are in the chain.
-    pub(super) async fn read(store: &SqliteStore, tenant: &TenantId) -> Result<Self, StoreError> {
+    /// Every leave of `tenant` that was given since they are in the chain, for reviews that were opened after line `start`.
+    pub(super) async fn read(
+        store: &SqliteStore,
+        tenant: &TenantId,
+        start: i64,
+    ) -> Result<Self, StoreError> {
         let rows = sqlx::query(
-            "SELECT review_id, spent_by IS NOT NULL FROM leaves WHERE tenant_id = ? AND in_chain = 1",
+            "SELECT review_id, spent_by IS NOT NULL FROM leaves l WHERE tenant_id = ? AND in_chain = 1 \
+             AND NOT EXISTS (SELECT 1 FROM review_events o WHERE o.review_id = l.review_id AND o.kind = 'opened' \
+             AND o.seq <= ?)",
         )
         .bind(tenant.as_str())
+        .bind(start)
         .fetch_all(&store.readers)
         .await?;
         let mut leaves = Self {
