@@ -84,6 +84,46 @@ fn no_reviewer_is_asked_about_hosts_where_a_person_would_be_or_nobody_may() {
 }
 
 #[test]
+fn with_a_queue_a_person_elsewhere_is_asked_where_none_is_here() {
+    use crate::ask::Holds;
+    use crate::door::{Asker, TerminalIs};
+    use crate::prepare::UnknownHosts;
+    for (config, free, taken) in [
+        (
+            "approvals_reviewer = \"user\"",
+            Asker::Person,
+            Asker::Approver,
+        ),
+        (
+            "approval_policy = \"untrusted\"",
+            Asker::Person,
+            Asker::Approver,
+        ),
+        (
+            "approvals_reviewer = \"auto_review\"",
+            Asker::Reviewer(Holds::Command),
+            Asker::Reviewer(Holds::Command),
+        ),
+        ("approval_policy = \"never\"", Asker::Nobody, Asker::Nobody),
+    ] {
+        let home = Home::new(config);
+        home.write("agent-runner.toml", QUEUE);
+        let settings = home.load(&Overrides::default()).expect("valid");
+        let of = |unknown, terminal| Asker::of(&settings, unknown, terminal);
+        assert_eq!(of(UnknownHosts::AsSet, TerminalIs::Free), free, "{config}");
+        let asked = of(UnknownHosts::AsSet, TerminalIs::Taken);
+        assert_eq!(asked, taken, "{config}");
+        let asked = of(UnknownHosts::Closed, TerminalIs::Taken);
+        assert_eq!(asked, Asker::Nobody, "{config}");
+    }
+}
+
+/// A server of the team's, by the public key of RFC 8032's first test vector, where people answer.
+const QUEUE: &str = "server_url = \"https://reviewer.example.com\"\ntoken_file = \"/home/u/token\"\n\
+    server_key = \"ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\"\n\
+    [fallback]\non_failure = \"queue\"\n";
+
+#[test]
 fn who_is_asked_about_a_host_follows_from_policy_reviewer_and_terminal() {
     use crate::ask::Holds;
     use crate::door::{Asker, TerminalIs};
