@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::budget::NameBudget;
-use crate::dial::Dialer;
+use crate::dial::{Dialer, unpaced};
 use crate::event::{Blocked, BlockedRing, Events};
 use crate::gate::{Approvals, Gate, Questions};
 use crate::intercept::Interceptor;
@@ -253,6 +253,7 @@ impl Opened {
             listener.set_nonblocking(true)?;
             // Answers and handshakes are small, and waited for. On Linux what is accepted inherits it.
             rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+            unpaced(&listener);
             TcpListener::from_std(listener)
         };
         let udp = |socket: StdUdp| {
@@ -363,7 +364,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_accepted_sends_small_messages_at_once() {
+    async fn what_is_accepted_is_neither_held_back_nor_paced() {
         let listeners = Listeners::on_loopback().expect("loopback");
         let at = listeners.address().expect("an address");
         let opened = Opened::new(listeners).expect("a listener");
@@ -371,5 +372,7 @@ mod tests {
         let listener = opened.proxy.first().expect("a listener");
         let (accepted, _) = listener.accept().await.expect("accepted");
         assert!(accepted.nodelay().expect("an option"));
+        let congestion = rustix::net::sockopt::tcp_congestion(&accepted).expect("an option");
+        assert_eq!(congestion, "reno", "and bulk as fast as it is taken");
     }
 }

@@ -3,19 +3,24 @@
 //! Pure, and apart from the walk that expands them because the runner's own file writes are held against the same
 //! patterns. `*` and `?` stop at a `/`; a leading `**/` matches at every depth, the base itself included.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobMatcher};
 use serde::{Serialize, Serializer};
 
 use crate::policy::InvalidPolicy;
+
+mod pattern;
+
+pub use pattern::InvalidPattern;
+use pattern::Pattern;
 
 /// A pattern of paths beneath a folder. Nothing that matches may be read, nor anything beneath it.
 #[derive(Debug, Clone)]
 pub struct DeniedPattern {
     base: PathBuf,
     text: String,
-    matcher: GlobMatcher,
+    pattern: Pattern,
 }
 
 impl DeniedPattern {
@@ -29,18 +34,13 @@ impl DeniedPattern {
             source,
         };
         let relative = text.trim_start_matches("./").trim_start_matches('/');
-        let matcher = GlobBuilder::new(relative)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build()
-            .map_err(refused)?
-            .compile_matcher();
+        let pattern = Pattern::parse(relative).map_err(refused)?;
         // Missing today, it may be there tomorrow: then it is taken as it is written.
         let base = base.canonicalize().unwrap_or_else(|_| base.to_path_buf());
         Ok(Self {
             base,
             text: text.to_owned(),
-            matcher,
+            pattern,
         })
     }
 
@@ -60,7 +60,7 @@ impl DeniedPattern {
     #[must_use]
     pub fn matches(&self, path: &Path) -> bool {
         let below = path.strip_prefix(&self.base);
-        below.is_ok_and(|below| self.matcher.is_match(below))
+        below.is_ok_and(|below| self.pattern.matches(below.as_os_str().as_bytes()))
     }
 }
 

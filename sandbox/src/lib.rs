@@ -58,7 +58,7 @@ pub use denial::SandboxDenial;
 pub use doctor::{Finding, Standing, Trial, diagnose};
 pub use door::{DoorSockets, Doorway};
 pub use error::{SandboxError, Wall};
-pub use glob::DeniedPattern;
+pub use glob::{DeniedPattern, InvalidPattern};
 pub use image::sealed as sealed_in_memory;
 pub use landlock::OLDEST_LANDLOCK_ABI;
 pub use limits::LimitReached;

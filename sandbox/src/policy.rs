@@ -24,7 +24,7 @@ pub(crate) use names::{REPOSITORY, protected_in};
 pub use rules::{Access, Reads, Reason, Rule, Ruling};
 pub(crate) use rules::{Rules, depth};
 
-use crate::glob::DeniedPattern;
+use crate::glob::{DeniedPattern, InvalidPattern};
 
 /// What the command may reach by network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -85,7 +85,7 @@ pub enum InvalidPolicy {
         pattern: String,
         /// What is wrong with it.
         #[source]
-        source: globset::Error,
+        source: InvalidPattern,
     },
     /// A file where a directory must be.
     #[error("`{}` is not a directory", .0.display())]
