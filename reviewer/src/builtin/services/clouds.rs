@@ -79,7 +79,8 @@ pub(super) fn looks(program: &str, words: &[&str]) -> bool {
     let (before, from) = subcommands.split_at(verb);
     let with_metadata = program == "gcloud" && before.contains(&"instances");
     let shown = || !with_metadata && before.iter().all(|word| listed(SHOWN, word));
-    if !narrow(OPTIONS, rest) && !(shown() && narrow(WHOLE, rest)) {
+    let narrows = narrow(OPTIONS, rest) || (shown() && narrow(WHOLE, rest));
+    if !narrows {
         return false;
     }
     match (program, before, from) {
