@@ -1,6 +1,6 @@
 //! What the settings say of the network and the door, and who is asked about a host.
 
-use super::super::Overrides;
+use super::super::{Overrides, Settings};
 use super::Home;
 use super::managed::held;
 
@@ -209,5 +209,94 @@ fn hosts_that_an_administrator_names_for_review_are_put_to_nobody_where_nobody_m
             asked,
             "{config} {more} {unknown:?}"
         );
+    }
+}
+
+/// The value that is shown of `key`, and the name of the file that it is from.
+fn shown(settings: &Settings, key: &str) -> (String, String) {
+    let set = settings.shown.iter().find(|setting| setting.key == key);
+    let set = set.unwrap_or_else(|| panic!("{key}: {:?}", settings.shown));
+    let file = set.origin.rsplit('/').next().unwrap_or_default();
+    (set.value.clone().unwrap_or_default(), file.to_owned())
+}
+
+#[test]
+fn what_every_file_says_of_the_network_is_shown_with_where_it_is_from() {
+    let config = "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\nnetwork_access = true\n\
+         [features.network_proxy]\nenabled = true\ndomains = { \"a.example.com\" = \"allow\" }";
+    let home = Home::new(config);
+    home.write(
+        "agent-runner.toml",
+        "host_approvals = \"session\"\n[network]\nintercepted_hosts = [\"b.example.com\"]",
+    );
+    let settings = home.load(&Overrides::default()).expect("valid");
+    for (key, value, file) in [
+        (
+            "sandbox_workspace_write.network_access",
+            "true",
+            "config.toml",
+        ),
+        (
+            "features.network_proxy.domains.\"a.example.com\"",
+            "\"allow\"",
+            "config.toml",
+        ),
+        ("host_approvals", "\"session\"", "agent-runner.toml"),
+        (
+            "network.intercepted_hosts",
+            "[\"b.example.com\"]",
+            "agent-runner.toml",
+        ),
+    ] {
+        let wanted = (value.to_owned(), file.to_owned());
+        assert_eq!(shown(&settings, key), wanted, "{key}");
+    }
+    let managed = "[experimental_network]\nenabled = true\nmanaged_allowed_domains_only = true\n\
+         domains = { \"c.example.com\" = \"allow\" }";
+    let settings = held(config, managed).expect("held");
+    let (value, file) = shown(&settings, "experimental_network.domains.\"c.example.com\"");
+    assert_eq!(value, "\"allow\"");
+    // The managed file decides before all others, and says so.
+    let by = settings.network_set_by().expect("something did");
+    assert_eq!(by.key, "experimental_network.enabled");
+    assert!(by.origin.ends_with(&file), "{}", by.origin);
+}
+
+#[test]
+fn what_decided_which_way_commands_get_out_is_told() {
+    let write = "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\nnetwork_access = ";
+    let door = "\n[features]\nnetwork_proxy = true";
+    for (config, key) in [
+        ("", None),
+        (
+            &format!("{write}false"),
+            Some("sandbox_workspace_write.network_access"),
+        ),
+        (
+            &format!("{write}false{door}"),
+            Some("sandbox_workspace_write.network_access"),
+        ),
+        (
+            &format!("{write}true"),
+            Some("sandbox_workspace_write.network_access"),
+        ),
+        (
+            &format!("{write}true{door}"),
+            Some("features.network_proxy"),
+        ),
+        (
+            "sandbox_mode = \"danger-full-access\"",
+            Some("sandbox_mode"),
+        ),
+        (
+            "default_permissions = \"p\"\n[permissions.p.network]\nenabled = true\ndomains = { \"a.b\" = \"allow\" }",
+            Some("default_permissions"),
+        ),
+    ] {
+        let settings = Home::new(config)
+            .load(&Overrides::default())
+            .expect("valid");
+        let by = settings.network_set_by().map(|by| by.key.as_str());
+        assert_eq!(by, key, "{config}");
     }
 }
