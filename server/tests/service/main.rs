@@ -21,6 +21,8 @@ mod harness;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod host_scope;
+#[cfg(test)]
 mod keeping;
 #[cfg(test)]
 mod lifecycle;
