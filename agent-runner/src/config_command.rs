@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
+use network_proxy::Routing;
 use protocol::Printable;
 use serde_json::json;
 
 use crate::cli::{self, ConfigCommand};
-use crate::config::{Environment, Settings, ShownSetting};
+use crate::config::{Environment, SandboxMode, Settings, ShownSetting};
 use crate::failure::Failure;
 use crate::request;
 
@@ -64,15 +65,31 @@ fn in_force(settings: &Settings) -> Vec<(&'static str, String)> {
         ("approvals_reviewer", settings.reviewer.as_str().to_owned()),
         ("allow_login_shell", settings.allow_login_shell.to_string()),
         ("web_search", settings.web_search().as_str().to_owned()),
+        ("network", network(settings).to_owned()),
+        (
+            "host_approvals",
+            settings.runner.host_approvals.as_str().to_owned(),
+        ),
     ]
 }
 
+/// Which way commands get out: not at all, by the machine's own network, or through the door.
+fn network(settings: &Settings) -> &'static str {
+    match (settings.sandbox, settings.routing()) {
+        (SandboxMode::DangerFullAccess, _) | (_, Routing::Direct) => "direct",
+        (_, Routing::Door) => "door",
+        (_, Routing::Off) => "off",
+    }
+}
+
 fn origin_of(settings: &Settings, key: &str) -> String {
-    settings
-        .origins
-        .get(key)
-        .cloned()
-        .unwrap_or_else(|| "default".to_owned())
+    let set = || settings.shown.iter().find(|setting| setting.key == key);
+    let origin = match key {
+        "network" => settings.network_set_by().map(|it| it.origin.clone()),
+        "host_approvals" => set().map(|it| it.origin.clone()),
+        _ => settings.origins.get(key).cloned(),
+    };
+    origin.unwrap_or_else(|| "default".to_owned())
 }
 
 fn as_json(settings: &Settings) -> serde_json::Value {

@@ -10,8 +10,8 @@ mod transport;
 use std::time::{Duration, Instant};
 
 use protocol::{
-    CallerId, Decision, Expected, FailedStep, Grant, Nonce, PersonsAnswer, Problem, Receipt,
-    RedeemAnswer, RedeemRequest, ReportNetwork, ReviewFailure, ReviewId, ReviewPage,
+    Action, CallerId, Decision, Expected, FailedStep, Grant, Nonce, PersonsAnswer, Problem,
+    Receipt, RedeemAnswer, RedeemRequest, ReportNetwork, ReviewFailure, ReviewId, ReviewPage,
     ReviewResource, ReviewStatus, RunReport, ServerKey, SubmitReview, parse_strict,
 };
 use serde::Serialize;
@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 pub(crate) use http::HttpServer;
 #[cfg(feature = "embedded")]
 pub(crate) use transport::MAX_ANSWER;
+use transport::Preference;
 pub(crate) use transport::{Call, Method, Reply, Transport, Unreachable};
 
 /// The longest that one long poll waits.
@@ -95,7 +96,7 @@ impl ReviewClient {
                 method: Method::Post,
                 path: "/v1/reviews".to_owned(),
                 idempotency_key: Some(question.expected.nonce.as_str().to_owned()),
-                prefer_wait: (!wait.is_zero()).then_some(wait),
+                prefer: (!wait.is_zero()).then_some(Preference::Wait(wait)),
                 body: Some(to_json(&question.body)?),
             };
             match self.transport.call(call, question.remaining()).await {
@@ -190,7 +191,18 @@ impl ReviewClient {
             action_digest: grant.action_digest(),
             session_id: question.expected.session_id.clone(),
         };
-        let call = Call::post(format!("/v1/reviews/{review_id}/redeem"), to_json(&body)?);
+        // How long a yes holds is said of hosts alone.
+        let prefer = match question.body.action {
+            Action::NetworkAccess(_) => Some(Preference::HostScope),
+            Action::Command(_)
+            | Action::FileChange(_)
+            | Action::ToolCall(_)
+            | Action::PermissionRequest(_) => None,
+        };
+        let call = Call {
+            prefer,
+            ..Call::post(format!("/v1/reviews/{review_id}/redeem"), to_json(&body)?)
+        };
         let reply = self.transport.call(call, Duration::from_secs(10)).await?;
         let answer: RedeemAnswer = read_reply(&reply)?;
         self.key

@@ -5,6 +5,7 @@
 //! held.
 
 mod matching;
+mod npm;
 
 use std::fmt;
 use std::net::IpAddr;

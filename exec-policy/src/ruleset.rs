@@ -6,12 +6,14 @@
 
 mod indirect;
 mod sieve;
+mod spellings;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use self::indirect::{Named, named};
 use self::sieve::{Marks, Sieve};
+use self::spellings::Spelling;
 use crate::command::{Class, Command, Role};
 use crate::reading::Reading;
 use crate::rule::{Fit, HostExecutable, LetterCase, NetworkRule, PrefixRule, Verdict};
@@ -130,6 +132,7 @@ impl RuleSet {
             });
         }
         for (at, command) in reading.commands().iter().enumerate() {
+            let first = hits.len();
             hits.extend(self.indirect(command).map(|rule| Hit {
                 rule,
                 command: Some(at),
@@ -148,6 +151,16 @@ impl RuleSet {
                         certainty,
                     });
                 }
+            }
+            if let Some(other) = spellings::other(command) {
+                let before: Vec<_> = hits.iter().skip(first).map(|hit| hit.rule).collect();
+                let new = |hit: &Hit<'_>| !before.iter().any(|rule| std::ptr::eq(*rule, hit.rule));
+                let hit = |(rule, certainty)| Hit {
+                    rule,
+                    command: Some(at),
+                    certainty,
+                };
+                hits.extend(self.restricting(&other).map(hit).filter(new));
             }
         }
         let coverage = coverage(reading, &covered);
@@ -188,6 +201,25 @@ impl RuleSet {
                 .collect(),
         };
         places.into_iter().filter_map(|at| self.rules.get(at))
+    }
+
+    /// The restrictive rules that match another spelling of a command, and how surely.
+    fn restricting<'r>(
+        &'r self,
+        other: &Spelling,
+    ) -> impl Iterator<Item = (&'r PrefixRule, HitCertainty)> {
+        let indirect = self.indirect(&other.command);
+        let indirect = indirect.map(|rule| (rule, HitCertainty::Possible));
+        let named = self.candidates(&other.command).into_iter();
+        let restricts = named.filter(|rule| rule.verdict > Verdict::Allow);
+        let direct = restricts.filter_map(|rule| {
+            match (rule.pattern.restricts(&other.command), other.certainty) {
+                (Fit::Not, _) => None,
+                (Fit::Certain, certainty) => Some((rule, certainty)),
+                (Fit::Possible, _) => Some((rule, HitCertainty::Possible)),
+            }
+        });
+        indirect.chain(direct).collect::<Vec<_>>().into_iter()
     }
 
     fn hit(&self, rule: &PrefixRule, command: &Command, reading: &Reading) -> Option<HitCertainty> {

@@ -236,6 +236,9 @@ pub struct RedeemAnswer {
     pub action_digest: ActionDigest,
     /// When.
     pub redeemed_at: Timestamp,
+    /// How long an approver's yes about a host holds; told only where the runner asked to hear it (`Prefer: host-scope`).
+    #[serde(default, skip_serializing_if = "HostScope::is_once")]
+    pub scope: HostScope,
     /// The server's signature over the receipt.
     pub signature: String,
 }
@@ -247,9 +250,32 @@ pub struct RedeemAnswer {
 pub struct Answer {
     /// Yes or no.
     pub answer: PersonsAnswer,
-    /// Why, where the person said so.
+    /// Why, where the person said so: 1 to 1,000 characters.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+/// How long an approver's yes about a host holds. The narrower is the less. That it holds always is for the user of the
+/// machine alone to say, in rules of their own.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize,
+)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum HostScope {
+    /// For the command that asked.
+    #[default]
+    Once,
+    /// For the rest of the session that it was asked in, twelve hours at most.
+    Session,
+}
+
+impl HostScope {
+    /// Whether it is the narrowest, which is never spelled.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        *self == Self::Once
+    }
 }
 
 /// Yes or no.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::action::ActionDigest;
-use crate::api::{PersonsAnswer, ReviewResource};
+use crate::api::{HostScope, PersonsAnswer, ReviewResource};
 use crate::policy::ShadowStats;
 use crate::review::ReviewId;
 
@@ -63,6 +63,10 @@ pub struct ApproverAnswer {
     pub reason: String,
     /// The action that the approver saw.
     pub action_digest: ActionDigest,
+    /// How long a yes about a host holds: `once`, for the command that asked, where nothing is said. For no other action,
+    /// with no denial, and `session` only where the question named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<HostScope>,
 }
 
 /// `POST /v1/reviews/{id}/leave`: an approver's leave for an action that was denied, once.
@@ -236,4 +240,7 @@ pub struct VerifyAnswer {
     pub broken: Option<(i64, String)>,
     /// Payloads that are not there any more.
     pub erased: u64,
+    /// The number of the last line that was let go, by the server's own word; 0 where none was.
+    #[serde(default)]
+    pub let_go: i64,
 }

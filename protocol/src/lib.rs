@@ -33,7 +33,7 @@ pub use action::{
 };
 pub use api::{
     Answer, ClientDescription, CreateToken, CreatedToken, EnvironmentDescription, HistoryEntry,
-    PersonsAnswer, Problem, RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource,
+    HostScope, PersonsAnswer, Problem, RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource,
     SessionReference, SessionResource, SubmitReview, TokenList, TokenResource, TurnResource,
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};

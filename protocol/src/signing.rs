@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::action::ActionDigest;
-use crate::api::{RedeemAnswer, ReviewResource};
+use crate::api::{HostScope, RedeemAnswer, ReviewResource};
 use crate::assessment::{Assessment, Outcome};
 use crate::canonical::Canonical;
 use crate::decision::{DecidedBy, Decision, Denial, Judge, Judgement, RuleId};
@@ -52,6 +52,8 @@ pub enum StatementKind {
     Receipt {
         /// When, to the millisecond.
         redeemed_at: Timestamp,
+        /// How long leave for a host holds, where an approver said so.
+        scope: HostScope,
     },
 }
 
@@ -66,8 +68,13 @@ impl Statement {
                     .text(status.as_str())
                     .text(&expires_at.as_millisecond().to_string());
             }
-            StatementKind::Receipt { redeemed_at } => {
-                out.text("receipt")
+            StatementKind::Receipt { redeemed_at, scope } => {
+                // The narrowest is spelled as it always was, so that runners of every version can check it.
+                let kind = match scope {
+                    HostScope::Once => "receipt",
+                    HostScope::Session => "receipt_for_session",
+                };
+                out.text(kind)
                     .text(&redeemed_at.as_millisecond().to_string());
             }
         }
@@ -191,9 +198,16 @@ pub enum ForgedAnswer {
 pub struct Receipt {
     review_id: ReviewId,
     action_digest: ActionDigest,
+    scope: HostScope,
 }
 
 impl Receipt {
+    /// How long leave for a host holds, as an approver said and the server signed.
+    #[must_use]
+    pub fn scope(&self) -> HostScope {
+        self.scope
+    }
+
     pub(crate) fn review_id(&self) -> ReviewId {
         self.review_id
     }
@@ -254,11 +268,13 @@ impl ServerKey {
         }
         let kind = StatementKind::Receipt {
             redeemed_at: answer.redeemed_at,
+            scope: answer.scope,
         };
         self.check(kind, review_id, expected, Some(&answer.signature))?;
         Ok(Receipt {
             review_id,
             action_digest: answer.action_digest,
+            scope: answer.scope,
         })
     }
 

@@ -73,7 +73,7 @@ Settings (auto-review-server.toml):
   [shadow]    at_once, [shadow.reviewer]
   [tenants.NAME.reviewer], [tenants.NAME.policy]   the same for one tenant
   [limits]    in_flight_mib, models_at_once, reviews_per_minute_per_token, reviews_per_minute_per_tenant
-  [retention] payload_days
+  [retention] payload_days, verdict_days
   [people]    approvals, deadline_secs
   [webhooks]  allowed_hosts, ca_file, attempts, first_pause_ms
   [otel]      environment, exporter, trace_exporter, metrics_exporter, log_guardian_assessments

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use crate::desk::Retention;
 use crate::service::Limits;
 use crate::store::sqlite::beside;
 use crate::webhook::WebhookSettings;
@@ -41,8 +42,7 @@ pub(crate) struct Config {
     pub(crate) tenants: BTreeMap<TenantId, ReviewerSettings>,
     pub(crate) speaks_for_user: BTreeSet<String>,
     pub(crate) limits: Limits,
-    /// How many days payloads are kept; `None`: for ever.
-    pub(crate) payload_days: Option<NonZeroU32>,
+    pub(crate) retention: Retention,
     pub(crate) webhooks: WebhookSettings,
     pub(crate) shadow: ShadowSettings,
     /// Read when it is served: its variables are nobody else's.
@@ -99,6 +99,7 @@ struct PeopleTable {
 #[serde(deny_unknown_fields)]
 struct RetentionTable {
     payload_days: Option<NonZeroU32>,
+    verdict_days: Option<NonZeroU32>,
 }
 
 /// The variable `name`, where it is set and UTF-8.
@@ -188,9 +189,7 @@ impl<'a> Reading<'a> {
             reviewer,
             speaks_for_user: channels.unwrap_or_default(),
             limits,
-            payload_days: reading
-                .take::<RetentionTable>("retention")
-                .and_then(|table| table.payload_days),
+            retention: reading.retention(),
             webhooks,
             shadow: reading.shadow(),
             otel: reading.otel(),
@@ -297,6 +296,22 @@ impl<'a> Reading<'a> {
         settings.collect()
     }
 
+    fn retention(&mut self) -> Retention {
+        let table: RetentionTable = self.take("retention").unwrap_or_default();
+        let (payload_days, verdict_days) = (table.payload_days, table.verdict_days);
+        // What a review was decided on goes with it at the latest.
+        if verdict_days.is_some() && payload_days.is_none_or(|days| Some(days) > verdict_days) {
+            self.fault(
+                Some("retention.verdict_days"),
+                "wants a `payload_days` that is not longer",
+            );
+        }
+        Retention {
+            payload_days,
+            verdict_days,
+        }
+    }
+
     fn limits(&mut self) -> Limits {
         let table: LimitsTable = self.take("limits").unwrap_or_default();
         let people: PeopleTable = self.take("people").unwrap_or_default();
@@ -377,11 +392,26 @@ mod tests {
         s.toml: `listen`: must be an address and a port, for example `127.0.0.1:8790`
         s.toml: `reviewer`: unknown field `modle`, expected one of `deadline_secs`, `built_in_allow`, `model`, `budget`, `breaker`, `prompt`, `probe`, `hedge_after_ms`
         s.toml: `limits.in_flight_mib`: must be from 4 to 65535
-        s.toml: `retention`: unknown field `years`, expected `payload_days`
+        s.toml: `retention`: unknown field `years`, expected `payload_days` or `verdict_days`
         s.toml: `otel`: unknown variant `otlp`, expected one of `none`, `statsig`, `otlp-http`, `otlp-grpc`
         s.toml: `assert_users`: is not a setting
         s.toml: `tls_cert`: is not supported by this version
         ");
+    }
+
+    #[test]
+    fn verdicts_are_kept_no_shorter_than_what_they_were_decided_on() {
+        let days = |text: &str| read(&format!("[retention]\n{text}")).is_ok();
+        assert!(days("payload_days = 30"));
+        assert!(days("payload_days = 30\nverdict_days = 30"));
+        for refused in [
+            "verdict_days = 30",
+            "payload_days = 31\nverdict_days = 30",
+            "payload_days = 0",
+            "payload_days = 30\nverdict_days = 0",
+        ] {
+            assert!(!days(refused), "{refused}");
+        }
     }
 
     #[test]

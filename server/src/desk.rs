@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use protocol::{Answer, Escalation, Nonce, ReviewId, ReviewStatus, SubmitReview, TenantId};
+use protocol::{
+    Answer, Escalation, HostScope, Nonce, ReviewId, ReviewStatus, SubmitReview, TenantId,
+};
 use reviewer::Reviewer;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -46,7 +48,7 @@ mod shadow;
 mod together;
 
 pub(crate) use judging::{Asks, Case};
-pub(crate) use keeping::{Clock, Round};
+pub(crate) use keeping::{Clock, Retention, Round};
 pub(crate) use recovery::RecoveryError;
 pub(crate) use shadow::Shadows;
 pub(crate) use together::Together;
@@ -60,6 +62,14 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The pauses between attempts to close a review whose end could not be recorded.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Whether who spends an approval is told how long leave for a host holds. A runner that does not ask would not believe a
+/// receipt that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScopeIs {
+    Told,
+    Untold,
+}
 
 /// Who is calling, and who could answer for a person.
 #[derive(Debug, Clone)]
@@ -258,9 +268,19 @@ impl Desk {
         }
     }
 
-    /// Spends an approval.
-    pub(crate) async fn redeem(&self, redemption: Redemption) -> Result<Nonce, ApiError> {
-        match self.store.redeem(redemption).await? {
+    /// Spends an approval. Whoever is to be told how long leave for a host holds is told what is on record.
+    pub(crate) async fn redeem(
+        &self,
+        redemption: &mut Redemption,
+        told: ScopeIs,
+    ) -> Result<Nonce, ApiError> {
+        if told == ScopeIs::Told {
+            let sight = Sight::Own(redemption.scope.clone());
+            let recorded = self.recorded(&sight, redemption.review_id).await?;
+            let scope = recorded.end.map(|end| end.verdict.scope);
+            redemption.host_scope = scope.unwrap_or_default();
+        }
+        match self.store.redeem(redemption.clone()).await? {
             Redeemed::Spent(nonce) => Ok(nonce),
             Redeemed::Refused(refusal) => Err(ApiError::NotRedeemable(refusal)),
             Redeemed::Unknown => Err(ApiError::NotFound),
@@ -279,9 +299,19 @@ impl Desk {
             self.recorded(&sight, review_id).await?;
             return Err(ApiError::NotWaiting);
         };
-        let reason = answer.reason.map(|said| self.said(&scope.tenant, &said));
+        // As short as an approver's: what is masked and kept has an end.
+        let reason = match &answer.reason {
+            Some(said) => Some(self.said(&scope.tenant, people::reason_of(said)?)),
+            None => None,
+        };
         let answer = Answer { reason, ..answer };
-        if !flight.answer(Reply { answer, by: None }) {
+        // The terminal's own runner knows how long its user's yes holds.
+        let reply = Reply {
+            answer,
+            by: None,
+            scope: HostScope::Once,
+        };
+        if !flight.answer(reply) {
             return Err(ApiError::NotWaiting);
         }
         Ok(flight.wait(Instant::now() + ABORT_PATIENCE).await?)

@@ -48,6 +48,10 @@ pub(crate) enum ApiError {
     AgreedBefore,
     /// Who asked cannot answer.
     OwnQuestion,
+    /// The action is nothing that a scope is for.
+    ScopeNotPossible,
+    /// The question named no session for a yes to last for.
+    NoSession,
     /// What was denied is nothing that leave lifts.
     NotLiftable,
     /// Leave is one person's, and several have to agree here.
@@ -117,6 +121,8 @@ impl ApiError {
             Self::NotWaiting => (StatusCode::CONFLICT, "not_waiting"),
             Self::AgreedBefore => (StatusCode::CONFLICT, "agreed_before"),
             Self::OwnQuestion => (StatusCode::FORBIDDEN, "own_question"),
+            Self::ScopeNotPossible => (StatusCode::CONFLICT, "scope_not_possible"),
+            Self::NoSession => (StatusCode::CONFLICT, "no_session"),
             Self::NotLiftable => (StatusCode::CONFLICT, "not_liftable"),
             Self::WantsSeveralPeople => (StatusCode::CONFLICT, "wants_several_people"),
             Self::AlreadyLifted => (StatusCode::CONFLICT, "already_lifted"),
@@ -160,9 +166,7 @@ impl ApiError {
             }
             Self::NotFound => "There is nothing here for this caller.",
             Self::MethodNotAllowed => "This resource does not know that method.",
-            Self::UnsupportedMediaType => {
-                "The body must be `application/json`, plain or as `gzip`."
-            }
+            Self::UnsupportedMediaType => "The body must be `application/json`, plain or `gzip`.",
             Self::TooLarge => "The body is larger than 1 MiB.",
             Self::BodyIncomplete => "The body did not arrive whole and in time.",
             Self::IdempotencyConflict => {
@@ -175,6 +179,12 @@ impl ApiError {
             Self::NotWaiting => "This review does not wait for a person at this server.",
             Self::AgreedBefore => "This person agreed before; somebody else must agree as well.",
             Self::OwnQuestion => "Nobody answers for a person what they asked themselves.",
+            Self::ScopeNotPossible => {
+                "Only a yes about a host (`network_access`) can hold for longer than once. Answer without `scope`."
+            }
+            Self::NoSession => {
+                "The question named no session, so there is nothing for a yes to last for. Answer with `once`."
+            }
             Self::NotLiftable => {
                 "Leave lifts a denial that a reviewer judged to be less than critical, and nothing else."
             }

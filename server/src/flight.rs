@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use protocol::{ActionDigest, Answer, CallerId, PersonsAnswer, ReviewId};
+use protocol::{ActionDigest, Answer, CallerId, HostScope, PersonsAnswer, ReviewId};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ impl Progress {
 pub(crate) struct Reply {
     pub(crate) answer: Answer,
     pub(crate) by: Option<String>,
+    /// How long a yes about a host holds.
+    pub(crate) scope: HostScope,
 }
 
 /// An approver's answer, before it is known whether it decides.
@@ -45,6 +47,8 @@ pub(crate) struct Vote {
     pub(crate) caller: CallerId,
     /// The human behind it, where that is known.
     pub(crate) person: Option<String>,
+    /// How long a yes about a host is to hold.
+    pub(crate) scope: HostScope,
 }
 
 impl Vote {
@@ -259,6 +263,11 @@ impl Flight {
         same_person || scope.caller == self.opened.scope.caller
     }
 
+    /// Whether the question named a session.
+    pub(crate) fn has_session(&self) -> bool {
+        self.opened.session_id.is_some()
+    }
+
     /// What the answer must be about.
     pub(crate) fn action_digest(&self) -> ActionDigest {
         self.opened.action_digest
@@ -269,8 +278,13 @@ impl Flight {
     }
 }
 
-/// The answer that `vote` makes with those who agreed: all of them by name, each with a reason where there are several.
+/// The answer that `vote` makes with those who agreed: all of them by name, each with a reason where there are several. It
+/// holds as long as everybody said.
 fn together(vote: Vote, agreed: &[Vote]) -> Reply {
+    let scope = match vote.answer {
+        PersonsAnswer::Allow => agreed.iter().map(|it| it.scope).fold(vote.scope, Ord::min),
+        PersonsAnswer::Deny => HostScope::Once,
+    };
     let (by, reason) = match (vote.answer, agreed) {
         (PersonsAnswer::Allow, [_, _, ..]) => {
             let names: Vec<_> = agreed.iter().map(Vote::by).collect();
@@ -287,5 +301,6 @@ fn together(vote: Vote, agreed: &[Vote]) -> Reply {
             reason: Some(reason),
         },
         by: Some(by),
+        scope,
     }
 }

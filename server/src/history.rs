@@ -179,6 +179,7 @@ pub(crate) fn verified(verified: Verified) -> VerifyAnswer {
             .broken
             .map(|broken| (broken.seq, broken.what.to_owned())),
         erased: verified.erased,
+        let_go: verified.let_go,
     }
 }
 

@@ -69,7 +69,10 @@ pub(crate) fn resource(recorded: &Recorded, key: &SigningKey) -> ReviewResource 
 pub(crate) fn receipt(spent: Redemption, nonce: Nonce, key: &SigningKey) -> RedeemAnswer {
     let redeemed_at: Timestamp = spent.at;
     let statement = Statement {
-        kind: StatementKind::Receipt { redeemed_at },
+        kind: StatementKind::Receipt {
+            redeemed_at,
+            scope: spent.host_scope,
+        },
         review_id: spent.review_id,
         action_digest: spent.action_digest,
         session_id: spent.session_id,
@@ -80,6 +83,7 @@ pub(crate) fn receipt(spent: Redemption, nonce: Nonce, key: &SigningKey) -> Rede
         review_id: spent.review_id,
         action_digest: spent.action_digest,
         redeemed_at,
+        scope: spent.host_scope,
         signature: key.sign(&statement),
     }
 }

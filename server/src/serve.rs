@@ -93,7 +93,7 @@ async fn keep_all(service: &Service, config: &Config) -> Result<(), CommandError
         tracing::warn!(%address, "other machines reach this port, and tokens travel in the clear");
     }
     service.keep_indexing();
-    service.keep_the_record(config.payload_days);
+    service.keep_the_record(config.retention);
     service.keep_probing();
     service.keep_measures();
     service.tell_of_recovered().await;

@@ -21,7 +21,7 @@ use crate::admission::Admission;
 use crate::api::Readiness;
 use crate::auth::{Auth, AuthError, make_token};
 use crate::conversations::Conversations;
-use crate::desk::{Caller, Desk, People, RecoveryError, Round, Shadows, Together};
+use crate::desk::{Caller, Desk, People, RecoveryError, Retention, Round, Shadows, Together};
 use crate::key::SigningKey;
 use crate::model_health::ModelHealth;
 use crate::owner::{LockError, OwnerLocks};
@@ -275,7 +275,7 @@ impl Service {
 
     /// Signs where the chains stand, and erases what is older than the settings keep it, until the service goes down and
     /// once more then. Not for a service whose key lives no longer than its process.
-    pub(crate) fn keep_the_record(&self, payload_days: Option<NonZeroU32>) {
+    pub(crate) fn keep_the_record(&self, retention: Retention) {
         let desk = Arc::clone(&self.desk);
         desk.keeps.get_or_init(|| ());
         drop(self.desk.tasks.spawn(async move {
@@ -286,7 +286,7 @@ impl Service {
                 .chain(std::iter::repeat_n(Round::EachMinute, ROUNDS - 1))
                 .cycle();
             for round in rounds {
-                desk.keep_the_record(payload_days, round).await;
+                desk.keep_the_record(retention, round).await;
                 tokio::select! {
                     () = desk.stopping.cancelled() => return,
                     () = tokio::time::sleep(KEEPING_PAUSE) => {}

@@ -5,7 +5,8 @@
 
 use jiff::Timestamp;
 use protocol::{
-    ActionDigest, CallerId, FailedStep, HistoryEntry, Nonce, ReviewId, ReviewStatus, TenantId,
+    ActionDigest, CallerId, FailedStep, HistoryEntry, HostScope, Nonce, ReviewId, ReviewStatus,
+    TenantId,
 };
 use thiserror::Error;
 
@@ -211,6 +212,8 @@ pub(crate) struct Redemption {
     pub(crate) scope: Scope,
     pub(crate) session_id: Option<String>,
     pub(crate) action_digest: ActionDigest,
+    /// How long leave for a host holds, where the runner is told.
+    pub(crate) host_scope: HostScope,
     pub(crate) at: Timestamp,
 }
 

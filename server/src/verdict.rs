@@ -4,8 +4,8 @@
 //! outcome `allow`, only a denial `deny`; whatever failed has neither risk nor outcome.
 
 use protocol::{
-    DecidedBy, Decision, Denial, Judge, Judgement, Outcome, Rationale, ReviewEvent, ReviewFailure,
-    ReviewId, ReviewStatus, RiskLevel, RuleId, UserAuthorization,
+    DecidedBy, Decision, Denial, HostScope, Judge, Judgement, Outcome, Rationale, ReviewEvent,
+    ReviewFailure, ReviewId, ReviewStatus, RiskLevel, RuleId, UserAuthorization,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ pub(crate) struct Verdict {
     /// The denied review that a person's leave lifted, where this is the review that it lifted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lifts: Option<ReviewId>,
+    /// How long the approver's yes about a host holds.
+    #[serde(default, skip_serializing_if = "HostScope::is_once")]
+    pub(crate) scope: HostScope,
 }
 
 impl Verdict {
@@ -44,6 +47,7 @@ impl Verdict {
             failure: None,
             answered_by: None,
             lifts: None,
+            scope: HostScope::Once,
         };
         match decision {
             Decision::Approved(grant) => match grant.judgement() {

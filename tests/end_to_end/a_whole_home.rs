@@ -191,6 +191,38 @@ fn toml_keys() -> Vec<String> {
 }
 
 #[test]
+fn the_network_in_force_is_shown_with_the_file_that_decided_it() {
+    let stage = Stage::new();
+    let text = |flags: &[&str]| told(&stage, &[&["config", "show", "--origin"], flags].concat());
+    let unset = text(&[]);
+    assert!(unset.contains("network = off  # default"), "{unset}");
+    assert!(
+        unset.contains("host_approvals = once  # default"),
+        "{unset}"
+    );
+    stage.settings(
+        "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\nnetwork_access = true\n\
+         [features.network_proxy]\nenabled = true\nmode = \"limited\"\n",
+    );
+    stage.runner_settings("host_approvals = \"session\"\n");
+    let shown = text(&[]);
+    let (config, own) = (stage.codex("config.toml"), stage.codex("agent-runner.toml"));
+    for line in [
+        format!("network = door  # {}", config.display()),
+        format!("host_approvals = session  # {}", own.display()),
+        format!(
+            "features.network_proxy.mode = \"limited\"  # {}",
+            config.display()
+        ),
+    ] {
+        assert!(shown.contains(&line), "{line}\n{shown}");
+    }
+    let json: Value =
+        serde_json::from_str(&told(&stage, &["config", "show", "--json"])).expect("JSON");
+    assert_eq!(json["in_force"]["network"]["value"], "door", "{json}");
+}
+
+#[test]
 fn commands_go_the_way_that_it_says() {
     let stage = whole();
     let route = |flags: &[&str], command: &[&str]| {

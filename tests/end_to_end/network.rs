@@ -7,6 +7,7 @@ mod opened;
 mod past;
 mod peer;
 mod proof;
+mod queued;
 mod tools;
 
 use harness::{Ran, Script, ScriptedModel, Stage, TestServer, assessment};

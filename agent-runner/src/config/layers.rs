@@ -183,11 +183,12 @@ impl Settings {
     fn defaults(environment: &Environment) -> Result<Self, ConfigError> {
         let file = environment.codex_home.join("agent-runner.toml");
         let name = file.display().to_string();
-        let raw: RawRunner = match read_text(&file)? {
-            Some(text) => toml::from_str(&text).map_err(|error| syntax(&name, &text, &error))?,
+        let text = read_text(&file)?;
+        let raw: RawRunner = match &text {
+            Some(text) => toml::from_str(text).map_err(|error| syntax(&name, text, &error))?,
             None => RawRunner::default(),
         };
-        Ok(Self {
+        let mut settings = Self {
             sandbox: SandboxMode::ReadOnly,
             approval: ApprovalPolicy::OnRequest,
             reviewer: ApprovalsReviewer::User,
@@ -211,7 +212,9 @@ impl Settings {
             web_search: None,
             otel: None,
             bases: Bases::default(),
-        })
+        };
+        settings.note_own(text.as_deref().unwrap_or_default(), &name);
+        Ok(settings)
     }
 
     /// One layer of the shared file's keys.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use toml::Table;
+use toml::{Table, Value};
 
 use super::error::{ConfigError, read_text, syntax, unsupported};
 use super::layers::Settings;
@@ -155,7 +155,9 @@ impl Settings {
             rules.add_to(&mut self.managed_rules, file)?;
         }
         if let Some(network) = wanted.experimental_network {
-            self.network.manage(network, file)?;
+            self.network.manage(network.clone(), file)?;
+            let key = "experimental_network".to_owned();
+            self.note_shown(&Table::from_iter([(key, Value::Table(network))]), file);
         }
         let denied = wanted.permissions.unwrap_or_default().filesystem.deny_read;
         if let Some(path) = denied.iter().find(|path| !is_place(path)) {

@@ -80,6 +80,14 @@ pub(crate) enum HostApprovals {
 }
 
 impl HostApprovals {
+    /// The word in the file.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Session => "session",
+        }
+    }
+
     /// The same, as answers say it.
     pub(crate) const fn holds(self) -> Holds {
         match self {

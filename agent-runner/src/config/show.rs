@@ -3,9 +3,11 @@
 //! Invariant: values are kept of the keys that this program honours, and of no other: the rest of the shared file may hold
 //! other programs' secrets (P9).
 
+use network_proxy::Routing;
 use serde::Serialize;
 use toml::{Table, Value};
 
+use super::SandboxMode;
 use super::layers::Settings;
 
 /// One key that something set.
@@ -36,7 +38,13 @@ const HONOURED: &[&str] = &[
     "projects",
     "profile",
     "project_root_markers",
+    "experimental_network",
+    "host_approvals",
+    "network",
 ];
+
+/// Keys of the runner's own file that are shown with the shared ones: what it adds to the network.
+const OWN: &[&str] = &["host_approvals", "network"];
 
 /// What keys do here that are loaded and not obeyed by commands.
 const HERE: &[(&str, &str)] = &[
@@ -67,6 +75,32 @@ const HERE: &[(&str, &str)] = &[
 ];
 
 impl Settings {
+    /// The same of the runner's own file, whose `text` was read before.
+    pub(super) fn note_own(&mut self, text: &str, origin: &str) {
+        let mut table: Table = toml::from_str(text).unwrap_or_default();
+        table.retain(|key, _| OWN.contains(&key));
+        self.note_shown(&table, origin);
+    }
+
+    /// What decided which way commands get out: the key that a file or flag set, and where. `None`: nothing did.
+    pub(crate) fn network_set_by(&self) -> Option<&ShownSetting> {
+        let keys: &[&str] = match (self.sandbox, self.routing()) {
+            (SandboxMode::DangerFullAccess, _) => &["sandbox_mode"],
+            (_, Routing::Door) => &[
+                "experimental_network.enabled",
+                "features.network_proxy.enabled",
+                "features.network_proxy",
+                "default_permissions",
+            ],
+            (_, Routing::Direct | Routing::Off) if self.profile.is_some() => {
+                &["default_permissions"]
+            }
+            (_, Routing::Direct | Routing::Off) => &["sandbox_workspace_write.network_access"],
+        };
+        keys.iter()
+            .find_map(|key| self.shown.iter().find(|setting| setting.key == *key))
+    }
+
     /// Notes what `table`, which stands in `origin`, sets: later layers replace the same keys.
     pub(super) fn note_shown(&mut self, table: &Table, origin: &str) {
         let mut found = Vec::new();

@@ -8,7 +8,7 @@ use std::io::IsTerminal as _;
 use network_proxy::Misses;
 
 use crate::ask::{Holds, PersonsTerminal};
-use crate::config::{ApprovalsReviewer, Settings};
+use crate::config::{ApprovalsReviewer, OnEnd, Settings};
 use crate::leaves::StandingHosts;
 use crate::prepare::UnknownHosts;
 use crate::request::TerminalWish;
@@ -22,6 +22,8 @@ pub(crate) enum Asker {
     Reviewer(Holds),
     /// The person at the terminal, who chooses how long.
     Person,
+    /// An approver at the server, who chooses how long but for ever.
+    Approver,
 }
 
 /// Whose the terminal is while the command runs.
@@ -42,7 +44,13 @@ impl Asker {
                 Self::Reviewer(settings.runner.host_approvals.holds())
             }
             (UnknownHosts::AsSet, Some(ApprovalsReviewer::User), TerminalIs::Free) => Self::Person,
-            (UnknownHosts::AsSet, Some(ApprovalsReviewer::User), TerminalIs::Taken) => Self::Nobody,
+            // A person elsewhere, where none is here; never a model in a person's place.
+            (UnknownHosts::AsSet, Some(ApprovalsReviewer::User), TerminalIs::Taken) => {
+                match settings.runner.fallback.on_failure {
+                    OnEnd::Queue => Self::Approver,
+                    OnEnd::Block | OnEnd::User => Self::Nobody,
+                }
+            }
         }
     }
 
@@ -57,7 +65,7 @@ impl Asker {
             && settings.asks_about_hosts().is_some()
             && !hosts.is_empty();
         match self {
-            Self::Reviewer(_) | Self::Person => Misses::Ask,
+            Self::Reviewer(_) | Self::Person | Self::Approver => Misses::Ask,
             Self::Nobody if by_leave => Misses::Ask,
             Self::Nobody => Misses::Refuse,
         }

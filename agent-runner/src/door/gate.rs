@@ -7,6 +7,7 @@
 
 mod keep;
 mod person;
+mod queue;
 mod terms;
 
 use std::cell::RefCell;
@@ -21,18 +22,19 @@ use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use network_proxy::{Answer, Destination, Gate, Question};
 use protocol::{
-    Action, Decision, Evidence, Grant, NetworkAccess, NetworkProtocol, PermittedAction, Printable,
-    ReviewFailure, ReviewId, ReviewStatus, SubmitReview, TriggerKind,
+    Action, Decision, Evidence, Grant, HostScope, NetworkAccess, NetworkProtocol, PermittedAction,
+    Printable, ReviewFailure, ReviewId, ReviewStatus, SubmitReview, TriggerKind,
 };
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{Mutex, OnceCell, mpsc, oneshot};
 
+use self::queue::{Put, Said, Who, goes_to_queue, patience};
 use self::terms::{protocol, words};
 use super::asker::Asker;
 use crate::answer::set_up;
 use crate::ask::Holds;
-use crate::config::{Environment, Settings};
+use crate::config::{Environment, Fallback, Settings};
 use crate::failure::Failure;
 use crate::journal::{self, JournalEntry, JournalEvent};
 use crate::leaves::StandingHosts;
@@ -254,7 +256,7 @@ impl Reviews {
             let (settings, environment, state) = (&self.settings, &self.environment, &self.state);
             let client = match self.asker {
                 Asker::Person => reviewers::local(settings, environment, state).await,
-                Asker::Reviewer(_) | Asker::Nobody => {
+                Asker::Reviewer(_) | Asker::Approver | Asker::Nobody => {
                     reviewers::configured(settings, environment, state).await
                 }
             };
@@ -263,26 +265,63 @@ impl Reviews {
         made.await.as_ref().map_err(Clone::clone)
     }
 
+    /// Puts the question to the asker in force, and to an approver where the settings say so of how that ended.
     async fn put(&self, client: &ReviewClient, question: &Question, action: &Action) -> Ended {
         let _terminal = match self.asker {
             Asker::Person => Some(self.terminal.lock().await),
-            Asker::Reviewer(_) | Asker::Nobody => None,
+            Asker::Reviewer(_) | Asker::Approver | Asker::Nobody => None,
         };
-        let put = client.question(self.body_for(question, action), reviewers::TIME_LIMIT);
-        let review = match client.submit(&put, Duration::ZERO).await {
-            Ok(review) => review,
-            Err(failure) => return self.failed(action, failure, None),
+        let first = self.ask(client, (self.asker, question), action).await;
+        let queue = |put: &Put| goes_to_queue(self.asker, &put.answered, self.fallback());
+        let put = match first {
+            Ok(put) if queue(&put) => {
+                let _was_open = self.asked.borrow_mut().open.remove(&put.review_id);
+                // The same server again, which now asks nobody but an approver.
+                self.ask(client, (Asker::Approver, question), action).await
+            }
+            other => other,
         };
+        match put {
+            Ok(put) => self.settle(client, put, action).await,
+            Err(failure) => self.failed(action, failure, None),
+        }
+    }
+
+    /// Asks `asker`, and waits for the end.
+    async fn ask(
+        &self,
+        client: &ReviewClient,
+        (asker, question): (Asker, &Question),
+        action: &Action,
+    ) -> Result<Put, ReviewFailure> {
+        let body = self.body_for((asker, question), action);
+        let put = client.question(body, patience(asker));
+        let review = client.submit(&put, Duration::ZERO).await?;
         let review_id = review.review_id;
         let _new = self.asked.borrow_mut().open.insert(review_id);
-        let (answered, holds) = match (self.asker, action) {
+        let (answered, holds) = match (asker, action) {
             (Asker::Person, Action::NetworkAccess(access)) => {
                 let asked = self.for_person(access.clone());
-                person::answered(client, &put, review, asked).await
+                let (answered, holds) = person::answered(client, &put, review, asked).await;
+                (answered, Said::Here(holds))
             }
-            (Asker::Reviewer(holds), _) => (client.wait(&put, review).await, holds),
-            (Asker::Nobody | Asker::Person, _) => (client.wait(&put, review).await, Holds::Command),
+            (Asker::Reviewer(holds), _) => (client.wait(&put, review).await, Said::Set(holds)),
+            (Asker::Nobody | Asker::Person | Asker::Approver, _) => {
+                let answered = client.wait(&put, review).await;
+                (answered, Said::Set(Holds::Command))
+            }
         };
+        Ok(Put {
+            put,
+            review_id,
+            answered,
+            holds,
+        })
+    }
+
+    /// Makes of how a question ended what the door is told; an approval is spent.
+    async fn settle(&self, client: &ReviewClient, asked: Put, action: &Action) -> Ended {
+        let (review_id, answered) = (asked.review_id, asked.answered);
         let status = answered.decision.status();
         let ended = |answer| Ended {
             answer,
@@ -292,11 +331,13 @@ impl Reviews {
         };
         match answered.decision {
             Decision::Approved(grant) => {
-                let spent = spend(client, &put, (review_id, grant), action).await;
-                let permitted = match spent {
-                    Ok(permitted) => permitted,
+                let by = Who::gave(&grant);
+                let spent = spend(client, &asked.put, (review_id, grant), action).await;
+                let (permitted, scope) = match spent {
+                    Ok(spent) => spent,
                     Err(failure) => return self.failed(action, failure, Some(review_id)),
                 };
+                let holds = asked.holds.after(by, scope);
                 let holds = self.keep(permitted, review_id, holds).await;
                 Ended {
                     holds: Some(holds),
@@ -318,16 +359,20 @@ impl Reviews {
         }
     }
 
-    fn body_for(&self, question: &Question, action: &Action) -> SubmitReview {
+    fn fallback(&self) -> Fallback {
+        self.settings.runner.fallback
+    }
+
+    fn body_for(&self, (asker, question): (Asker, &Question), action: &Action) -> SubmitReview {
         let mut body = self.body.clone();
         body.action_digest = action.digest();
         body.action = action.clone();
-        body.must_be_human |= self.asker == Asker::Person;
+        body.must_be_human |= matches!(asker, Asker::Person | Asker::Approver);
         if let Some(detail) = &mut body.trigger.detail {
             if question.decoded.is_some() {
                 detail.push_str(&format!(" ({})", Printable(&question.text())));
             }
-            if self.asker == Asker::Reviewer(Holds::Session) && self.hosts.has_session() {
+            if asker == Asker::Reviewer(Holds::Session) && self.hosts.has_session() {
                 detail.push_str("; a yes holds for the rest of the session");
             }
         }
@@ -372,17 +417,18 @@ impl Gate for ReviewGate {
     }
 }
 
-/// Spends the approval and trades it for leave, which the connections that wait use up.
+/// Spends the approval and trades it for leave, which the connections that wait use up; and how long it holds, as an
+/// approver said.
 async fn spend(
     client: &ReviewClient,
     put: &review_client::Question,
     (review_id, grant): (ReviewId, Grant),
     action: &Action,
-) -> Result<PermittedAction, ReviewFailure> {
+) -> Result<(PermittedAction, HostScope), ReviewFailure> {
     let receipt = client.redeem(put, review_id, &grant).await?;
     let permitted = grant.permit(&receipt, action.clone());
     match permitted {
-        Ok(permitted) if permitted.action() == action => Ok(permitted),
+        Ok(permitted) if permitted.action() == action => Ok((permitted, receipt.scope())),
         Ok(_) => Err(server_failure(
             "not_believed",
             Retry::IsUseless,

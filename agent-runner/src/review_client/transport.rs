@@ -20,10 +20,19 @@ pub(crate) struct Call {
     pub(crate) path: String,
     /// `Idempotency-Key`.
     pub(crate) idempotency_key: Option<String>,
-    /// `Prefer: wait=`.
-    pub(crate) prefer_wait: Option<Duration>,
+    /// `Prefer`.
+    pub(crate) prefer: Option<Preference>,
     /// The JSON body.
     pub(crate) body: Option<Vec<u8>>,
+}
+
+/// What a server should do where it can (RFC 7240). One that does not know it goes without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Preference {
+    /// Answer with the end, if it comes so soon.
+    Wait(Duration),
+    /// Say in the receipt how long leave for a host holds.
+    HostScope,
 }
 
 /// GET or POST.
@@ -94,7 +103,7 @@ impl Call {
             method: Method::Get,
             path,
             idempotency_key: None,
-            prefer_wait: None,
+            prefer: None,
             body: None,
         }
     }
@@ -104,7 +113,7 @@ impl Call {
             method: Method::Post,
             path,
             idempotency_key: None,
-            prefer_wait: None,
+            prefer: None,
             body: Some(body),
         }
     }
@@ -115,8 +124,12 @@ impl Call {
         if let Some(key) = &self.idempotency_key {
             headers.push(("idempotency-key", key.clone()));
         }
-        if let Some(wait) = self.prefer_wait {
-            headers.push(("prefer", format!("wait={}", wait.as_secs().max(1))));
+        match self.prefer {
+            Some(Preference::Wait(wait)) => {
+                headers.push(("prefer", format!("wait={}", wait.as_secs().max(1))));
+            }
+            Some(Preference::HostScope) => headers.push(("prefer", "host-scope".to_owned())),
+            None => {}
         }
         if let Some(trace) = crate::telemetry::traceparent() {
             headers.push(("traceparent", trace));

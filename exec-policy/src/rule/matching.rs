@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::npm;
 use crate::command::Command;
 use crate::rule::LetterCase;
 use crate::word::Word;
@@ -205,7 +206,7 @@ impl Pattern {
                 if next & (1 << at) == 0 {
                     continue;
                 }
-                match self.place_fit(place, word) {
+                match self.place_fit((at, place), word) {
                     Fit::Certain => after |= 1 << (at + 1),
                     // What it becomes, and what comes behind it then, only a shell knows.
                     Fit::Possible => return Fit::Possible,
@@ -225,15 +226,24 @@ impl Pattern {
         }
     }
 
-    fn place_fit(&self, place: &Place, word: &Word) -> Fit {
+    fn place_fit(&self, (at, place): (usize, &Place), word: &Word) -> Fit {
+        let is_npms = at == 0 && self.may_be_abbreviated();
+        let npm_takes = |literal: &str| place.words.iter().any(|one| npm::same(literal, one));
         match word.literal() {
             Some(literal) if self.is_one_of(literal, place) => Fit::Certain,
+            Some(literal) if is_npms && npm_takes(literal) => Fit::Certain,
             Some(_) => Fit::Not,
             // In quotes it stays one word, which may be anything; a value of an option is no subcommand.
             None if word.splits() && word.literal_prefix().is_empty() => Fit::Possible,
             None if place.words.iter().any(|wanted| self.could_be(word, wanted)) => Fit::Possible,
+            None if is_npms && npm_takes(word.literal_prefix()) => Fit::Possible,
             None => Fit::Not,
         }
+    }
+
+    /// Whether the program takes beginnings and aliases for its subcommands.
+    pub(crate) fn may_be_abbreviated(&self) -> bool {
+        self.program_name().eq_ignore_ascii_case("npm")
     }
 
     fn is_one_of(&self, word: &str, place: &Place) -> bool {

@@ -337,7 +337,6 @@ pub(super) fn named(command: &Command) -> Named {
     if program == "git" {
         git(command, &mut programs);
     }
-    programs.extend(renamed(program).map(str::to_owned));
     Named::Programs(programs)
 }
 
@@ -370,11 +369,6 @@ fn git(command: &Command, programs: &mut Vec<String>) {
             programs.extend(every(value));
         }
     }
-}
-
-/// The program that another name of it stands for: git keeps each of its commands as a program of its own.
-fn renamed(program: &str) -> Option<&'static str> {
-    program.starts_with("git-").then_some("git")
 }
 
 fn interpreter(program: &str) -> Option<&'static (&'static str, &'static [&'static str])> {

@@ -56,7 +56,13 @@ impl Sieve {
     pub(super) fn add(&mut self, at: usize, rule: &PrefixRule) {
         let allows = rule.verdict == Verdict::Allow;
         let begin = self.marks.len();
+        let mut abbreviated = !allows && rule.pattern.may_be_abbreviated();
         for place in rule.pattern.rest() {
+            // A subcommand by any of its names or their beginnings: no mark holds for all of them.
+            if abbreviated && !place.is_option() {
+                abbreviated = false;
+                continue;
+            }
             // Options of a restrictive rule are found inside clusters, abbreviated and with values.
             let mark: fn(&str) -> u16 = if place.is_option() && !allows {
                 option_mark

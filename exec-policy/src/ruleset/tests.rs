@@ -20,6 +20,7 @@ fn read(words: &[&str]) -> Reading {
 }
 
 mod carried;
+mod spellings;
 
 fn script(text: &str) -> Reading {
     read(&["bash", "-lc", text])

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 
 use super::{Expected, ForgedAnswer, Nonce, ServerKey, Statement, StatementKind};
 use crate::action::{Action, NetworkAccess, NetworkProtocol};
-use crate::api::{RedeemAnswer, ReviewResource};
+use crate::api::{HostScope, RedeemAnswer, ReviewResource};
 use crate::assessment::{Outcome, RiskLevel, UserAuthorization};
 use crate::decision::{DecidedBy, Decision};
 use crate::permit::GrantMismatch;
@@ -90,13 +90,44 @@ fn approved() -> ReviewResource {
 }
 
 fn receipt() -> RedeemAnswer {
+    receipt_for(HostScope::Once)
+}
+
+fn receipt_for(scope: HostScope) -> RedeemAnswer {
     let redeemed_at = Timestamp::from_millisecond(1_000).expect("a time");
     RedeemAnswer {
         review_id: review(),
         action_digest: expected().action_digest,
         redeemed_at,
-        signature: statement(StatementKind::Receipt { redeemed_at }).sign(&server()),
+        scope,
+        signature: statement(StatementKind::Receipt { redeemed_at, scope }).sign(&server()),
     }
+}
+
+#[test]
+fn how_long_leave_holds_is_signed_and_nothing_said_is_once() {
+    let read = |answer: &RedeemAnswer| pinned().read_receipt(answer, review(), &expected());
+    for scope in [HostScope::Once, HostScope::Session] {
+        let told = receipt_for(scope);
+        assert_eq!(read(&told).expect("a receipt").scope(), scope);
+        // Neither widened on its way nor narrowed.
+        for other in [HostScope::Once, HostScope::Session] {
+            let mut changed = told.clone();
+            changed.scope = other;
+            assert_eq!(
+                read(&changed).is_ok(),
+                other == scope,
+                "{scope:?} {other:?}"
+            );
+        }
+    }
+    // As a server that knows of no scope tells it, and as a runner that knows of none reads it.
+    let spelled = serde_json::to_value(receipt()).expect("spelled");
+    assert_eq!(spelled.get("scope"), None);
+    let told: RedeemAnswer = serde_json::from_value(spelled).expect("read");
+    assert_eq!(read(&told).expect("a receipt").scope(), HostScope::Once);
+    assert!(serde_json::from_str::<HostScope>("\"always\"").is_err());
+    assert!(HostScope::Once < HostScope::Session);
 }
 
 fn grant() -> crate::Grant {

@@ -6,6 +6,8 @@
 //! program (`cargo`, `terraform plan`) is not here.
 
 mod clouds;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 use exec_policy::{Command, Word};
@@ -21,8 +23,7 @@ const SECRETS: &str = "\
 /// Options that may stand before the subcommand.
 const LEADING: &str = "--user --system --no-pager";
 /// Options with a value that may stand before the subcommand.
-const LEADING_VALUED: &str =
-    "-n --namespace --context --region --profile --project --output -R --repo";
+const LEADING_VALUED: &str = "-n --namespace --context --region:~ --profile --project --output:table|wide|name|text -R:/ --repo:/";
 
 /// The options of one line.
 struct Line<'a> {
@@ -110,13 +111,12 @@ fn leading_options(words: &[&str]) -> usize {
     let mut count = 0;
     while let Some(word) = words.get(count) {
         let name = word.split('=').next().unwrap_or(word);
-        let glued = word
-            .split_once('=')
-            .is_some_and(|(_, value)| is_name(value));
-        let apart = words.get(count + 1).is_some_and(|value| is_name(value));
-        if listed(LEADING, word) || (glued && listed(LEADING_VALUED, name)) {
+        let fits = |value: &str| takes(LEADING_VALUED, name).is_some_and(|it| is_value(it, value));
+        let glued = word.split_once('=').is_some_and(|(_, value)| fits(value));
+        let apart = words.get(count + 1).is_some_and(|value| fits(value));
+        if listed(LEADING, word) || glued {
             count += 1;
-        } else if listed(LEADING_VALUED, word) && apart {
+        } else if name == *word && apart {
             count += 2;
         } else {
             break;
@@ -185,7 +185,7 @@ fn is_name(word: &str) -> bool {
 /// An expression that selects or lays out: one that reads no environment and no file.
 fn selects(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    text.len() <= 200
+    (1..=200).contains(&text.len())
         && !text.starts_with(['-', '@', '/'])
         && !text.contains("://")
         && !text.chars().any(char::is_control)
@@ -193,6 +193,35 @@ fn selects(text: &str) -> bool {
             .iter()
             .any(|word| lower.contains(word))
 }
+
+/// The name of a region: clouds put it into the address that they ask.
+fn is_region(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && !text.starts_with('-')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+}
+
+/// Columns by name, as `ID,Name` or `table(name,status)`: no layout that shows a whole resource.
+fn lays_out(text: &str) -> bool {
+    let columns = ["table(", "value(", "csv(", "get("]
+        .iter()
+        .find_map(|layout| text.strip_prefix(layout)?.strip_suffix(')'))
+        .unwrap_or(text);
+    let names: Vec<&str> = columns.split(',').map(str::trim).collect();
+    let is_column = |name: &&str| {
+        let lower = name.to_ascii_lowercase();
+        name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._".contains(c))
+            && !WHOLE.split_whitespace().any(|whole| lower.contains(whole))
+    };
+    text.len() <= 200 && names.iter().all(is_column)
+}
+
+/// Layouts and parts of a resource that show more than columns.
+const WHOLE: &str = "\
+    json yaml text flattened object config multi default diff env metadata masterauth spec template connection uri data";
 
 /// What the value of an option may be: `None` where the option is none of `valued`.
 fn takes<'a>(valued: &'a str, option: &str) -> Option<&'a str> {
@@ -207,6 +236,9 @@ fn is_value(kind: &str, value: &str) -> bool {
         "" => is_name(value),
         "#" => !value.is_empty() && value.chars().all(|c| c.is_ascii_digit()),
         "?" => selects(value),
+        "/" => is_name(value) && value.matches('/').count() <= 1,
+        "~" => is_region(value),
+        "|" => lays_out(value),
         _ => kind.split('|').any(|one| one == value),
     }
 }

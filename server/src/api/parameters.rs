@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::desk::ScopeIs;
 use crate::error::ApiError;
 
 /// The longest wait for an end, in seconds: as long as a review may take by default.
@@ -57,14 +58,8 @@ pub(super) fn show_query(uri: &Uri) -> Result<(Duration, View), ApiError> {
 
 /// `Prefer: wait=SECONDS` (RFC 7240); other preferences are not ours to meet.
 pub(super) fn wait_of_preference(headers: &HeaderMap) -> Result<Duration, ApiError> {
-    let preferences = headers
-        .get_all("prefer")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    for preference in preferences {
-        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
-        if name.trim().eq_ignore_ascii_case("wait") {
+    for (name, value) in preferences(headers) {
+        if name.eq_ignore_ascii_case("wait") {
             let value = value.trim().trim_matches('"');
             let wait = value
                 .parse()
@@ -73,6 +68,27 @@ pub(super) fn wait_of_preference(headers: &HeaderMap) -> Result<Duration, ApiErr
         }
     }
     Ok(Duration::ZERO)
+}
+
+/// `Prefer: host-scope`: the caller knows what a receipt says of how long leave for a host holds.
+pub(super) fn scope_of_preference(headers: &HeaderMap) -> ScopeIs {
+    let mut names = preferences(headers).map(|(name, _)| name);
+    if names.any(|name| name.eq_ignore_ascii_case("host-scope")) {
+        ScopeIs::Told
+    } else {
+        ScopeIs::Untold
+    }
+}
+
+/// Each preference, as its name and what it says.
+fn preferences(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|text| text.split_once('=').unwrap_or((text, "")))
+        .map(|(name, value)| (name.trim(), value))
 }
 
 /// `Idempotency-Key`; a random one where the caller sent none.
@@ -106,7 +122,7 @@ mod tests {
 
     use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{nonce, show_query, wait_of_preference};
+    use super::{ScopeIs, nonce, scope_of_preference, show_query, wait_of_preference};
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(
@@ -134,6 +150,14 @@ mod tests {
         assert_eq!(show("/v1/reviews/x?wait=3"), Some(Duration::from_secs(3)));
         assert_eq!(show("/v1/reviews/x?wait=-1"), None);
         assert_eq!(show("/v1/reviews/x?wiat=1"), None);
+    }
+
+    #[test]
+    fn only_who_asks_for_it_is_told_how_long_leave_holds() {
+        let told = |text| scope_of_preference(&headers("prefer", text)) == ScopeIs::Told;
+        assert!(told("host-scope") && told("wait=3, Host-Scope"));
+        assert!(!told("wait=3") && !told("host-scopes") && !told("x=host-scope"));
+        assert_eq!(scope_of_preference(&HeaderMap::new()), ScopeIs::Untold);
     }
 
     #[test]

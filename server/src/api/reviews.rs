@@ -8,11 +8,13 @@ use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
-use protocol::{Answer, RedeemRequest, ReviewId, RunReport, SubmitReview};
+use protocol::{Answer, HostScope, RedeemRequest, ReviewId, RunReport, SubmitReview};
 use tokio::time::Instant;
 
 use super::body::{StrictJson, answer as answer_json};
-use super::parameters::{ReviewPath, View, nonce, show_query, wait_of_preference};
+use super::parameters::{
+    ReviewPath, View, nonce, scope_of_preference, show_query, wait_of_preference,
+};
 use super::search_query::Listing;
 use super::who::{Asking, Looking};
 use crate::desk::{Desk, now};
@@ -141,16 +143,19 @@ pub(crate) async fn redeem(
     State(desk): State<Arc<Desk>>,
     Asking(caller): Asking,
     ReviewPath(review_id): ReviewPath,
+    headers: HeaderMap,
     StrictJson(body): StrictJson<RedeemRequest>,
 ) -> Result<Response, ApiError> {
-    let redemption = Redemption {
+    let mut redemption = Redemption {
         review_id,
         scope: caller.scope,
         session_id: body.session_id,
         action_digest: body.action_digest,
+        host_scope: HostScope::Once,
         at: now(),
     };
-    let nonce = desk.redeem(redemption.clone()).await?;
+    let told = scope_of_preference(&headers);
+    let nonce = desk.redeem(&mut redemption, told).await?;
     answer_json(StatusCode::OK, &receipt(redemption, nonce, &desk.key))
 }
 

@@ -17,6 +17,7 @@ use crate::history::verified;
 use crate::key::SigningKey;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::erase::Erasure;
+use crate::store::sqlite::forget::Forgetting;
 use crate::store::sqlite::heads::SignedHead;
 
 /// What is done for the record.
@@ -46,6 +47,18 @@ pub(super) enum KeepingCommand {
         #[arg(long, value_name = "NAME")]
         by: String,
     },
+    /// Lets whole reviews go, from the first one on: what was decided, too. `verify` begins after them from then on.
+    Forget {
+        /// What was recorded before this time, for example `2026-01-31T00:00:00Z`.
+        #[arg(long, value_name = "TIME")]
+        before: Timestamp,
+        /// Whose.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+        /// Who wants it so: it is kept on record.
+        #[arg(long, value_name = "NAME")]
+        by: String,
+    },
     /// Copies the database to a new file while it is used, and verifies the copy.
     Backup {
         /// The file; it must not exist, and its folder must be private.
@@ -60,6 +73,7 @@ pub(super) async fn keeping(config: &Config, command: KeepingCommand) -> Result<
         }
         KeepingCommand::Head => head(config).await,
         KeepingCommand::Erase { before, tenant, by } => erase(config, &tenant, before, by).await,
+        KeepingCommand::Forget { before, tenant, by } => forget(config, &tenant, before, by).await,
         KeepingCommand::Backup { file } => backup(config, file).await,
     }
 }
@@ -141,7 +155,19 @@ async fn verify_each(
                 ));
             }
         }
+        if let Some((key, _)) = signed
+            && let Some(start) = store.unsigned_start(&tenant.id, key).await?
+        {
+            return Err(broken(tenant.id, start.seq, start.what));
+        }
         let found = verified(store.verify_against(&tenant.id, &heads).await?);
+        if found.let_go > 0 && shown == Shown::Table {
+            print_line(&format!(
+                "`{}`: the lines up to {} were let go",
+                tenant.id.as_str(),
+                found.let_go
+            ))?;
+        }
         lines += found.lines;
         if shown == Shown::Json {
             print_json(&serde_json::json!({"tenant": tenant.id, "record": found}))?;
@@ -196,6 +222,38 @@ async fn last_heads(
     Ok(last)
 }
 
+/// The time at which `by` wants something of before `before` removed.
+fn wanted_by(before: Timestamp, by: &str) -> Result<Timestamp, CommandError> {
+    let at = now();
+    if before >= at {
+        return Err(CommandError::NotPast);
+    }
+    let shown = Printable(by).to_string();
+    if by.trim().is_empty() || shown != by || by.chars().count() > MAX_NAME {
+        return Err(CommandError::Name("`--by`"));
+    }
+    Ok(at)
+}
+
+async fn forget(
+    config: &Config,
+    tenant: &str,
+    before: Timestamp,
+    by: String,
+) -> Result<(), CommandError> {
+    let wanted = Forgetting {
+        tenant: TenantId::parse(tenant)?,
+        before,
+        at: wanted_by(before, &by)?,
+        by,
+    };
+    let key = SigningKey::load_or_make(&key_file(&config.database))?;
+    let store = SqliteStore::open(&config.database).await?;
+    let gone = store.forget(wanted, &key).await;
+    store.close().await;
+    print_line(&format!("let {} lines of the record go", gone?))
+}
+
 async fn erase(
     config: &Config,
     tenant: &str,
@@ -203,14 +261,7 @@ async fn erase(
     by: String,
 ) -> Result<(), CommandError> {
     let tenant = TenantId::parse(tenant)?;
-    let at = now();
-    if before >= at {
-        return Err(CommandError::NotPast);
-    }
-    let shown = Printable(&by).to_string();
-    if by.trim().is_empty() || shown != by || by.chars().count() > MAX_NAME {
-        return Err(CommandError::Name("`--by`"));
-    }
+    let at = wanted_by(before, &by)?;
     let store = SqliteStore::open(&config.database).await?;
     let erasure = Erasure {
         tenant,

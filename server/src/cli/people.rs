@@ -5,11 +5,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use protocol::{
-    ApproverAnswer, GiveLeave, LeaveResource, PersonsAnswer, Printable, ReviewDetail, ReviewId,
-    ReviewResource, WaitingReviews, WithdrawLeave, WithdrawnLeave,
+    ApproverAnswer, GiveLeave, HostScope, LeaveResource, PersonsAnswer, Printable, ReviewDetail,
+    ReviewId, ReviewResource, WaitingReviews, WithdrawLeave, WithdrawnLeave,
 };
 use serde_json::Value;
 
@@ -32,7 +32,14 @@ pub(super) enum PeopleCommand {
         json: bool,
     },
     /// Says yes to what waits for a person.
-    Approve(Saying),
+    Approve {
+        #[command(flatten)]
+        saying: Saying,
+        /// How long a yes about a host holds: `once`, for the command that asked, or `session`, for the rest of the session
+        /// that it was asked in. Always is for the user of the machine alone to say.
+        #[arg(long, value_enum, value_name = "SCOPE")]
+        scope: Option<Scope>,
+    },
     /// Says no to what waits for a person.
     Deny(Saying),
     /// Gives leave for what a review denied, once: the next review of exactly that action, by the same caller in the same
@@ -56,8 +63,11 @@ pub(super) enum PeopleCommand {
 pub(super) async fn people(config: &Config, command: PeopleCommand) -> Result<(), CommandError> {
     match command {
         PeopleCommand::Queue { at, json } => queue(config, &at, Shown::of(json)).await,
-        PeopleCommand::Approve(saying) => say(config, saying, PersonsAnswer::Allow).await,
-        PeopleCommand::Deny(saying) => say(config, saying, PersonsAnswer::Deny).await,
+        PeopleCommand::Approve { saying, scope } => {
+            let scope = scope.map(HostScope::from);
+            say(config, saying, (PersonsAnswer::Allow, scope)).await
+        }
+        PeopleCommand::Deny(saying) => say(config, saying, (PersonsAnswer::Deny, None)).await,
         PeopleCommand::Leave {
             back: Some(LeaveCommand::Withdraw { id, reason, at }),
             ..
@@ -85,6 +95,22 @@ pub(super) enum LeaveCommand {
         #[command(flatten)]
         at: At,
     },
+}
+
+/// [`HostScope`], as it is typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Scope {
+    Once,
+    Session,
+}
+
+impl From<Scope> for HostScope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Once => Self::Once,
+            Scope::Session => Self::Session,
+        }
+    }
 }
 
 /// An answer.
@@ -226,7 +252,11 @@ fn words(action: Option<&Value>) -> String {
     }
 }
 
-async fn say(config: &Config, saying: Saying, answer: PersonsAnswer) -> Result<(), CommandError> {
+async fn say(
+    config: &Config,
+    saying: Saying,
+    (answer, scope): (PersonsAnswer, Option<HostScope>),
+) -> Result<(), CommandError> {
     let server = Server::of(config, &saying.at)?;
     let waiting = waiting(&server).await?;
     let review = waiting
@@ -242,6 +272,7 @@ async fn say(config: &Config, saying: Saying, answer: PersonsAnswer) -> Result<(
         answer,
         reason: saying.reason,
         action_digest,
+        scope,
     };
     let path = format!("/v1/reviews/{}/answer", saying.id);
     let told: ReviewResource = server.post(&path, &wanted).await?;

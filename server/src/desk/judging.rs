@@ -118,7 +118,7 @@ async fn ask_person(case: &Case, answer: oneshot::Receiver<Reply>) -> Judged {
 }
 
 fn by_person(case: &Case, reply: Reply) -> Judged {
-    let Reply { answer, by } = reply;
+    let Reply { answer, by, scope } = reply;
     let (decision, reason) = match answer.answer {
         PersonsAnswer::Allow => (
             Decision::Approved(Grant::by_person(case.escalation.action_digest)),
@@ -131,6 +131,7 @@ fn by_person(case: &Case, reply: Reply) -> Judged {
     };
     let verdict = Verdict {
         answered_by: by,
+        scope,
         ..Verdict::of(decision, reason)
     };
     Judged::new(verdict, None)

@@ -15,6 +15,7 @@ use clock::{Believed, Told};
 use super::{Desk, now};
 use crate::store::StoreError;
 use crate::store::sqlite::erase::Erasure;
+use crate::store::sqlite::forget::Forgetting;
 use crate::store::sqlite::policies::KnownPolicy;
 
 mod clock;
@@ -26,6 +27,15 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// For how long nobody has asked in a turn or session that is forgotten: more than any work takes.
 const IDLE: Duration = Duration::from_secs(365 * 86_400);
 
+/// How long what is kept; `None`: for ever.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// Transcripts, evidence and what reviewers were shown, in days.
+    pub(crate) payload_days: Option<NonZeroU32>,
+    /// Whole reviews, in days; not fewer than payloads.
+    pub(crate) verdict_days: Option<NonZeroU32>,
+}
+
 /// How often a round comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Round {
@@ -35,26 +45,27 @@ pub(crate) enum Round {
 
 impl Desk {
     /// One round.
-    pub(crate) async fn keep_the_record(&self, payload_days: Option<NonZeroU32>, round: Round) {
+    pub(crate) async fn keep_the_record(&self, retention: Retention, round: Round) {
         self.sign_heads().await;
-        if let Err(error) = self.remove_old(payload_days, round).await {
+        if let Err(error) = self.remove_old(retention, round).await {
             tracing::warn!(%error, "what is older than it is kept could not be removed");
         }
     }
 
-    async fn remove_old(
-        &self,
-        payload_days: Option<NonZeroU32>,
-        round: Round,
-    ) -> Result<(), StoreError> {
-        if payload_days.is_none() && round == Round::EachMinute {
+    async fn remove_old(&self, retention: Retention, round: Round) -> Result<(), StoreError> {
+        if retention.payload_days.is_none() && round == Round::EachMinute {
             return Ok(());
         }
         let Some(at) = self.believed_time().await? else {
             return Ok(());
         };
-        if let Some(days) = payload_days {
+        if let Some(days) = retention.payload_days {
             self.erase_older_than(days, at).await?;
+        }
+        if let Some(days) = retention.verdict_days
+            && round == Round::EachDay
+        {
+            self.forget_older_than(days, at).await?;
         }
         if round == Round::EachDay
             && let Ok(before) = at.checked_sub(IDLE)
@@ -121,8 +132,7 @@ impl Desk {
     }
 
     async fn erase_older_than(&self, days: NonZeroU32, at: Timestamp) -> Result<(), StoreError> {
-        let age = DAY.saturating_mul(days.get());
-        let Ok(before) = at.checked_sub(age) else {
+        let Some(before) = days_before(at, days) else {
             return Ok(());
         };
         for tenant in self.store.tenants().await? {
@@ -136,6 +146,32 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+impl Desk {
+    async fn forget_older_than(&self, days: NonZeroU32, at: Timestamp) -> Result<(), StoreError> {
+        let Some(before) = days_before(at, days) else {
+            return Ok(());
+        };
+        for tenant in self.store.tenants().await? {
+            let wanted = Forgetting {
+                tenant: tenant.id,
+                before,
+                at,
+                by: "retention.verdict_days".to_owned(),
+            };
+            let lines = self.store.forget(wanted, &self.key).await?;
+            if lines > 0 {
+                tracing::info!(lines, "let go what was older than the settings keep it");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `None` before the beginning of time.
+fn days_before(at: Timestamp, days: NonZeroU32) -> Option<Timestamp> {
+    at.checked_sub(DAY.saturating_mul(days.get())).ok()
 }
 
 fn of(tenant: protocol::TenantId, before: Timestamp, at: Timestamp) -> Erasure {

@@ -5,7 +5,7 @@
 //! Invariant: who answered is part of the verdict, and so of the chain; where several must agree, each answer is on record
 //! before it counts.
 
-use protocol::{ApproverAnswer, CallerId, PersonsAnswer, ReviewId, TenantId};
+use protocol::{ApproverAnswer, CallerId, HostScope, PersonsAnswer, ReviewId, TenantId};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -62,8 +62,10 @@ impl Desk {
         if flight.action_digest() != wanted.action_digest {
             return Err(ApiError::NotRedeemable(RedeemRefusal::OtherAction));
         }
+        let scope = self.scope_of(&sight, &flight, &wanted).await?;
         let vote = Vote {
             answer: wanted.answer,
+            scope,
             reason: self.said(&caller.scope.tenant, reason),
             caller: caller.scope.caller.clone(),
             person: caller.person.clone(),
@@ -79,6 +81,35 @@ impl Desk {
             Voted::NotAsked => return Err(ApiError::NotWaiting),
         }
         Ok(flight.wait(Instant::now() + ABORT_PATIENCE).await?)
+    }
+
+    /// How long a yes is to hold: what is said counts for hosts alone.
+    async fn scope_of(
+        &self,
+        sight: &Sight,
+        flight: &Flight,
+        wanted: &ApproverAnswer,
+    ) -> Result<HostScope, ApiError> {
+        let Some(scope) = wanted.scope else {
+            return Ok(HostScope::Once);
+        };
+        if wanted.answer == PersonsAnswer::Deny {
+            return Err(ApiError::InvalidBody(
+                "a denial has no `scope`: it holds for this question".to_owned(),
+            ));
+        }
+        // Of what is on record, as everybody is shown it.
+        let asked = self.store.detail(sight, flight.review_id()).await?;
+        let question = asked.and_then(|detail| detail.question);
+        let tool = question
+            .as_ref()
+            .and_then(|question| question.pointer("/action/tool")?.as_str());
+        match (tool, scope, flight.has_session()) {
+            (Some("network_access"), HostScope::Session, false) => Err(ApiError::NoSession),
+            (Some("network_access"), HostScope::Once, _)
+            | (Some("network_access"), HostScope::Session, true) => Ok(scope),
+            (Some(_) | None, _, _) => Err(ApiError::ScopeNotPossible),
+        }
     }
 
     /// Puts one of several votes on record, before it counts; and what was said by those who may not answer any more
@@ -111,6 +142,7 @@ impl Desk {
             by: vote.by(),
             caller: vote.caller.as_str(),
             reason: &vote.reason,
+            scope: vote.scope,
             wanted,
             no_longer: gone.iter().map(CallerId::as_str).collect(),
         };
@@ -159,6 +191,8 @@ struct VoteBody<'a> {
     by: &'a str,
     caller: &'a str,
     reason: &'a str,
+    #[serde(skip_serializing_if = "HostScope::is_once")]
+    scope: HostScope,
     /// How many must say yes.
     wanted: usize,
     /// Whose yes counts no longer, because they may not answer any more.

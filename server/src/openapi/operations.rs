@@ -232,7 +232,14 @@ pub(crate) const ABORT: Operation = Operation {
 };
 
 pub(crate) const REDEEM: Operation = Operation {
-    parameters: &[REVIEW_ID],
+    parameters: &[
+        REVIEW_ID,
+        header(
+            "prefer",
+            "`host-scope`: tell in the receipt how long an approver's yes about a host holds; without it, that is once.",
+            Kind::Form("^host-scope$"),
+        ),
+    ],
     request: Some(Body::of::<RedeemRequest>()),
     answers: &[json(
         200,

@@ -34,6 +34,7 @@ mod batch;
 mod checkpoint;
 mod command;
 pub(crate) mod erase;
+pub(crate) mod forget;
 pub(crate) mod heads;
 pub(crate) mod history;
 mod idle;

@@ -7,11 +7,13 @@
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::Executor as _;
 
-use crate::harness::{Folder, Program, command, harmful, harmless, network_report, raw};
-use crate::harness::{Server, redeem_body, submission};
+use crate::harness::{
+    Answered, Folder, Program, Server, command, harmful, harmless, network_report, raw,
+    redeem_body, submission, with,
+};
 
 const SETTINGS: &str = "[webhooks]\nallowed_hosts = [\"127.0.0.1\"]\n";
 /// What signed their heads, leaves and changes. It signs nothing else anywhere.
@@ -59,57 +61,65 @@ async fn lift(server: &Server, approver: &str, id: &str) {
     let key = command(&["cat", "/home/u/.ssh/id_ed25519"]);
     let leave = json!({"reason": "an old key", "action_digest": key.digest(), "valid_secs": 60});
     let path = format!("/v1/reviews/{id}/leave");
-    let told = server.post(approver, &path, &leave).await;
-    assert_eq!(told.status, 201, "{}", told.text);
+    sent((server, approver), &path, &leave, 201).await;
+}
+
+/// Posts `body` and wants `status`.
+async fn sent((server, token): (&Server, &str), path: &str, body: &Value, status: u16) -> Answered {
+    let told = server.post(token, path, body).await;
+    assert_eq!(told.status, status, "{path}: {}", told.text);
+    told
+}
+
+/// One review that was approved, spent and run; one that was denied; leave that was spent, and leave that was taken back
+/// where the program can: how that call was answered.
+async fn reviewed(server: &Server, [runner, approver, admin]: [&str; 3]) -> u16 {
+    let asking = (server, runner);
+    let question = submission(&harmless());
+    let approved = sent(asking, "/v1/reviews", &question, 200).await;
+    assert_eq!(approved.end(), "approved", "{}", approved.text);
+    let path = format!("/v1/reviews/{}", approved.id());
+    let spend = redeem_body(harmless().digest(), Some("s-1"));
+    sent(asking, &format!("{path}/redeem"), &spend, 200).await;
+    let ran = json!({"action_digest": harmless().digest(), "exit_code": 0});
+    sent(asking, &format!("{path}/ran"), &ran, 204).await;
+    sent(asking, "/v1/reviews", &submission(&harmful()), 200).await;
+
+    let first = denied(server, runner).await;
+    lift(server, approver, &first).await;
+    let key = command(&["cat", "/home/u/.ssh/id_ed25519"]);
+    let lifted = sent(asking, "/v1/reviews", &submission(&key), 200).await;
+    assert_eq!(lifted.end(), "approved", "{}", lifted.text);
+    let second = denied(server, runner).await;
+    lift(server, approver, &second).await;
+    let path = format!("/v1/reviews/{second}/leave/withdraw");
+    let withdraw = json!({"reason": "it is in use"});
+    server.post(admin, &path, &withdraw).await.status.as_u16()
+}
+
+/// What a door decided, a webhook, and a policy that was put in force.
+async fn told(server: &Server, [runner, admin]: [&str; 2]) {
+    let report = network_report("run-1");
+    sent((server, runner), "/v1/network-reports", &report, 204).await;
+    let ruling = (server, admin);
+    let hook = json!({"url": "http://127.0.0.1:9/hook", "events": ["failed"]});
+    sent(ruling, "/v1/webhooks", &hook, 201).await;
+    let policy = json!({"policy": {"deny": ["program:dd"]}});
+    let kept = sent(ruling, "/v1/policies", &policy, 201).await;
+    let change =
+        json!({"step": "activate", "revision": kept.body["revision"], "reason": "no disks"});
+    sent(ruling, "/v1/policies/changes", &change, 200).await;
 }
 
 /// A database of the program as it stands, in `folder`: the step, and the lines of its record.
 async fn make(folder: &Folder) -> (i64, usize) {
     let program = program(folder);
     done(&program, &["tenant", "create", "acme"]);
-    let [runner, _, approver, admin] =
-        ["runner", "auditor", "approver", "admin"].map(|role| token(&program, role));
+    let tokens = ["runner", "auditor", "approver", "admin"].map(|role| token(&program, role));
+    let [runner, _, approver, admin] = tokens.each_ref().map(String::as_str);
     let mut server = program.serve();
-    let question = submission(&harmless());
-    let approved = server.post(&runner, "/v1/reviews", &question).await;
-    assert_eq!(approved.end(), "approved", "{}", approved.text);
-    let spend = redeem_body(harmless().digest(), Some("s-1"));
-    let path = format!("/v1/reviews/{}", approved.id());
-    let told = server
-        .post(&runner, &format!("{path}/redeem"), &spend)
-        .await;
-    assert_eq!(told.status, 200, "{}", told.text);
-    let ran = json!({"action_digest": harmless().digest(), "exit_code": 0});
-    let told = server.post(&runner, &format!("{path}/ran"), &ran).await;
-    assert_eq!(told.status, 204, "{}", told.text);
-    let question = submission(&harmful());
-    let told = server.post(&runner, "/v1/reviews", &question).await;
-    assert_eq!(told.end(), "denied", "{}", told.text);
-
-    let first = denied(&server, &runner).await;
-    lift(&server, &approver, &first).await;
-    let key = command(&["cat", "/home/u/.ssh/id_ed25519"]);
-    let lifted = server.post(&runner, "/v1/reviews", &submission(&key)).await;
-    assert_eq!(lifted.end(), "approved", "{}", lifted.text);
-    let second = denied(&server, &runner).await;
-    lift(&server, &approver, &second).await;
-    let path = format!("/v1/reviews/{second}/leave/withdraw");
-    let withdraw = json!({"reason": "it is in use"});
-    let withdrawn = server.post(&admin, &path, &withdraw).await.status;
-
-    let report = network_report("run-1");
-    let told = server.post(&runner, "/v1/network-reports", &report).await;
-    assert_eq!(told.status, 204, "{}", told.text);
-    let hook = json!({"url": "http://127.0.0.1:9/hook", "events": ["failed"]});
-    let told = server.post(&admin, "/v1/webhooks", &hook).await;
-    assert_eq!(told.status, 201, "{}", told.text);
-    let policy = json!({"policy": {"deny": ["program:dd"]}});
-    let kept = server.post(&admin, "/v1/policies", &policy).await;
-    assert_eq!(kept.status, 201, "{}", kept.text);
-    let change =
-        json!({"step": "activate", "revision": kept.body["revision"], "reason": "no disks"});
-    let told = server.post(&admin, "/v1/policies/changes", &change).await;
-    assert_eq!(told.status, 200, "{}", told.text);
+    let withdrawn = reviewed(&server, [runner, approver, admin]).await;
+    told(&server, [runner, admin]).await;
     assert_eq!(server.terminate(), Some(0));
 
     let mut connection = raw(&folder.database()).await;
@@ -118,15 +128,15 @@ async fn make(folder: &Folder) -> (i64, usize) {
     let step = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations");
     let step = step.fetch_one(&mut connection).await.expect("a step");
     sqlx::Connection::close(connection).await.expect("closed");
-    // Programs before step 15 know no such call.
-    assert_eq!(withdrawn.as_u16(), if step < 15 { 404 } else { 200 });
+    // Programs before step 16 know no such call.
+    assert_eq!(withdrawn, if step < 16 { 404 } else { 200 });
     (step, lines(step))
 }
 
 /// How many lines a database of `step` holds: ten of five reviews that ended, two of an approval that was spent and run, two
-/// of a leave that was spent, one of another, one of a door, and from step 15 on one of a leave that was taken back.
+/// of a leave that was spent, one of another, one of a door, and from step 16 on one of a leave that was taken back.
 fn lines(step: i64) -> usize {
-    if step < 15 { 16 } else { 17 }
+    if step < 16 { 16 } else { 17 }
 }
 
 /// Everything that [`make`] made is there, holds, and goes on.
@@ -139,8 +149,7 @@ async fn is_whole(folder: &Folder, step: i64) {
         assert!(told.contains(&wanted), "step {step}: {told}");
     };
     holds(lines(step));
-    let listed: serde_json::Value =
-        serde_json::from_str(&run(&["history", "--json"])).expect("JSON");
+    let listed: Value = serde_json::from_str(&run(&["history", "--json"])).expect("JSON");
     let statuses = listed["reviews"].as_array().expect("a list").iter();
     let statuses: Vec<_> = statuses
         .map(|it| it["review"]["status"].as_str().expect("a status"))
@@ -159,7 +168,7 @@ async fn is_whole(folder: &Folder, step: i64) {
     let hooks = server.get(&admin, "/v1/webhooks").await;
     assert!(hooks.text.contains("127.0.0.1:9"), "{}", hooks.text);
     let disk = command(&["dd", "if=/dev/zero", "of=/dev/sda"]);
-    let body = crate::harness::with(
+    let body = with(
         submission(&disk),
         &json!({"session": {"session_id": "s-2"}}),
     );
@@ -171,7 +180,7 @@ async fn is_whole(folder: &Folder, step: i64) {
 }
 
 /// What was given leave for once gets none a second time, whatever became of it.
-async fn lift_again(server: &Server, approver: &str, listed: &serde_json::Value) {
+async fn lift_again(server: &Server, approver: &str, listed: &Value) {
     let key = command(&["cat", "/home/u/.ssh/id_ed25519"]);
     let leave = json!({"reason": "once more", "action_digest": key.digest()});
     for place in [0, 2] {
@@ -190,7 +199,7 @@ async fn a_database_that_the_program_of_each_step_made_is_brought_up_to_date_and
             let name = entry.expect("an entry").file_name();
             name.to_str()?.strip_suffix(".db")?.parse().ok()
         })
-        .filter(|step| *step >= 14)
+        .filter(|step| *step >= 15)
         .collect();
     let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/sqlite");
     let all = sqlx::migrate::Migrator::new(all).await.expect("steps");

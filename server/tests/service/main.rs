@@ -15,11 +15,15 @@ mod events;
 #[cfg(test)]
 mod failing_disk;
 #[cfg(test)]
+mod forgetting;
+#[cfg(test)]
 mod gzip;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod history;
+#[cfg(test)]
+mod host_scope;
 #[cfg(test)]
 mod keeping;
 #[cfg(test)]

@@ -186,11 +186,11 @@ async fn a_token_that_follows_another_is_in_the_same_hands() {
 }
 
 /// A server that wants two approvers, and files with tokens.
-struct Office {
+pub(crate) struct Office {
     folder: Folder,
-    program: Program,
-    server: crate::harness::Server,
-    runner: String,
+    pub(crate) program: Program,
+    pub(crate) server: crate::harness::Server,
+    pub(crate) runner: String,
 }
 
 impl Office {
@@ -199,7 +199,7 @@ impl Office {
     }
 
     /// One where so many must agree.
-    fn wanting(approvals: usize) -> Self {
+    pub(crate) fn wanting(approvals: usize) -> Self {
         let folder = Folder::new();
         let program = Program::new(&folder, &format!("[people]\napprovals = {approvals}\n"));
         let runner = create(&program, &["--person", "ana"]);
@@ -213,7 +213,7 @@ impl Office {
     }
 
     /// A private file with a new token.
-    fn token_file(&self, name: &str, arguments: &[&str]) -> String {
+    pub(crate) fn token_file(&self, name: &str, arguments: &[&str]) -> String {
         let path = self.folder.path(name);
         let mut options = std::fs::OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(&path);
@@ -222,7 +222,7 @@ impl Office {
         path.to_str().expect("a name").to_owned()
     }
 
-    fn run(&self, arguments: &[&str], token_file: &str) -> (i32, String, String) {
+    pub(crate) fn run(&self, arguments: &[&str], token_file: &str) -> (i32, String, String) {
         let server = format!("http://{}", self.server.address);
         let at = ["--server", server.as_str(), "--token-file", token_file];
         self.program.output(&[arguments, &at].concat())
@@ -230,11 +230,16 @@ impl Office {
 
     /// Asks what only a person may decide; the review's id.
     async fn asked(&self) -> String {
+        self.asked_for(&question(60_000)).await
+    }
+
+    /// Asks `question`; the review's id.
+    pub(crate) async fn asked_for(&self, question: &Value) -> String {
         let head = format!(
             "POST /v1/reviews HTTP/1.1\r\n{}content-type: application/json\r\n",
             bearer(&self.runner)
         );
-        let told = self.server.call(&head, &question(60_000).to_string()).await;
+        let told = self.server.call(&head, &question.to_string()).await;
         assert_eq!(told.status, 202, "{}", told.text);
         told.id()
     }

@@ -21,17 +21,25 @@ const LISTED: &str = "\
     repositories reserved-ip resource reserved-ips revisions roles routers rg run server server-type servers service services \
     size sizes snapshot snapshots sql ssl-cert storage subnet subnets subscriptions target topics version versions vm \
     vms vnet volume volumes vpc vpcs webapp zone zones";
-/// Of these, those of which one may be looked at: it has no environment, no password and no key.
+/// Of these, those of which one may be looked at: it has no environment, no password and no key. (An instance of gcloud has
+/// metadata, a cluster the key of its master.)
 const SHOWN: &str = "\
-    addresses aks cluster clusters compute disk disks dns domain domains droplet droplets firewall firewall-rules \
+    addresses aks compute disk disks dns domain domains droplet droplets firewall firewall-rules \
     firewalls floating-ip group groups image images instance instances lb linodes load-balancer load-balancers \
     managed-zones network networks node node-pool node-pools nodes nsg operations plan primary-ip projects project \
     public-ip record-sets region regions reserved-ip routers server server-type servers snapshot snapshots subnet subnets \
     vm vnet volume volumes vpc vpcs zone zones";
 const OPTIONS: (&str, &str) = (
     "--no-header --no-headers --wide --all-regions --no-color",
-    "--project --region --zone --location --filter:? --filters:? --limit:# --format:? --output -o --query:? -g \
-     --resource-group --subscription --sort-by:? --page-size:#",
+    "--project --region:~ --zone:~ --location:~ --filter:? --filters:? --limit:# --format:| --output:table|wide|name|tsv|human \
+     -o:table|wide|name|tsv|human -g --resource-group --subscription --sort-by:? --page-size:#",
+);
+
+/// The same for what may be looked at whole.
+const WHOLE: (&str, &str) = (
+    "--no-color",
+    "--project --region:~ --zone:~ --location:~ --filter:? --filters:? --limit:# --format:json|yaml --output:json|yaml \
+     -o:json|yaml -g --resource-group --subscription --page-size:#",
 );
 
 /// Services of AWS of which lists and descriptions show no environment, no user data and no key.
@@ -40,10 +48,12 @@ const AWS: &str = "\
     s3api cloudformation organizations ecs";
 const NOT_OF_AWS: &str = "\
     describe-task-definition describe-tasks describe-launch-template-versions describe-instance-attribute \
-    describe-stacks describe-user-data describe-export-tasks";
+    describe-user-data describe-export-tasks describe-launch-configurations describe-spot-instance-requests \
+    describe-spot-fleet-requests describe-scheduled-instances describe-import-image-tasks describe-conversion-tasks \
+    describe-bundle-tasks describe-vpn-connections describe-verified-access-trust-providers list-distributions";
 const AWS_OPTIONS: (&str, &str) = (
     "--no-paginate --no-cli-pager --recursive --human-readable --summarize",
-    "--query:? --output --region --profile --max-items:# --page-size:# --filters:? --filter:? --instance-ids --group-ids --names \
+    "--query:? --output:json|yaml|yaml-stream|text|table --region:~ --profile --max-items:# --page-size:# --filters:? --filter:? --instance-ids --group-ids --names \
      --cluster --clusters --cluster-name --name --stack-name --log-group-name --log-group-name-prefix --table-name \
      --db-instance-identifier --auto-scaling-group-names --vpc-ids --subnet-ids --volume-ids --image-ids --owners \
      --repository-name --bucket --prefix --since --hosted-zone-id --services",
@@ -59,7 +69,7 @@ pub(super) fn looks(program: &str, words: &[&str]) -> bool {
     if program == "aws" {
         return of_aws(subcommands, rest);
     }
-    if !listed(CLOUDS, program) || !narrow(OPTIONS, rest) {
+    if !listed(CLOUDS, program) {
         return false;
     }
     let verb = subcommands
@@ -67,7 +77,12 @@ pub(super) fn looks(program: &str, words: &[&str]) -> bool {
         .position(|word| !listed(LISTED, word))
         .unwrap_or(subcommands.len());
     let (before, from) = subcommands.split_at(verb);
-    let shown = || before.iter().all(|word| listed(SHOWN, word));
+    let with_metadata = program == "gcloud" && before.contains(&"instances");
+    let shown = || !with_metadata && before.iter().all(|word| listed(SHOWN, word));
+    let narrows = narrow(OPTIONS, rest) || (shown() && narrow(WHOLE, rest));
+    if !narrows {
+        return false;
+    }
     match (program, before, from) {
         ("gcloud", [], ["config" | "auth", "list"]) => true,
         ("az", ["account"], ["show"]) => true,
@@ -92,6 +107,10 @@ fn of_aws(subcommands: &[&str], rest: &[&str]) -> bool {
             }
             ["ecs", verb] if verb.starts_with("describe-") => {
                 matches!(*verb, "describe-clusters" | "describe-services")
+            }
+            // Parameters, outputs and properties hold what a template was given.
+            ["cloudformation", verb] if verb.starts_with("describe-") => {
+                *verb == "describe-stack-resources"
             }
             [service, verb] => {
                 listed(AWS, service)

@@ -24,8 +24,9 @@ pub(super) struct Forms {
     /// Subcommands, set apart by `; `; one that is empty is the tool by itself.
     pub(super) subcommands: &'static str,
     pub(super) flags: &'static str,
-    /// Options with a value. Behind a colon: `#` a number, `?` an expression that selects or lays out, or the values
-    /// that it may have; without one, a plain name.
+    /// Options with a value. Behind a colon: `#` a number, `?` an expression that selects or lays out, `/` a repository as
+    /// `OWNER/NAME` (with a third part the first is a host), `~` letters, digits and `-` alone, `|` columns, or the values that
+    /// it may have; without one, a plain name.
     pub(super) valued: &'static str,
     pub(super) operands: Operands,
 }
@@ -53,7 +54,7 @@ const KUBE_VALUED: &str = "\
 const GH_FLAGS: &str = "\
     --comments --log --log-failed --verbose --name-only --draft --required --stat --no-color";
 const GH_VALUED: &str = "\
-    -L:# --limit:# -l --label -s --state -a --assignee -A --author -R --repo -q:? --jq:? --json -b --branch \
+    -L:# --limit:# -l --label -s --state -a --assignee -A --author -R:/ --repo:/ -q:? --jq:? --json -b --branch \
     -S:? --search:? --milestone --workflow --status --job --attempt:# --base --head --created";
 
 /// Every form.
@@ -92,7 +93,7 @@ pub(super) const TOOLS: &[Forms] = &[
     ),
     forms(
         "helm",
-        "list; ls; version; repo list; search repo; search hub",
+        "list; ls; version; search repo; search hub",
         (
             "-A --all-namespaces -a --all --short --versions --devel --deployed --failed --pending",
             "-n --namespace -m:# --max:# --filter:? -o:table|json|yaml --output:table|json|yaml",
@@ -100,16 +101,17 @@ pub(super) const TOOLS: &[Forms] = &[
         Operands::Names,
     ),
     forms(
+        // Notes of a release (`status`) and addresses of repositories (`repo list`) may hold passwords.
         "helm",
-        "status; history",
+        "history",
         ("", "-n --namespace --max:# --revision:#"),
         Operands::One,
     ),
     forms(
         "docker",
-        "ps; images; image ls; container ls; volume ls; network ls; context ls; system df; version; info; stats; port; history; diff",
+        "ps; images; image ls; container ls; volume ls; network ls; context ls; system df; version; info; stats; port; diff",
         (
-            "-a --all -q --quiet --no-trunc -s --size --no-stream --digests -l --latest -v --verbose -H --human",
+            "-a --all -q --quiet --no-trunc -s --size --no-stream --digests -l --latest -v --verbose",
             "-f:? --filter:? --format:? -n:# --last:#",
         ),
         Operands::Names,
@@ -123,28 +125,15 @@ pub(super) const TOOLS: &[Forms] = &[
         ),
         Operands::One,
     ),
-    // Behind the container stand options of `ps`, by which it shows environments.
+    // An image's `history` shows what was set while it was built. Behind the container of `top` stand options of `ps`, by
+    // which it shows environments.
     forms("docker", "top", ("", ""), Operands::One),
+    // What stands before a slash is a registry that is asked.
     forms(
         "docker",
         "search",
         ("--no-trunc", "--limit:#"),
-        Operands::Packages,
-    ),
-    forms(
-        "docker",
-        "compose ps; compose ls; compose images; compose top",
-        ("-a --all -q --quiet", ""),
-        Operands::Names,
-    ),
-    forms(
-        "docker",
-        "compose logs",
-        (
-            "-t --timestamps --no-color --no-log-prefix",
-            "-n:# --tail:# --since --until",
-        ),
-        Operands::Names,
+        Operands::One,
     ),
     forms(
         "podman",
@@ -180,7 +169,7 @@ pub(super) const TOOLS: &[Forms] = &[
         "mr list; mr view; mr diff; issue list; issue view; ci status; ci list; pipeline list; repo view",
         (
             "--comments",
-            "-R --repo -l --label --author --assignee --state",
+            "-R:/ --repo:/ -l --label --author --assignee --state",
         ),
         Operands::Names,
     ),
@@ -248,13 +237,13 @@ pub(super) const TOOLS: &[Forms] = &[
     ),
     forms(
         "pip",
-        "list; show; freeze; check; index versions",
+        "list; show; check; index versions",
         PIP,
         Operands::Packages,
     ),
     forms(
         "pip3",
-        "list; show; freeze; check; index versions",
+        "list; show; check; index versions",
         PIP,
         Operands::Packages,
     ),
@@ -265,44 +254,7 @@ pub(super) const TOOLS: &[Forms] = &[
         ("-a --all -l --local -r --remote", ""),
         Operands::Packages,
     ),
-    forms(
-        "npm",
-        "ls; list; view; info; search; root; prefix; whoami; ping; outdated",
-        ("--json --long -l -a --all -g --global", "--depth:#"),
-        Operands::Packages,
-    ),
-    forms(
-        "npm",
-        "config get registry; config get prefix; config get cache",
-        ("", ""),
-        Operands::None,
-    ),
-    forms(
-        "heroku",
-        "ps; apps; logs; releases; status",
-        ("--json --all", "-a --app -n:# --num:# -d --dyno"),
-        Operands::None,
-    ),
-    forms(
-        "flyctl",
-        "status; logs; apps list; releases",
-        FLY,
-        Operands::None,
-    ),
-    forms(
-        "fly",
-        "status; logs; apps list; releases",
-        FLY,
-        Operands::None,
-    ),
-    forms(
-        "vercel",
-        "ls; list; inspect; whoami",
-        ("", ""),
-        Operands::One,
-    ),
     forms("vault", "status", ("", ""), Operands::None),
-    forms("terraform", "version", ("-json", ""), Operands::None),
     forms(
         "ufw",
         "status; status verbose; status numbered; app list; show listening; show added",
@@ -316,7 +268,6 @@ pub(super) const TOOLS: &[Forms] = &[
         Operands::None,
     ),
     forms("nft", "list ruleset; list tables", ("", ""), Operands::None),
-    forms("crontab", "-l", ("", ""), Operands::None),
     forms("ssh-add", "-l", ("", ""), Operands::None),
     forms(
         "gpg",
@@ -345,5 +296,4 @@ const PIP: (&str, &str) = (
     "-o --outdated -l --local -q --quiet --not-required -f --files",
     "--format:columns|freeze|json",
 );
-const FLY: (&str, &str) = ("--json --all", "-a --app");
 const GPG: (&str, &str) = ("", "--keyid-format:short|long|0xshort|0xlong|none");

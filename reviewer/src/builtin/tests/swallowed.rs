@@ -112,7 +112,7 @@ const LOOKS: &[&str] = &[
     "kubectl describe node n1",
     "hcloud server list",
     "gcloud compute instances list --project shop",
-    "gcloud compute instances describe web-1 --zone us-east1-b",
+    "gcloud compute disks describe data-1 --zone us-east1-b",
     "doctl compute droplet list --format ID,Name",
     "nomad job status web",
     "journalctl -u nginx -n 50 --no-pager",

@@ -1,6 +1,6 @@
 //! Carries the log (WAL) over into the database, as a rule beside the writer, so that no commit waits for it.
 //!
-//! Apart, because it alone knows what a failed sync means. Invariants: only PASSIVE checkpoints, which wait for nobody
+//! Apart, because it alone knows what a failed sync means. Invariants: as a rule PASSIVE checkpoints, which wait for nobody
 //! and make nobody wait (SQLite's documentation of `PRAGMA wal_checkpoint`); what is durable does not depend on them;
 //! after one that failed on the disk none follows in this process. Linux reports a failed write-back once, and calls the
 //! page clean (fsync(2), "NOTES"): a second sync succeeds over pages that were lost, SQLite would then write over the
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::super::StoreError;
+use super::writer::is_of_the_disk;
 
 /// After how many changes the log is carried over, and after how many commits where each holds few of them. The log is
 /// then written over instead of growing: syncing a file that grows costs half as much again (measured on ext4).
@@ -74,20 +75,38 @@ impl Log {
         if self.lost.is_cancelled() {
             return;
         }
-        let carried: Result<(i64, i64, i64), _> = sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)")
-            .fetch_one(connection)
+        let pages = self
+            .checkpoint(connection, "PRAGMA wal_checkpoint(PASSIVE)")
             .await;
-        match carried {
-            Ok((_busy, pages, _carried)) if pages >= LONG => {
-                self.behind.store(true, Ordering::Relaxed);
-            }
-            Ok(_) => {}
-            Err(error) => self.failed(&StoreError::from(error)),
+        if pages.is_some_and(|pages| pages >= LONG) {
+            self.behind.store(true, Ordering::Relaxed);
         }
     }
 
-    fn failed(&self, error: &StoreError) {
-        if matches!(error, StoreError::Disk(_)) {
+    /// Carries everything over and cuts the log, waiting for the writer for as long as `busy_timeout`. A reader may hold it
+    /// up; the log is then written over by and by.
+    pub(super) async fn empty(&self, connection: &mut SqliteConnection) {
+        if !self.lost.is_cancelled() {
+            self.checkpoint(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+                .await;
+        }
+    }
+
+    /// How many pages the log has; `None` where it failed.
+    async fn checkpoint(
+        &self,
+        connection: &mut SqliteConnection,
+        how: &'static str,
+    ) -> Option<i64> {
+        let carried: Result<(i64, i64, i64), _> = sqlx::query_as(how).fetch_one(connection).await;
+        carried
+            .map(|(_busy, pages, _carried)| pages)
+            .inspect_err(|error| self.failed(error))
+            .ok()
+    }
+
+    fn failed(&self, error: &sqlx::Error) {
+        if is_of_the_disk(error) {
             self.lost.cancel();
         }
         tracing::error!(%error, "the log was not carried over into the database");

@@ -76,12 +76,9 @@ impl SqliteStore {
 
     /// Writes the log over into the database and cuts it, so that erased text is in neither. A reader may hold it up; the
     /// log is then written over by and by.
-    async fn empty_the_log(&self) {
-        let emptied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&self.readers)
-            .await;
-        if let Err(error) = emptied {
-            tracing::warn!(%error, "the log was not emptied after an erasure");
+    pub(super) async fn empty_the_log(&self) {
+        if let Ok(mut connection) = self.readers.acquire().await {
+            self.log.empty(&mut connection).await;
         }
     }
 }

@@ -342,6 +342,11 @@ fn extended_code(error: &sqlx::Error) -> Option<u32> {
     code.parse().ok()
 }
 
+/// Whether the disk did not read or write (`SQLITE_IOERR`).
+pub(super) fn is_of_the_disk(error: &sqlx::Error) -> bool {
+    extended_code(error).map(primary) == Some(10)
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = extended_code(&error);

@@ -1,6 +1,6 @@
 //! What the settings say of the network and the door, and who is asked about a host.
 
-use super::super::Overrides;
+use super::super::{Overrides, Settings};
 use super::Home;
 use super::managed::held;
 
@@ -82,6 +82,46 @@ fn no_reviewer_is_asked_about_hosts_where_a_person_would_be_or_nobody_may() {
         assert_eq!(settings.network_policy().misses, misses, "{config}");
     }
 }
+
+#[test]
+fn with_a_queue_a_person_elsewhere_is_asked_where_none_is_here() {
+    use crate::ask::Holds;
+    use crate::door::{Asker, TerminalIs};
+    use crate::prepare::UnknownHosts;
+    for (config, free, taken) in [
+        (
+            "approvals_reviewer = \"user\"",
+            Asker::Person,
+            Asker::Approver,
+        ),
+        (
+            "approval_policy = \"untrusted\"",
+            Asker::Person,
+            Asker::Approver,
+        ),
+        (
+            "approvals_reviewer = \"auto_review\"",
+            Asker::Reviewer(Holds::Command),
+            Asker::Reviewer(Holds::Command),
+        ),
+        ("approval_policy = \"never\"", Asker::Nobody, Asker::Nobody),
+    ] {
+        let home = Home::new(config);
+        home.write("agent-runner.toml", QUEUE);
+        let settings = home.load(&Overrides::default()).expect("valid");
+        let of = |unknown, terminal| Asker::of(&settings, unknown, terminal);
+        assert_eq!(of(UnknownHosts::AsSet, TerminalIs::Free), free, "{config}");
+        let asked = of(UnknownHosts::AsSet, TerminalIs::Taken);
+        assert_eq!(asked, taken, "{config}");
+        let asked = of(UnknownHosts::Closed, TerminalIs::Taken);
+        assert_eq!(asked, Asker::Nobody, "{config}");
+    }
+}
+
+/// A server of the team's, by the public key of RFC 8032's first test vector, where people answer.
+const QUEUE: &str = "server_url = \"https://reviewer.example.com\"\ntoken_file = \"/home/u/token\"\n\
+    server_key = \"ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\"\n\
+    [fallback]\non_failure = \"queue\"\n";
 
 #[test]
 fn who_is_asked_about_a_host_follows_from_policy_reviewer_and_terminal() {
@@ -169,5 +209,94 @@ fn hosts_that_an_administrator_names_for_review_are_put_to_nobody_where_nobody_m
             asked,
             "{config} {more} {unknown:?}"
         );
+    }
+}
+
+/// The value that is shown of `key`, and the name of the file that it is from.
+fn shown(settings: &Settings, key: &str) -> (String, String) {
+    let set = settings.shown.iter().find(|setting| setting.key == key);
+    let set = set.unwrap_or_else(|| panic!("{key}: {:?}", settings.shown));
+    let file = set.origin.rsplit('/').next().unwrap_or_default();
+    (set.value.clone().unwrap_or_default(), file.to_owned())
+}
+
+#[test]
+fn what_every_file_says_of_the_network_is_shown_with_where_it_is_from() {
+    let config = "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\nnetwork_access = true\n\
+         [features.network_proxy]\nenabled = true\ndomains = { \"a.example.com\" = \"allow\" }";
+    let home = Home::new(config);
+    home.write(
+        "agent-runner.toml",
+        "host_approvals = \"session\"\n[network]\nintercepted_hosts = [\"b.example.com\"]",
+    );
+    let settings = home.load(&Overrides::default()).expect("valid");
+    for (key, value, file) in [
+        (
+            "sandbox_workspace_write.network_access",
+            "true",
+            "config.toml",
+        ),
+        (
+            "features.network_proxy.domains.\"a.example.com\"",
+            "\"allow\"",
+            "config.toml",
+        ),
+        ("host_approvals", "\"session\"", "agent-runner.toml"),
+        (
+            "network.intercepted_hosts",
+            "[\"b.example.com\"]",
+            "agent-runner.toml",
+        ),
+    ] {
+        let wanted = (value.to_owned(), file.to_owned());
+        assert_eq!(shown(&settings, key), wanted, "{key}");
+    }
+    let managed = "[experimental_network]\nenabled = true\nmanaged_allowed_domains_only = true\n\
+         domains = { \"c.example.com\" = \"allow\" }";
+    let settings = held(config, managed).expect("held");
+    let (value, file) = shown(&settings, "experimental_network.domains.\"c.example.com\"");
+    assert_eq!(value, "\"allow\"");
+    // The managed file decides before all others, and says so.
+    let by = settings.network_set_by().expect("something did");
+    assert_eq!(by.key, "experimental_network.enabled");
+    assert!(by.origin.ends_with(&file), "{}", by.origin);
+}
+
+#[test]
+fn what_decided_which_way_commands_get_out_is_told() {
+    let write = "sandbox_mode = \"workspace-write\"\n[sandbox_workspace_write]\nnetwork_access = ";
+    let door = "\n[features]\nnetwork_proxy = true";
+    for (config, key) in [
+        ("", None),
+        (
+            &format!("{write}false"),
+            Some("sandbox_workspace_write.network_access"),
+        ),
+        (
+            &format!("{write}false{door}"),
+            Some("sandbox_workspace_write.network_access"),
+        ),
+        (
+            &format!("{write}true"),
+            Some("sandbox_workspace_write.network_access"),
+        ),
+        (
+            &format!("{write}true{door}"),
+            Some("features.network_proxy"),
+        ),
+        (
+            "sandbox_mode = \"danger-full-access\"",
+            Some("sandbox_mode"),
+        ),
+        (
+            "default_permissions = \"p\"\n[permissions.p.network]\nenabled = true\ndomains = { \"a.b\" = \"allow\" }",
+            Some("default_permissions"),
+        ),
+    ] {
+        let settings = Home::new(config)
+            .load(&Overrides::default())
+            .expect("valid");
+        let by = settings.network_set_by().map(|by| by.key.as_str());
+        assert_eq!(by, key, "{config}");
     }
 }

@@ -13,9 +13,11 @@ use sqlx::sqlite::SqliteRow;
 
 use super::super::super::StoreError;
 use super::super::super::chain::{Head, Line};
+use super::super::forget::ChainStart;
 use super::super::heads::SignedHead;
 use super::super::{SqliteStore, sql};
 use crate::key::SigningKey;
+use crate::stream::ends;
 use leaves::Leaves;
 
 mod leaves;
@@ -34,6 +36,8 @@ pub(crate) struct Verified {
     pub(crate) broken: Option<Break>,
     /// How many payloads are not there any more.
     pub(crate) erased: u64,
+    /// The last line that was let go; 0 where none was.
+    pub(crate) let_go: i64,
 }
 
 /// Where a record does not hold.
@@ -57,6 +61,8 @@ struct Digests {
 
 struct Walk<'a> {
     tenant: &'a TenantId,
+    /// The last line that was let go.
+    start: i64,
     head: Head,
     /// Where each review stands by the lines so far; those that ended may still be spent.
     standing: HashMap<ReviewId, ReviewStatus>,
@@ -73,7 +79,7 @@ struct Walk<'a> {
 /// The next lines of a chain, with the reviews that they are about and the payloads that are still there.
 const LINES: &str = "SELECT e.seq, e.review_id, e.kind, e.at, e.body, e.hash, r.status, r.ended_seq, r.redeemed_at, \
     q.question, q.context, x.exhibit, r.review_no, o.at, l.given_by, l.reason, l.expires_at, l.signature, l.spent_by, \
-    l.withdrawn_at \
+    o.seq, l.withdrawn_at \
     FROM review_events e \
     LEFT JOIN review_events o ON o.review_id = e.review_id AND o.kind = 'opened' \
     LEFT JOIN reviews r ON r.tenant_id = e.tenant_id AND r.caller = (o.body ->> '$.caller') \
@@ -90,6 +96,7 @@ impl Verified {
             head: Sha256Hex::of(&Head::EMPTY.hash).as_str().to_owned(),
             broken: Some(broken),
             erased: 0,
+            let_go: 0,
         }
     }
 }
@@ -126,7 +133,24 @@ impl SqliteStore {
                 what: "its signed head is not this server's",
             }));
         }
+        if let Some(broken) = self.unsigned_start(tenant, key).await? {
+            return Ok(Verified::nothing(broken));
+        }
         self.verify_against(tenant, &heads).await
+    }
+
+    /// That the chain of `tenant` begins where `key` never said so.
+    pub(crate) async fn unsigned_start(
+        &self,
+        tenant: &TenantId,
+        key: &SigningKey,
+    ) -> Result<Option<Break>, StoreError> {
+        let start = self.chain_start(tenant).await?;
+        let start = start.filter(|start| !start.is_signed_by(key));
+        Ok(start.map(|start| Break {
+            seq: start.head.seq,
+            what: "that the lines up to it were let go is not this server's word",
+        }))
     }
 
     /// Verifies the record of `tenant`, and that it still holds what `heads` say that it held once.
@@ -139,15 +163,21 @@ impl SqliteStore {
             Ok(signed) => signed,
             Err(broken) => return Ok(Verified::nothing(broken)),
         };
+        let start = self.chain_start(tenant).await?;
+        let start = match start.map(|start| begins_at(&start, &signed)).transpose() {
+            Ok(start) => start.unwrap_or(Head::EMPTY),
+            Err(broken) => return Ok(Verified::nothing(broken)),
+        };
         let mut walk = Walk {
             signed,
             tenant,
-            head: Head::EMPTY,
+            start: start.seq,
+            head: start,
             standing: HashMap::new(),
             erased: 0,
             missing: HashMap::new(),
             erased_before: self.erased_without_lines(tenant).await?,
-            leaves: Leaves::read(self, tenant).await?,
+            leaves: Leaves::read(self, tenant, start.seq).await?,
         };
         let mut broken = None;
         while broken.is_none() {
@@ -171,11 +201,24 @@ impl SqliteStore {
         }
         let broken = broken.or_else(|| walk.left_over());
         Ok(Verified {
-            lines: walk.head.seq,
+            lines: walk.head.seq - walk.start,
+            let_go: walk.start,
             head: Sha256Hex::of(&walk.head.hash).as_str().to_owned(),
             broken,
             erased: walk.erased,
         })
+    }
+}
+
+/// Where the walk begins, held against the heads that were signed. Those of before tell of what is gone.
+fn begins_at(start: &ChainStart, signed: &BTreeMap<i64, Sha256Hex>) -> Result<Head, Break> {
+    let seq = start.head.seq;
+    match signed.get(&seq) {
+        Some(hash) if *hash != start.hash() => Err(Break {
+            seq,
+            what: "the line that was let go is not the line that was signed",
+        }),
+        Some(_) | None => Ok(start.head),
     }
 }
 
@@ -236,7 +279,7 @@ impl Walk<'_> {
         if signed.is_some_and(|hash| *hash != Sha256Hex::of(&next.hash)) {
             return Err("it is not the line that was signed");
         }
-        if event == ReviewEvent::Network {
+        if event == ReviewEvent::Network || self.was_let_go(row, event)? {
             self.head = next;
             return Ok(());
         }
@@ -250,6 +293,22 @@ impl Walk<'_> {
         self.leaves.note(review_id, event);
         self.head = next;
         Ok(())
+    }
+
+    /// Whether it tells of a review that was let go: one that was opened before the start has ended there, too, and what
+    /// comes after that has nothing to be held against.
+    fn was_let_go(&self, row: &SqliteRow, event: ReviewEvent) -> Result<bool, &'static str> {
+        if self.start == 0 {
+            return Ok(false);
+        }
+        let opened: Option<i64> = row.try_get(19).map_err(|_| "it cannot be read")?;
+        if opened.is_some_and(|opened| opened > self.start) {
+            return Ok(false);
+        }
+        if event == ReviewEvent::Opened || ends(event) {
+            return Err("its review was let go before it ended");
+        }
+        Ok(true)
     }
 
     /// The row of the review says what its lines say.

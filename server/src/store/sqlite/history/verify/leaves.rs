@@ -27,13 +27,21 @@ struct SpentBody {
 }
 
 impl Leaves {
-    /// Every leave of `tenant` that was given, or taken back, since that is in the chain.
-    pub(super) async fn read(store: &SqliteStore, tenant: &TenantId) -> Result<Self, StoreError> {
+    /// Every leave of `tenant` that was given, or taken back, since that is in the chain, for reviews that were opened after
+    /// line `start`.
+    pub(super) async fn read(
+        store: &SqliteStore,
+        tenant: &TenantId,
+        start: i64,
+    ) -> Result<Self, StoreError> {
         let rows = sqlx::query(
             "SELECT review_id, in_chain = 1, in_chain = 1 AND spent_by IS NOT NULL, withdrawn_at IS NOT NULL \
-             FROM leaves WHERE tenant_id = ? AND (in_chain = 1 OR withdrawn_at IS NOT NULL)",
+             FROM leaves l WHERE tenant_id = ? AND (in_chain = 1 OR withdrawn_at IS NOT NULL) \
+             AND NOT EXISTS (SELECT 1 FROM review_events o WHERE o.review_id = l.review_id AND o.kind = 'opened' \
+             AND o.seq <= ?)",
         )
         .bind(tenant.as_str())
+        .bind(start)
         .fetch_all(&store.readers)
         .await?;
         let mut leaves = Self {
@@ -72,7 +80,7 @@ impl Leaves {
 pub(super) fn holds(row: &SqliteRow, event: ReviewEvent) -> Result<(), &'static str> {
     if event == ReviewEvent::LeaveWithdrawn {
         let at: i64 = row.try_get(3).map_err(|_| "it cannot be read")?;
-        let kept: Option<i64> = row.try_get(19).map_err(|_| "its leave cannot be read")?;
+        let kept: Option<i64> = row.try_get(20).map_err(|_| "its leave cannot be read")?;
         return (kept == Some(at))
             .then_some(())
             .ok_or("its leave is not withdrawn as it was");
