@@ -102,6 +102,28 @@ pub struct LeaveResource {
     pub signature: String,
 }
 
+/// `POST /v1/reviews/{id}/leave/withdraw`: takes back leave that was not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawLeave {
+    /// Why: 1 to 1,000 characters.
+    pub reason: String,
+}
+
+/// The answer to a [`WithdrawLeave`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawnLeave {
+    /// The review that was denied. Its denial stands.
+    pub review_id: ReviewId,
+    /// Who took the leave back.
+    pub withdrawn_by: String,
+    /// From when on it lifts nothing.
+    pub withdrawn_at: Timestamp,
+}
+
 /// `GET /v1/waiting`: what waits for a person at this server, oldest first; at most 200.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

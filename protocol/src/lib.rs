@@ -39,7 +39,8 @@ pub use api::{
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
 pub use audit::{
     ApproverAnswer, GiveLeave, LeaveResource, ModelCost, ReviewDetail, RunReport, Stats,
-    StreamedEvent, TimelineEntry, VerifyAnswer, WaitingReviews, WithCount,
+    StreamedEvent, TimelineEntry, VerifyAnswer, WaitingReviews, WithCount, WithdrawLeave,
+    WithdrawnLeave,
 };
 pub use canonical::Canonical;
 pub use decision::{

@@ -106,6 +106,8 @@ pub enum ReviewEvent {
     LeaveSpent,
     /// What the door decided while a command ran. Its id is the run's and no review's, so no review stands where it did not.
     Network,
+    /// Somebody took that leave back before it was spent.
+    LeaveWithdrawn,
 }
 
 impl ReviewStatus {
@@ -135,9 +137,10 @@ impl ReviewStatus {
             }
             (Some(Self::Reviewing), ReviewEvent::Voted) => Some(Self::Reviewing),
             (Some(ended @ (Self::Approved | Self::Denied)), ReviewEvent::Shadowed) => Some(ended),
-            (Some(Self::Denied), ReviewEvent::LeaveGiven | ReviewEvent::LeaveSpent) => {
-                Some(Self::Denied)
-            }
+            (
+                Some(Self::Denied),
+                ReviewEvent::LeaveGiven | ReviewEvent::LeaveSpent | ReviewEvent::LeaveWithdrawn,
+            ) => Some(Self::Denied),
             (Some(ended), ReviewEvent::Erased) if ended.is_terminal() => Some(ended),
             (None | Some(_), _) => None,
         }
@@ -184,7 +187,7 @@ impl ReviewStatus {
 
 impl ReviewEvent {
     /// Every event, in the order in which they may happen.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Opened,
         Self::Approved,
         Self::Denied,
@@ -199,6 +202,7 @@ impl ReviewEvent {
         Self::LeaveGiven,
         Self::LeaveSpent,
         Self::Network,
+        Self::LeaveWithdrawn,
     ];
 
     /// Reads [`ReviewEvent::as_str`].
@@ -225,6 +229,7 @@ impl ReviewEvent {
             Self::LeaveGiven => "leave_given",
             Self::LeaveSpent => "leave_spent",
             Self::Network => "network",
+            Self::LeaveWithdrawn => "leave_withdrawn",
         }
     }
 }
@@ -246,13 +251,13 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table, @r"
-        -: reviewing - - - - - - - - - - - - -
-        reviewing: - approved denied timed_out aborted failed - - reviewing - - - - -
-        approved: - - - - - - approved approved - approved approved - - -
-        denied: - - - - - - - - - denied denied denied denied -
-        timed_out: - - - - - - - - - - timed_out - - -
-        aborted: - - - - - - - - - - aborted - - -
-        failed: - - - - - - - - - - failed - - -
+        -: reviewing - - - - - - - - - - - - - -
+        reviewing: - approved denied timed_out aborted failed - - reviewing - - - - - -
+        approved: - - - - - - approved approved - approved approved - - - -
+        denied: - - - - - - - - - denied denied denied denied - denied
+        timed_out: - - - - - - - - - - timed_out - - - -
+        aborted: - - - - - - - - - - aborted - - - -
+        failed: - - - - - - - - - - failed - - - -
         ");
     }
 

@@ -228,6 +228,8 @@ pub(crate) enum CommandError {
     Reason,
     #[error("a webhook is named by letters and digits\nhint: `auto-review-server webhook list`")]
     NoWebhook,
+    #[error("no denied review is named\nhint: `auto-review-server leave --help`")]
+    NothingSaid,
     #[error("no policy is named\nhint: `--revision REVISION` or `--with FILE`")]
     NothingNamed,
     #[error("the server refused: {detail} (`{code}`)")]
@@ -273,6 +275,7 @@ impl CommandError {
             | Self::OnlyPolicy(_)
             | Self::Reason
             | Self::NothingNamed
+            | Self::NothingSaid
             | Self::NoWebhook
             | Self::Policy(
                 PolicyError::Unknown(_)

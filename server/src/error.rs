@@ -58,6 +58,10 @@ pub(crate) enum ApiError {
     WantsSeveralPeople,
     /// Leave was given before.
     AlreadyLifted,
+    /// A review was approved by the leave.
+    LeaveSpent,
+    /// The leave was taken back before.
+    AlreadyWithdrawn,
     /// No model can be had.
     ModelUnavailable,
     /// The review has ended otherwise.
@@ -122,6 +126,8 @@ impl ApiError {
             Self::NotLiftable => (StatusCode::CONFLICT, "not_liftable"),
             Self::WantsSeveralPeople => (StatusCode::CONFLICT, "wants_several_people"),
             Self::AlreadyLifted => (StatusCode::CONFLICT, "already_lifted"),
+            Self::LeaveSpent => (StatusCode::CONFLICT, "leave_spent"),
+            Self::AlreadyWithdrawn => (StatusCode::CONFLICT, "already_withdrawn"),
             Self::ModelUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "model_unavailable"),
             Self::AlreadyEnded => (StatusCode::CONFLICT, "already_ended"),
             Self::ReportedBefore => (StatusCode::CONFLICT, "reported_before"),
@@ -160,9 +166,7 @@ impl ApiError {
             }
             Self::NotFound => "There is nothing here for this caller.",
             Self::MethodNotAllowed => "This resource does not know that method.",
-            Self::UnsupportedMediaType => {
-                "The body must be `application/json`, plain or as `gzip`."
-            }
+            Self::UnsupportedMediaType => "The body must be `application/json`, plain or `gzip`.",
             Self::TooLarge => "The body is larger than 1 MiB.",
             Self::BodyIncomplete => "The body did not arrive whole and in time.",
             Self::IdempotencyConflict => {
@@ -188,6 +192,8 @@ impl ApiError {
                 "Several people have to agree here (`people.approvals`), and leave is one person's: ask again with `must_be_human`."
             }
             Self::AlreadyLifted => "Leave was given for this review before.",
+            Self::LeaveSpent => "This leave was used before; what was approved by it stands.",
+            Self::AlreadyWithdrawn => "This leave was withdrawn before.",
             Self::ModelUnavailable => {
                 "No configured model answers, so what the built-in rules cannot decide fails. The server's log says why."
             }

@@ -2,5 +2,6 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
+    telemetry::tell_panics_without_their_text("auto-review-server");
     server::run()
 }

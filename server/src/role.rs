@@ -55,6 +55,7 @@ impl Role {
             Right::SeeTenant => self != Self::Runner,
             Right::Audit => matches!(self, Self::Auditor | Self::Admin),
             Right::Answer => self == Self::Approver,
+            Right::WithdrawLeave => matches!(self, Self::Approver | Self::Admin),
             Right::HandOutTokens => self == Self::Admin,
             Right::ChangePolicy => matches!(self, Self::PolicyAuthor | Self::Admin),
         }
@@ -74,6 +75,8 @@ pub(crate) enum Right {
     Audit,
     /// Answer for a person.
     Answer,
+    /// Take back leave that an approver gave.
+    WithdrawLeave,
     /// Make and revoke tokens.
     HandOutTokens,
     /// Keep policies, and say which one judges.
@@ -83,12 +86,13 @@ pub(crate) enum Right {
 impl Right {
     /// Every right.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Ask,
         Self::SeeOwn,
         Self::SeeTenant,
         Self::Audit,
         Self::Answer,
+        Self::WithdrawLeave,
         Self::HandOutTokens,
         Self::ChangePolicy,
     ];
@@ -154,8 +158,8 @@ mod tests {
         runner: Ask SeeOwn
         auditor: SeeOwn SeeTenant Audit
         policy-author: SeeOwn SeeTenant ChangePolicy
-        approver: SeeOwn SeeTenant Answer
-        admin: SeeOwn SeeTenant Audit HandOutTokens ChangePolicy
+        approver: SeeOwn SeeTenant Answer WithdrawLeave
+        admin: SeeOwn SeeTenant Audit WithdrawLeave HandOutTokens ChangePolicy
         ");
     }
 

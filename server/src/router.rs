@@ -105,7 +105,13 @@ fn reviews<N: Notes>() -> Routes<Arc<Desk>, N> {
 
 /// For people who answer over TCP. The embedded service has its own answer, of the person at its terminal.
 fn approvers<N: Notes>(routes: Routes<Arc<Desk>, N>) -> Routes<Arc<Desk>, N> {
-    add!(routes, WAITING => people::waiting, ANSWER => people::answer, GIVE_LEAVE => people::leave)
+    add!(
+        routes,
+        WAITING => people::waiting,
+        ANSWER => people::answer,
+        GIVE_LEAVE => people::leave,
+        WITHDRAW_LEAVE => people::withdraw_leave,
+    )
 }
 
 fn health_routes<N: Notes>() -> Routes<Arc<Readiness>, N> {

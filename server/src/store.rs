@@ -23,7 +23,7 @@ pub(crate) mod sqlite;
 pub(crate) mod turns;
 
 pub(crate) use bodies::Spelled;
-pub(crate) use leave::{Leave, LeaveKey, LeaveToSpend};
+pub(crate) use leave::{Leave, LeaveKey, LeaveToSpend, Withdrawal, Withdrawn};
 pub(crate) use sqlite::{Noted, SqliteStore};
 pub(crate) use turns::{SessionRecord, TurnKey, TurnRecord, TurnReference, Words};
 

@@ -273,6 +273,7 @@ pub(crate) fn ends(event: ReviewEvent) -> bool {
         | ReviewEvent::Erased
         | ReviewEvent::LeaveGiven
         | ReviewEvent::LeaveSpent
+        | ReviewEvent::LeaveWithdrawn
         | ReviewEvent::Network => false,
     }
 }

@@ -1,4 +1,4 @@
-//! What approvers do: see what waits for a person, and answer it.
+//! What approvers do: see what waits for a person, answer it, give leave and take it back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use protocol::{ApproverAnswer, GiveLeave, LeaveResource, WaitingReviews};
+use protocol::{ApproverAnswer, GiveLeave, LeaveResource, WaitingReviews, WithdrawLeave};
 
 use super::body::{StrictJson, answer as answer_json};
 use super::parameters::ReviewPath;
-use super::who::Answering;
+use super::who::{Answering, Withdrawing};
 use crate::desk::Desk;
 use crate::error::ApiError;
 use crate::history;
@@ -58,6 +58,17 @@ pub(crate) async fn leave(
         signature: leave.signature,
     };
     answer_json(StatusCode::CREATED, &told)
+}
+
+/// `POST /v1/reviews/{id}/leave/withdraw`: an approver or an admin takes back leave that was not used.
+pub(crate) async fn withdraw_leave(
+    State(desk): State<Arc<Desk>>,
+    Withdrawing(caller): Withdrawing,
+    ReviewPath(review_id): ReviewPath,
+    StrictJson(body): StrictJson<WithdrawLeave>,
+) -> Result<Response, ApiError> {
+    let withdrawn = desk.withdraw_leave(&caller, review_id, &body).await?;
+    answer_json(StatusCode::OK, &withdrawn)
 }
 
 /// `POST /v1/reviews/{id}/answer`: an approver's yes or no.

@@ -25,6 +25,9 @@ pub(crate) struct Auditing(pub(crate) TenantId);
 /// Somebody who answers for a person.
 pub(crate) struct Answering(pub(crate) Caller);
 
+/// Somebody who takes back leave.
+pub(crate) struct Withdrawing(pub(crate) Caller);
+
 /// Somebody who works on the policy.
 pub(crate) struct ChangingPolicy(pub(crate) Caller);
 
@@ -74,6 +77,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Answering {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let caller = caller(parts)?;
         caller.may(Right::Answer)?;
+        Ok(Self(caller))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Withdrawing {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let caller = caller(parts)?;
+        caller.may(Right::WithdrawLeave)?;
         Ok(Self(caller))
     }
 }

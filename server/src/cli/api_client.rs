@@ -35,6 +35,12 @@ pub(super) struct At {
     token_file: PathBuf,
 }
 
+impl At {
+    pub(super) fn new(server: Option<String>, token_file: PathBuf) -> Self {
+        Self { server, token_file }
+    }
+}
+
 /// The server, and the token to call it with.
 pub(super) struct Server {
     url: String,

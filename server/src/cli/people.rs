@@ -1,13 +1,15 @@
-//! `queue`, `approve`, `deny`, `leave`: an approver at a terminal, through the API of a running server.
+//! `queue`, `approve`, `deny`, `leave`, `leave withdraw`: an approver at a terminal, through the API of a running server.
 //!
 //! Apart from what reads the database's file, because an answer must reach the process that waits for it. Invariant: what
 //! is answered is what the person looked at, by its digest.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use protocol::{
     ApproverAnswer, GiveLeave, HostScope, LeaveResource, PersonsAnswer, Printable, ReviewDetail,
-    ReviewId, ReviewResource, WaitingReviews,
+    ReviewId, ReviewResource, WaitingReviews, WithdrawLeave, WithdrawnLeave,
 };
 use serde_json::Value;
 
@@ -42,13 +44,19 @@ pub(super) enum PeopleCommand {
     Deny(Saying),
     /// Gives leave for what a review denied, once: the next review of exactly that action, by the same caller in the same
     /// session, is approved.
-    #[command(visible_alias = "appeal")]
+    #[command(
+        visible_alias = "appeal",
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true
+    )]
     Leave {
         #[command(flatten)]
-        saying: Saying,
+        giving: Option<Giving>,
         /// How long it can be used, in seconds: 1 to 86,400.
         #[arg(long, default_value_t = 900, value_name = "SECONDS")]
         valid_secs: u64,
+        #[command(subcommand)]
+        back: Option<LeaveCommand>,
     },
 }
 
@@ -60,8 +68,33 @@ pub(super) async fn people(config: &Config, command: PeopleCommand) -> Result<()
             say(config, saying, (PersonsAnswer::Allow, scope)).await
         }
         PeopleCommand::Deny(saying) => say(config, saying, (PersonsAnswer::Deny, None)).await,
-        PeopleCommand::Leave { saying, valid_secs } => leave(config, saying, valid_secs).await,
+        PeopleCommand::Leave {
+            back: Some(LeaveCommand::Withdraw { id, reason, at }),
+            ..
+        } => withdraw(config, id, reason, &at).await,
+        PeopleCommand::Leave {
+            giving: Some(giving),
+            valid_secs,
+            back: None,
+        } => leave(config, giving.into(), valid_secs).await,
+        // What is given is wanted in full where nothing is taken back.
+        PeopleCommand::Leave { .. } => Err(CommandError::NothingSaid),
     }
+}
+
+/// What else is done with leave.
+#[derive(Debug, Subcommand)]
+pub(super) enum LeaveCommand {
+    /// Takes back leave that was not used: an approver or an admin.
+    Withdraw {
+        /// The review that was denied.
+        id: ReviewId,
+        /// Why: 1 to 1,000 characters.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        at: At,
+    },
 }
 
 /// [`HostScope`], as it is typed.
@@ -83,7 +116,7 @@ impl From<Scope> for HostScope {
 /// An answer.
 #[derive(Debug, Args)]
 pub(super) struct Saying {
-    /// The review that waits, or that was denied.
+    /// The review that waits.
     id: ReviewId,
     /// Why: 1 to 1,000 characters.
     #[arg(long, value_name = "TEXT")]
@@ -93,6 +126,36 @@ pub(super) struct Saying {
     digest: String,
     #[command(flatten)]
     at: At,
+}
+
+/// A [`Saying`], in one piece: what is flattened twice cannot be left out where a subcommand stands instead.
+#[derive(Debug, Args)]
+pub(super) struct Giving {
+    /// The review that was denied.
+    id: ReviewId,
+    /// Why: 1 to 1,000 characters.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// The digest of the action that you looked at.
+    #[arg(long, value_name = "DIGEST")]
+    digest: String,
+    /// The server; the settings' own address where it is not said.
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// A private file with a token that may do it.
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+}
+
+impl From<Giving> for Saying {
+    fn from(giving: Giving) -> Self {
+        Self {
+            id: giving.id,
+            reason: giving.reason,
+            digest: giving.digest,
+            at: At::new(giving.server, giving.token_file),
+        }
+    }
 }
 
 async fn waiting(server: &Server) -> Result<WaitingReviews, CommandError> {
@@ -117,6 +180,22 @@ async fn leave(config: &Config, saying: Saying, valid_secs: u64) -> Result<(), C
     print_line(&format!(
         "leave for {action_digest}, once, until {until}, given by {}",
         Printable(&told.given_by)
+    ))
+}
+
+async fn withdraw(
+    config: &Config,
+    id: ReviewId,
+    reason: String,
+    at: &At,
+) -> Result<(), CommandError> {
+    let server = Server::of(config, at)?;
+    let path = format!("/v1/reviews/{id}/leave/withdraw");
+    let told: WithdrawnLeave = server.post(&path, &WithdrawLeave { reason }).await?;
+    print_line(&format!(
+        "{} leave withdrawn by {}",
+        told.review_id,
+        Printable(&told.withdrawn_by)
     ))
 }
 

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use protocol::{Decision, Denial, GiveLeave, Grant, ReviewId, RiskLevel, TenantId};
+use protocol::{
+    Decision, Denial, GiveLeave, Grant, ReviewId, RiskLevel, TenantId, WithdrawLeave,
+    WithdrawnLeave,
+};
 use reviewer::{Retry, Reviewed};
 
 use super::judging::Judged;
@@ -14,7 +17,7 @@ use super::people::reason_of;
 use super::{Caller, Case, Desk, after, now};
 use crate::error::ApiError;
 use crate::flight::Flight;
-use crate::store::{Leave, LeaveKey, RedeemRefusal, Sight};
+use crate::store::{Leave, LeaveKey, RedeemRefusal, Sight, Withdrawal, Withdrawn};
 use crate::verdict::Verdict;
 
 /// The longest that a leave holds, and how long where nothing is said.
@@ -66,11 +69,10 @@ impl Desk {
         if denied.action_digest != wanted.action_digest {
             return Err(ApiError::NotRedeemable(RedeemRefusal::OtherAction));
         }
-        let name = caller.person.clone();
         self.give_leave(LeaveWanted {
             tenant,
             review_id,
-            by: name.unwrap_or_else(|| caller.scope.caller.as_str().to_owned()),
+            by: name_of(caller),
             reason: reason.to_owned(),
             lifetime: Duration::from_secs(secs),
         })
@@ -110,6 +112,38 @@ impl Desk {
             Ok(leave)
         } else {
             Err(ApiError::AlreadyLifted)
+        }
+    }
+
+    /// Takes back leave that was not used, with a reason. Whoever may give leave may, and so may an admin: also what
+    /// they gave themselves, or what was given for them, since nothing is allowed by it.
+    ///
+    /// # Errors
+    /// The tenant has no such leave, it was used or taken back before, or the reason is none.
+    pub(crate) async fn withdraw_leave(
+        &self,
+        caller: &Caller,
+        review_id: ReviewId,
+        wanted: &WithdrawLeave,
+    ) -> Result<WithdrawnLeave, ApiError> {
+        let tenant = caller.scope.tenant.clone();
+        let withdrawal = Withdrawal {
+            reason: self.said(&tenant, reason_of(&wanted.reason)?),
+            tenant,
+            review_id,
+            by: name_of(caller),
+            at: now(),
+        };
+        let (withdrawn_by, withdrawn_at) = (withdrawal.by.clone(), withdrawal.at);
+        match self.store.withdraw_leave(withdrawal).await? {
+            Withdrawn::Recorded => Ok(WithdrawnLeave {
+                review_id,
+                withdrawn_by,
+                withdrawn_at,
+            }),
+            Withdrawn::Before => Err(ApiError::AlreadyWithdrawn),
+            Withdrawn::Spent => Err(ApiError::LeaveSpent),
+            Withdrawn::Unknown => Err(ApiError::NotFound),
         }
     }
 
@@ -159,6 +193,12 @@ impl Desk {
         let lifts = leave.to_rule().lifts(denial, floor, retry);
         (leave.is_signed_by(&self.key) && lifts.is_ok()).then_some(leave)
     }
+}
+
+/// By the person, or by the token where it names none.
+fn name_of(caller: &Caller) -> String {
+    let name = caller.person.clone();
+    name.unwrap_or_else(|| caller.scope.caller.as_str().to_owned())
 }
 
 fn lifted(case: &Case, leave: Leave, reviewed: Reviewed) -> Judged {

@@ -5,7 +5,8 @@ use crate::role::Right;
 use protocol::{
     ApproverAnswer, GiveLeave, LeaveResource, NetworkReports, RedeemAnswer, RedeemRequest,
     ReportNetwork, ReviewDetail, ReviewPage, ReviewResource, RunReport, SessionResource, Stats,
-    StreamedEvent, SubmitReview, VerifyAnswer, WaitingReviews, WithCount,
+    StreamedEvent, SubmitReview, VerifyAnswer, WaitingReviews, WithCount, WithdrawLeave,
+    WithdrawnLeave,
 };
 
 mod admin;
@@ -16,6 +17,7 @@ const ASKING: Access = Access::Right(Right::Ask);
 const LOOKING: Access = Access::Right(Right::SeeOwn);
 const AUDITING: Access = Access::Right(Right::Audit);
 const ANSWERING: Access = Access::Right(Right::Answer);
+const WITHDRAWING: Access = Access::Right(Right::WithdrawLeave);
 
 const REVIEW_ID: Parameter = Parameter {
     name: "id",
@@ -345,6 +347,24 @@ pub(crate) const GIVE_LEAVE: Operation = Operation {
         "giveLeave",
         "Gives leave, once, for exactly an action that was denied.",
         ANSWERING,
+    )
+};
+
+pub(crate) const WITHDRAW_LEAVE: Operation = Operation {
+    parameters: &[REVIEW_ID],
+    request: Some(Body::of::<WithdrawLeave>()),
+    answers: &[json(
+        200,
+        "Who took it back, and when.",
+        &[Body::of::<WithdrawnLeave>()],
+    )],
+    refusals: &[409],
+    ..Operation::new(
+        Verb::Post,
+        "/v1/reviews/{id}/leave/withdraw",
+        "withdrawLeave",
+        "Takes back leave that was not used.",
+        WITHDRAWING,
     )
 };
 

@@ -7,7 +7,7 @@ use protocol::{CallerId, HostScope, ReviewId, Sha256Hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Ending, Opening, Redemption, StoreError};
+use super::{Ending, Opening, Redemption, StoreError, Withdrawal};
 use crate::verdict::Verdict;
 
 mod spelled;
@@ -56,6 +56,12 @@ pub(super) struct LeaveGiven<'a> {
 #[derive(Serialize)]
 struct LeaveSpent {
     by: ReviewId,
+}
+
+#[derive(Serialize)]
+struct LeaveWithdrawn<'a> {
+    by: &'a str,
+    reason: &'a str,
 }
 
 /// The body of `opened`.
@@ -108,6 +114,14 @@ pub(super) fn leave_given(leave: &LeaveGiven<'_>) -> Result<String, StoreError> 
 /// The body of `leave_spent`: the review that was approved by it.
 pub(super) fn leave_spent(by: ReviewId) -> Result<String, StoreError> {
     spell(&LeaveSpent { by })
+}
+
+/// The body of `leave_withdrawn`.
+pub(super) fn leave_withdrawn(withdrawal: &Withdrawal) -> Result<String, StoreError> {
+    spell(&LeaveWithdrawn {
+        by: &withdrawal.by,
+        reason: &withdrawal.reason,
+    })
 }
 
 fn digest(text: &str) -> Sha256Hex {

@@ -4,7 +4,7 @@
 //! it says, so a row that somebody wrote into the database lifts nothing; whether it lifts is [`PersonsLeave`]'s rule.
 
 use jiff::Timestamp;
-use protocol::{ActionDigest, Canonical, Nonce, ReviewId};
+use protocol::{ActionDigest, Canonical, Nonce, ReviewId, TenantId};
 use reviewer::{PersonsLeave, Use};
 
 use super::Scope;
@@ -43,6 +43,30 @@ pub(crate) struct LeaveToSpend {
     pub(crate) expires_at: Timestamp,
 }
 
+/// That a leave is taken back. Who may is checked before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Withdrawal {
+    pub(crate) tenant: TenantId,
+    /// The review that was denied.
+    pub(crate) review_id: ReviewId,
+    pub(crate) by: String,
+    pub(crate) reason: String,
+    pub(crate) at: Timestamp,
+}
+
+/// What became of a [`Withdrawal`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Withdrawn {
+    /// It lifts nothing from now on.
+    Recorded,
+    /// It was taken back before.
+    Before,
+    /// A review was approved by it before.
+    Spent,
+    /// The tenant has no such leave.
+    Unknown,
+}
+
 impl Leave {
     /// The same, signed.
     pub(crate) fn signed(self, key: &SigningKey) -> Self {
@@ -56,7 +80,7 @@ impl Leave {
         key.sign_canonical(&self.to_canonical()) == self.signature
     }
 
-    /// As the rule sees it. Only leave that was not spent is read from the store.
+    /// As the rule sees it. Only leave that was neither spent nor taken back is read from the store.
     pub(crate) fn to_rule(&self) -> PersonsLeave {
         PersonsLeave {
             action: self.action_digest,

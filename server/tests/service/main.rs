@@ -9,6 +9,8 @@ mod canary;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod databases;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod failing_disk;

@@ -475,6 +475,64 @@ async fn leave_is_given_from_a_terminal_for_what_was_looked_at_and_lifts_one_den
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leave_is_withdrawn_from_a_terminal_with_a_reason_and_lifts_nothing_then() {
+    let office = Office::wanting(1);
+    let bob = office.token_file("bob", &["--role", "approver", "--person", "bob"]);
+    let root = office.token_file("root", &["--role", "admin", "--person", "carol"]);
+    let none = office.token_file("none", &["--role", "auditor"]);
+    let action = crate::harness::command(&["cat", "/home/u/.ssh/id_ed25519"]);
+    let ask = || async {
+        let body = submission(&action);
+        office
+            .server
+            .post(&office.runner, "/v1/reviews", &body)
+            .await
+    };
+    let id = ask().await.id();
+    let digest = action.digest().to_string();
+    let withdraw = |reason: &str, file: &str| {
+        office.run(&["leave", "withdraw", &id, "--reason", reason], file)
+    };
+    let early = withdraw("none yet", &bob);
+    assert_eq!(early.0, 1, "{early:?}");
+    assert!(early.2.contains("not_found"), "{}", early.2);
+    let given = office.run(
+        &["leave", &id, "--reason", "an old key", "--digest", &digest],
+        &bob,
+    );
+    assert_eq!(given.0, 0, "{given:?}");
+    for (reason, file, told) in [(" ", &root, "invalid_body"), ("why", &none, "role_missing")] {
+        let refused = withdraw(reason, file);
+        assert_eq!(refused.0, 1, "{refused:?}");
+        assert!(refused.2.contains(told), "{}", refused.2);
+    }
+    let back = withdraw("it is in use; password: hunter5-in-a-withdrawal", &root);
+    assert_eq!(back.0, 0, "{back:?}");
+    assert!(back.1.contains("withdrawn by carol"), "{back:?}");
+    assert_eq!(ask().await.review_status(), "denied");
+    let again = withdraw("why", &bob);
+    assert!(again.2.contains("already_withdrawn"), "{}", again.2);
+    let (_, shown, _) = office.program.output(&["show", &id]);
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let last = shown["timeline"].as_array().and_then(|it| it.last());
+    let last = last.expect("a line");
+    assert_eq!(
+        (&last["kind"], &last["body"]["by"]),
+        (&json!("leave_withdrawn"), &json!("carol"))
+    );
+    let reason = last["body"]["reason"].as_str().expect("a reason");
+    assert!(
+        reason.starts_with("it is in use; password: MASKED."),
+        "{reason}"
+    );
+    let (code, out, err) = office.program.output(&["verify"]);
+    assert_eq!(code, 0, "{out}{err}");
+    // Nothing is said, and nothing is given or taken back.
+    let nothing = office.run(&["leave"], &bob);
+    assert_eq!(nothing.0, 2, "{nothing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_person_lifts_nothing_where_two_have_to_agree() {
     let office = Office::new();
     let bob = create(&office.program, &["--role", "approver", "--person", "bob"]);

@@ -12,7 +12,7 @@ use crate::harness::{
 };
 
 /// Every call of the API; `{id}` is another caller's approved review.
-const CALLS: [(&str, &str); 27] = [
+const CALLS: [(&str, &str); 28] = [
     ("POST", "/v1/reviews"),
     ("GET", "/v1/reviews"),
     ("GET", "/v1/reviews/{id}"),
@@ -21,6 +21,7 @@ const CALLS: [(&str, &str); 27] = [
     ("POST", "/v1/reviews/{id}/ran"),
     ("POST", "/v1/reviews/{id}/answer"),
     ("POST", "/v1/reviews/{id}/leave"),
+    ("POST", "/v1/reviews/{id}/leave/withdraw"),
     ("POST", "/v1/network-reports"),
     ("GET", "/v1/network-reports"),
     ("GET", "/v1/sessions/s-1"),
@@ -127,6 +128,7 @@ fn body_of(method: &str, path: &str) -> Option<Value> {
         "/v1/reviews/{id}/leave" => {
             Some(json!({"reason": "r", "action_digest": harmless().digest()}))
         }
+        "/v1/reviews/{id}/leave/withdraw" => Some(json!({"reason": "r"})),
         "/v1/network-reports" if method == "POST" => Some(network_report("run-1")),
         "/v1/policies" if method == "POST" => Some(json!({"policy": {"deny": ["program:dd"]}})),
         "/v1/policies/changes" => Some(json!({"step": "rollback", "reason": "r"})),
@@ -166,6 +168,7 @@ async fn every_endpoint_answers_every_role_as_this_table_says() {
     POST /v1/reviews/{id}/ran: runner 404 auditor 403 policy-author 403 approver 403 admin 403 nobody 401
     POST /v1/reviews/{id}/answer: runner 403 auditor 403 policy-author 403 approver 409 admin 403 nobody 401
     POST /v1/reviews/{id}/leave: runner 403 auditor 403 policy-author 403 approver 409 admin 403 nobody 401
+    POST /v1/reviews/{id}/leave/withdraw: runner 403 auditor 403 policy-author 403 approver 404 admin 404 nobody 401
     POST /v1/network-reports: runner 204 auditor 403 policy-author 403 approver 403 admin 403 nobody 401
     GET /v1/network-reports: runner 200 auditor 200 policy-author 200 approver 200 admin 200 nobody 401
     GET /v1/sessions/s-1: runner 404 auditor 200 policy-author 200 approver 200 admin 200 nobody 401

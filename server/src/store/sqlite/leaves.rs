@@ -1,14 +1,18 @@
-//! A person's leave in SQLite: kept and looked up; and sessions with their turns, as they are told.
+//! A person's leave in SQLite: kept, looked up and taken back; and sessions with their turns, as they are told.
 //!
-//! Apart from the batches, which spend it together with the approval: both are rare. Invariant: a leave and its line
-//! `leave_given` are kept in one transaction.
+//! Apart from the batches, which spend it together with the approval: both are rare. Invariants: a leave and its line
+//! `leave_given` are kept in one transaction, and so is that it was taken back (`leave_withdrawn`); of that line and
+//! `leave_spent` the chain takes one.
 
 use protocol::{CallerId, ReviewEvent, ReviewId};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::super::chain::Line;
-use super::super::{Leave, LeaveKey, Scope, SessionRecord, Sight, StoreError, TurnRecord, bodies};
+use super::super::{
+    Leave, LeaveKey, Scope, SessionRecord, Sight, StoreError, TurnRecord, Withdrawal, Withdrawn,
+    bodies,
+};
 use super::{SqliteStore, append, sql};
 
 /// How many turns of a session are told.
@@ -21,11 +25,21 @@ impl SqliteStore {
             .await
     }
 
-    /// The newest leave that was not spent, if there is one.
+    /// Takes a leave back, if it was not spent by then.
+    pub(crate) async fn withdraw_leave(
+        &self,
+        withdrawal: Withdrawal,
+    ) -> Result<Withdrawn, StoreError> {
+        self.aside(move |connection| Box::pin(withdraw(connection, withdrawal)))
+            .await
+    }
+
+    /// The newest leave that was neither spent nor taken back, if there is one.
     pub(crate) async fn leave(&self, key: &LeaveKey) -> Result<Option<Leave>, StoreError> {
         let row = sqlx::query(
             "SELECT review_id, session_id, nonce, given_by, reason, given_at, expires_at, signature FROM leaves \
-             WHERE tenant_id = ? AND caller = ? AND action_digest = ? AND spent_by IS NULL AND session_id IS ? \
+             WHERE tenant_id = ? AND caller = ? AND action_digest = ? AND spent_by IS NULL AND withdrawn_at IS NULL \
+             AND session_id IS ? \
              ORDER BY given_at DESC LIMIT 1",
         )
         .bind(key.scope.tenant.as_str())
@@ -120,6 +134,54 @@ async fn give(connection: &mut SqliteConnection, leave: Leave) -> Result<bool, S
     append::append(connection, head, &line).await?;
     forgive(connection, &leave).await?;
     Ok(true)
+}
+
+async fn withdraw(
+    connection: &mut SqliteConnection,
+    withdrawal: Withdrawal,
+) -> Result<Withdrawn, StoreError> {
+    let at = withdrawal.at.as_millisecond();
+    let withdrawn = sqlx::query(
+        "UPDATE leaves SET withdrawn_at = ? WHERE review_id = ? AND tenant_id = ? AND spent_by IS NULL \
+         AND withdrawn_at IS NULL",
+    )
+    .bind(at)
+    .bind(sql::bytes(withdrawal.review_id))
+    .bind(withdrawal.tenant.as_str())
+    .execute(&mut *connection)
+    .await?;
+    if withdrawn.rows_affected() == 0 {
+        return why_not(connection, &withdrawal).await;
+    }
+    let body = bodies::leave_withdrawn(&withdrawal)?;
+    let line = Line {
+        tenant: &withdrawal.tenant,
+        review_id: withdrawal.review_id,
+        event: ReviewEvent::LeaveWithdrawn,
+        at,
+        body: &body,
+    };
+    let head = append::head(connection, line.tenant).await?;
+    append::append(connection, head, &line).await?;
+    Ok(Withdrawn::Recorded)
+}
+
+async fn why_not(
+    connection: &mut SqliteConnection,
+    withdrawal: &Withdrawal,
+) -> Result<Withdrawn, StoreError> {
+    let spent: Option<bool> = sqlx::query_scalar(
+        "SELECT spent_by IS NOT NULL FROM leaves WHERE review_id = ? AND tenant_id = ?",
+    )
+    .bind(sql::bytes(withdrawal.review_id))
+    .bind(withdrawal.tenant.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(match spent {
+        Some(true) => Withdrawn::Spent,
+        Some(false) => Withdrawn::Before,
+        None => Withdrawn::Unknown,
+    })
 }
 
 async fn forgive(connection: &mut SqliteConnection, leave: &Leave) -> Result<(), StoreError> {

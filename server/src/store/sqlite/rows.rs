@@ -39,7 +39,7 @@ pub(super) fn write(before: &str, rows: &Rows<'_>) -> QueryBuilder<Sqlite> {
             .push_bind(bytes(*by))
             .push(" WHERE review_id = ")
             .push_bind(bytes(*denied))
-            .push(" AND spent_by IS NULL; ");
+            .push(" AND spent_by IS NULL AND withdrawn_at IS NULL; ");
     }
     push_events(&mut sql, rows);
     push_rest(&mut sql, rows);

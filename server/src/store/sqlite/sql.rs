@@ -205,7 +205,7 @@ fn push_leaves(sql: &mut QueryBuilder<Sqlite>, commands: &[Command]) {
     });
     sql.push(
         ") SELECT 'leave', l.review_id, l.tenant_id, l.caller, l.session_id, l.action_digest, l.expires_at FROM asked \
-         CROSS JOIN leaves l ON l.review_id = asked.id WHERE l.spent_by IS NULL",
+         CROSS JOIN leaves l ON l.review_id = asked.id WHERE l.spent_by IS NULL AND l.withdrawn_at IS NULL",
     );
 }
 

@@ -79,14 +79,14 @@ struct Walk<'a> {
 /// The next lines of a chain, with the reviews that they are about and the payloads that are still there.
 const LINES: &str = "SELECT e.seq, e.review_id, e.kind, e.at, e.body, e.hash, r.status, r.ended_seq, r.redeemed_at, \
     q.question, q.context, x.exhibit, r.review_no, o.at, l.given_by, l.reason, l.expires_at, l.signature, l.spent_by, \
-    o.seq \
+    o.seq, l.withdrawn_at \
     FROM review_events e \
     LEFT JOIN review_events o ON o.review_id = e.review_id AND o.kind = 'opened' \
     LEFT JOIN reviews r ON r.tenant_id = e.tenant_id AND r.caller = (o.body ->> '$.caller') \
     AND r.review_id = e.review_id \
     LEFT JOIN review_requests q ON q.review_no = r.review_no \
     LEFT JOIN review_exhibits x ON x.review_no = r.review_no \
-    LEFT JOIN leaves l ON l.review_id = e.review_id AND e.kind IN ('leave_given', 'leave_spent') \
+    LEFT JOIN leaves l ON l.review_id = e.review_id AND e.kind IN ('leave_given', 'leave_spent', 'leave_withdrawn') \
     WHERE e.tenant_id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?";
 
 impl Verified {
@@ -246,7 +246,7 @@ impl Walk<'_> {
         if !self.leaves.all_on_record() {
             return Some(Break {
                 seq: self.head.seq,
-                what: "a leave was given or spent without a line",
+                what: "a leave was given, spent or withdrawn without a line",
             });
         }
         let (seq, _) = self.signed.last_key_value()?;
@@ -319,7 +319,7 @@ impl Walk<'_> {
         let ended_seq: Option<i64> = row.try_get(7).map_err(unreadable)?;
         let spent: Option<i64> = row.try_get(8).map_err(unreadable)?;
         let ends = match event {
-            ReviewEvent::LeaveGiven | ReviewEvent::LeaveSpent => {
+            ReviewEvent::LeaveGiven | ReviewEvent::LeaveSpent | ReviewEvent::LeaveWithdrawn => {
                 status.ok_or("its review is missing")?;
                 return leaves::holds(row, event);
             }
@@ -382,6 +382,7 @@ impl Walk<'_> {
                 | ReviewEvent::Erased
                 | ReviewEvent::LeaveGiven
                 | ReviewEvent::LeaveSpent
+                | ReviewEvent::LeaveWithdrawn
                 | ReviewEvent::Network
         ) {
             return Ok(gone);

@@ -1,4 +1,4 @@
-//! Whether the leaves that are kept are those that the chain tells of, and are spent as it tells.
+//! Whether the leaves that are kept are those that the chain tells of, and are spent or taken back as it tells.
 //!
 //! Apart from the walk over the lines, because a leave has a row of its own that can be changed. Invariant: the rows are
 //! read before the lines, so that each that has one finds it.
@@ -18,6 +18,7 @@ use super::super::super::{SqliteStore, sql};
 pub(super) struct Leaves {
     given: HashSet<ReviewId>,
     spent: HashSet<ReviewId>,
+    withdrawn: HashSet<ReviewId>,
 }
 
 #[derive(Deserialize)]
@@ -26,14 +27,16 @@ struct SpentBody {
 }
 
 impl Leaves {
-    /// Every leave of `tenant` that was given since they are in the chain, for reviews that were opened after line `start`.
+    /// Every leave of `tenant` that was given, or taken back, since that is in the chain, for reviews that were opened after
+    /// line `start`.
     pub(super) async fn read(
         store: &SqliteStore,
         tenant: &TenantId,
         start: i64,
     ) -> Result<Self, StoreError> {
         let rows = sqlx::query(
-            "SELECT review_id, spent_by IS NOT NULL FROM leaves l WHERE tenant_id = ? AND in_chain = 1 \
+            "SELECT review_id, in_chain = 1, in_chain = 1 AND spent_by IS NOT NULL, withdrawn_at IS NOT NULL \
+             FROM leaves l WHERE tenant_id = ? AND (in_chain = 1 OR withdrawn_at IS NOT NULL) \
              AND NOT EXISTS (SELECT 1 FROM review_events o WHERE o.review_id = l.review_id AND o.kind = 'opened' \
              AND o.seq <= ?)",
         )
@@ -44,12 +47,15 @@ impl Leaves {
         let mut leaves = Self {
             given: HashSet::new(),
             spent: HashSet::new(),
+            withdrawn: HashSet::new(),
         };
         for row in &rows {
             let review_id = sql::review_id(row.try_get(0)?)?;
-            leaves.given.insert(review_id);
-            if row.try_get(1)? {
-                leaves.spent.insert(review_id);
+            let sets = [&mut leaves.given, &mut leaves.spent, &mut leaves.withdrawn];
+            for (column, set) in (1..).zip(sets) {
+                if row.try_get(column)? {
+                    set.insert(review_id);
+                }
             }
         }
         Ok(leaves)
@@ -60,16 +66,25 @@ impl Leaves {
             self.given.remove(&review_id);
         } else if event == ReviewEvent::LeaveSpent {
             self.spent.remove(&review_id);
+        } else if event == ReviewEvent::LeaveWithdrawn {
+            self.withdrawn.remove(&review_id);
         }
     }
 
     pub(super) fn all_on_record(&self) -> bool {
-        self.given.is_empty() && self.spent.is_empty()
+        self.given.is_empty() && self.spent.is_empty() && self.withdrawn.is_empty()
     }
 }
 
 /// The row of a leave says what its line says.
 pub(super) fn holds(row: &SqliteRow, event: ReviewEvent) -> Result<(), &'static str> {
+    if event == ReviewEvent::LeaveWithdrawn {
+        let at: i64 = row.try_get(3).map_err(|_| "it cannot be read")?;
+        let kept: Option<i64> = row.try_get(20).map_err(|_| "its leave cannot be read")?;
+        return (kept == Some(at))
+            .then_some(())
+            .ok_or("its leave is not withdrawn as it was");
+    }
     let read = kept(row).map_err(|_| "its leave cannot be read")?;
     let (given, spent_by) = read.ok_or("its leave is missing")?;
     let body: &str = row.try_get(4).map_err(|_| "its body cannot be read")?;
