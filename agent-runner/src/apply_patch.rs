@@ -31,11 +31,12 @@ use crate::journal::JournalEvent;
 use crate::launch::{Stage, launch};
 use crate::permit::{permit, record};
 use crate::prepare::{Prepared, hold_failure, submission};
-use crate::report::Refusal;
+use crate::report::{Refusal, Report};
 use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::Question;
 use crate::shown::Shown;
 use crate::signals::Signals;
+use crate::telemetry::{Observation, Tool};
 use crate::walls;
 
 /// A patch, read, with where it reaches.
@@ -92,24 +93,25 @@ pub(crate) async fn apply_patch(
     if args.explain {
         return explain(&patch, route);
     }
-    let mut walk = Walk {
+    let mut report = Report {
+        route: route.name(),
+        ..Report::default()
+    };
+    let words: Vec<_> = patch.words().collect();
+    let (tool, session) = (Tool::ApplyPatch, &request.session);
+    let observed = Observation::of(tool, &prepared, environment, session, &words);
+    let walk = Walk {
         environment,
         request,
         prepared,
         patch,
+        report: &mut report,
     };
-    match route {
-        PatchRoute::Inside => walk.inside(&mut signals).await,
-        PatchRoute::FullAccess => {
-            walk.named();
-            walk.full_access()
-        }
-        PatchRoute::Ask(question) => {
-            walk.named();
-            Box::pin(walk.asked(question, &mut signals)).await
-        }
-        PatchRoute::Refused(refusal) => Err(walk.refused(refusal.because())),
+    let ended = Box::pin(walk.along(route, &mut signals)).await;
+    if let Some((observation, typed)) = observed {
+        Box::pin(observation.end(typed, &report, &ended)).await;
     }
+    ended
 }
 
 impl Patch {
@@ -136,6 +138,12 @@ impl Patch {
             edits,
             held,
         })
+    }
+
+    /// What it is called where people read of it.
+    fn words(&self) -> impl Iterator<Item = OsString> {
+        let files = self.files.iter().map(|file| file.clone().into_os_string());
+        std::iter::once("apply-patch".into()).chain(files)
     }
 
     /// The files as the settings name paths.
@@ -236,9 +244,25 @@ struct Walk<'a> {
     request: RunRequest,
     prepared: Prepared,
     patch: Patch,
+    report: &'a mut Report,
 }
 
 impl Walk<'_> {
+    async fn along(mut self, route: PatchRoute, signals: &mut Signals) -> Result<u8, Failure> {
+        match route {
+            PatchRoute::Inside => self.inside(signals).await,
+            PatchRoute::FullAccess => {
+                self.named();
+                self.full_access()
+            }
+            PatchRoute::Ask(question) => {
+                self.named();
+                Box::pin(self.asked(question, signals)).await
+            }
+            PatchRoute::Refused(refusal) => Err(self.refused(refusal.because())),
+        }
+    }
+
     /// This program again, inside the walls.
     async fn inside(self, signals: &mut Signals) -> Result<u8, Failure> {
         let word = self
@@ -263,17 +287,13 @@ impl Walk<'_> {
             .plan(&self.prepared.policy, &command)?;
         // Should its walls have a door, nobody serves it: a patch needs no network.
         let ending = launch(&plan, command, Stage::bare(&self.request), signals).await?;
+        self.report.confinement = serde_json::to_value(&ending.run.confinement).ok();
         Ok(ending.exit_code())
     }
 
     /// Names the request by its files, for what people read.
     fn named(&mut self) {
-        let files = self
-            .patch
-            .files
-            .iter()
-            .map(|file| file.clone().into_os_string());
-        self.request.argv = std::iter::once("apply-patch".into()).chain(files).collect();
+        self.request.argv = self.patch.words().collect();
     }
 
     /// Without walls; the crossing is on record before it happens.
@@ -301,9 +321,13 @@ impl Walk<'_> {
             question.trigger,
         )?;
         let asked = ask(&self.prepared, self.environment, question.of, body, signals).await;
-        let permitted = permit(&self.prepared, &self.request, asked, action)
-            .await
-            .map_err(|refused| refused.failure)?;
+        self.report.review.clone_from(&asked.review);
+        self.report.status = Some(asked.decision.status());
+        let permitted = permit(&self.prepared, &self.request, asked, action).await;
+        let permitted = permitted.map_err(|refused| {
+            self.report.status = refused.status.or(self.report.status);
+            refused.failure
+        })?;
         self.make(&permitted)
     }
 

@@ -30,7 +30,7 @@ use crate::report::{Refusal, Report, shown_request};
 use crate::request::{RunRequest, read_stdin};
 use crate::route::{Question, Route};
 use crate::signals::{EndSignal, Signals};
-use crate::telemetry::Observation;
+use crate::telemetry::{Observation, Tool};
 use crate::walls::Standing;
 
 /// One run, from what was typed to how it ended.
@@ -92,7 +92,7 @@ pub(crate) async fn exec(
     let route = walk.prepared.route(walk.request.permissions);
     walk.report.route = route.name();
     let policy = again::Policy::of(&walk.prepared.settings);
-    let observed = walk.observed();
+    let observed = walk.observed(Tool::Exec);
     let ended = match Box::pin(walk.along(route, args)).await {
         Ok(Way::Over(code)) => Ok(code),
         Ok(Way::Stopped(ended)) => match again::wanted(policy, ended, report) {
@@ -126,17 +126,22 @@ pub(crate) async fn inside(
     environment: &Environment,
     report: &mut Report,
 ) -> Result<u8, Failure> {
-    let walk = Walk {
+    let mut walk = Walk {
         environment,
         request,
         prepared,
-        report,
+        report: &mut *report,
         signals: Signals::listen()?,
         ahead,
         leave: None,
         retry_reason: None,
     };
-    Ok(Box::pin(walk.inside()).await?.code)
+    let observed = walk.observed(Tool::Sandbox);
+    let ended = Box::pin(walk.inside()).await.map(|ended| ended.code);
+    if let Some((observation, typed)) = observed {
+        Box::pin(observation.end(typed, report, &ended)).await;
+    }
+    ended
 }
 
 /// Begins with what most commands need. Where it cannot be, the start itself says why.
@@ -188,10 +193,10 @@ impl<'a> Walk<'a> {
     }
 
     /// What tells a collector of this run, where one is to be told, and what was typed, as it is told.
-    fn observed(&mut self) -> Option<(Observation, Vec<String>)> {
+    fn observed(&mut self, tool: Tool) -> Option<(Observation, Vec<String>)> {
         let session = self.request.session.session_id.as_deref();
         let (settings, notes) = (&self.prepared.settings, &mut self.report.notes);
-        let observation = Observation::begin(settings, self.environment, session, notes)?;
+        let observation = Observation::begin(tool, settings, self.environment, session, notes)?;
         let typed = observation.typed(&self.request.argv, &self.prepared.state);
         Some((observation, typed))
     }

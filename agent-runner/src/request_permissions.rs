@@ -21,11 +21,12 @@ use crate::failure::{Failure, NOT_PERMITTED};
 use crate::leaves::{self, Leaves, resolved};
 use crate::permit::permit;
 use crate::prepare::{Prepared, submission};
-use crate::report::Refusal;
+use crate::report::{Refusal, Report};
 use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::{Category, Refusal as Refused, may_ask};
 use crate::shown::Shown;
 use crate::signals::Signals;
+use crate::telemetry::{Observation, Tool};
 
 /// What becomes of a request for permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,17 @@ enum Way {
     Ask(ApprovalsReviewer),
     /// It is refused.
     Refused(Refused),
+}
+
+impl Way {
+    /// The way's name, for programs.
+    fn name(self) -> &'static str {
+        match self {
+            Self::NoWalls => "full_access",
+            Self::Ask(_) => "ask",
+            Self::Refused(_) => "refused",
+        }
+    }
 }
 
 /// Asks for what `args` names, or ends what was given.
@@ -77,23 +89,34 @@ pub(crate) async fn request_permissions(
             "permissions for a turn need the turn's name\nhint: pass --turn, or --scope session";
         return Err(Failure::because(message));
     }
-    let given = match decide(&prepared.settings) {
+    let way = decide(&prepared.settings);
+    let mut report = Report {
+        route: way.name(),
+        ..Report::default()
+    };
+    let (tool, session) = (Tool::RequestPermissions, &request.session);
+    let observed = Observation::of(tool, &prepared, environment, session, &request.argv);
+    let given = match way {
         Way::NoWalls => Ok(()),
         Way::Refused(refusal) => Err(refused(&request, refusal.because())),
         Way::Ask(of) => {
             grantable(&prepared, environment, &wanted)?;
             let leaves = Leaves::new(&prepared.state, place)?;
-            asked(&prepared, environment, (&request, scope), of)
+            asked(&prepared, environment, (&request, scope), of, &mut report)
                 .await
                 .and_then(|permitted| Ok(leaves.keep(permitted).map(|_| ())?))
         }
     };
-    let stands = match &given {
-        Ok(()) => wanted,
+    let ended = given.map(|()| 0);
+    if let Some((observation, typed)) = observed {
+        Box::pin(observation.end(typed, &report, &ended)).await;
+    }
+    let stands = match &ended {
+        Ok(_) => wanted,
         Err(_) => AdditionalPermissions::default(),
     };
     writeln!(out, "{}", answer(&stands, scope))?;
-    given.map(|()| 0)
+    ended
 }
 
 /// Who is asked, if anybody. The table of `route/expected.txt`, section `kinds`.
@@ -134,6 +157,7 @@ async fn asked(
     environment: &Environment,
     (request, scope): (&RunRequest, PermissionScope),
     of: ApprovalsReviewer,
+    report: &mut Report,
 ) -> Result<protocol::PermittedAction, Failure> {
     let shown = Shown::by(prepared.state.mask_key()?);
     let action = Action::PermissionRequest(PermissionRequest {
@@ -149,9 +173,13 @@ async fn asked(
     let body = submission(prepared, environment, request, action.clone(), trigger)?;
     let mut signals = Signals::listen()?;
     let asked = ask(prepared, environment, of, body, &mut signals).await;
-    permit(prepared, request, asked, action)
-        .await
-        .map_err(|refused| refused.failure)
+    report.review.clone_from(&asked.review);
+    report.status = Some(asked.decision.status());
+    let permitted = permit(prepared, request, asked, action).await;
+    permitted.map_err(|refused| {
+        report.status = refused.status.or(report.status);
+        refused.failure
+    })
 }
 
 fn run_request(

@@ -15,10 +15,11 @@ use ::telemetry::{
     Carrier, Event, HttpOnly, Prompts, Span, SpanKind, Telemetry, TraceContext, Value,
 };
 use jiff::Timestamp;
-use protocol::{DecidedBy, Printable, ReviewStatus};
+use protocol::{DecidedBy, Printable, ReviewStatus, SessionReference};
 
 use crate::config::{Environment, Settings};
 use crate::failure::Failure;
+use crate::prepare::Prepared;
 use crate::report::Report;
 use crate::shown::Shown;
 use crate::state::State;
@@ -34,9 +35,40 @@ pub(crate) fn traceparent() -> Option<String> {
     TRACE.get().map(ToString::to_string)
 }
 
+/// Which of the runner's tools was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tool {
+    Exec,
+    Sandbox,
+    ApplyPatch,
+    RequestPermissions,
+}
+
+impl Tool {
+    /// The tool's name in events, as agents know it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exec | Self::Sandbox => "exec_command",
+            Self::ApplyPatch => "apply_patch",
+            Self::RequestPermissions => "request_permissions",
+        }
+    }
+
+    /// The name of its span.
+    fn span(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Sandbox => "sandbox",
+            Self::ApplyPatch => "apply_patch",
+            Self::RequestPermissions => "request_permissions",
+        }
+    }
+}
+
 /// A run that is told.
 #[derive(Debug)]
 pub(crate) struct Observation {
+    tool: Tool,
     telemetry: Telemetry,
     carrier: Carrier<HttpOnly>,
     trace: TraceContext,
@@ -49,9 +81,10 @@ pub(crate) struct Observation {
 }
 
 impl Observation {
-    /// Begins to watch a run under `settings`; `None` where nobody is to be told. What stands in the way of telling is a
+    /// Begins to watch a run of `tool` under `settings`; `None` where nobody is to be told. What stands in the way of telling is a
     /// note: no command hangs on it.
     pub(crate) fn begin(
+        tool: Tool,
         settings: &Settings,
         environment: &Environment,
         session: Option<&str>,
@@ -87,6 +120,7 @@ impl Observation {
             .and_then(|it| it.as_table());
         let servers = servers.map(|servers| servers.keys().cloned().collect::<Vec<_>>());
         Some(Self {
+            tool,
             telemetry,
             carrier,
             trace,
@@ -97,6 +131,23 @@ impl Observation {
             approval: settings.approval.as_str(),
             servers: servers.unwrap_or_default().join(","),
         })
+    }
+
+    /// The same with what was typed, for a tool without a report: what stands in the way is said at once.
+    pub(crate) fn of(
+        tool: Tool,
+        prepared: &Prepared,
+        environment: &Environment,
+        session: &SessionReference,
+        argv: &[OsString],
+    ) -> Option<(Self, Vec<String>)> {
+        let mut notes = Vec::new();
+        let session = session.session_id.as_deref();
+        let begun = Self::begin(tool, &prepared.settings, environment, session, &mut notes);
+        notes.iter().for_each(|note| crate::say(note));
+        let observation = begun?;
+        let typed = observation.typed(argv, &prepared.state);
+        Some((observation, typed))
     }
 
     /// What was typed, with its secrets masked, where that may be told.
@@ -123,7 +174,7 @@ impl Observation {
             network::tell(&self.telemetry, self.trace, network);
         }
         self.telemetry.span(Span {
-            name: "exec",
+            name: self.tool.span(),
             kind: SpanKind::Internal,
             trace: self.trace,
             parent: None,
@@ -140,7 +191,7 @@ impl Observation {
 
     fn tool(&self, name: &'static str) -> Event {
         self.event(name)
-            .with("tool_name", "exec_command")
+            .with("tool_name", self.tool.name())
             .with("call_id", self.call.as_str())
     }
 
@@ -187,7 +238,7 @@ impl Observation {
             } else {
                 "false"
             };
-            let tags = [("tool", "exec_command"), ("approved", approved)];
+            let tags = [("tool", self.tool.name()), ("approved", approved)];
             self.telemetry.count("codex.approval.requested", &tags, 1);
         }
     }
@@ -216,7 +267,7 @@ impl Observation {
             "none"
         };
         let tags = [
-            ("tool", "exec_command"),
+            ("tool", self.tool.name()),
             ("success", success),
             ("sandbox", sandbox),
         ];

@@ -171,6 +171,68 @@ fn a_command_runs_the_same_with_a_collector_that_hangs_and_never_has_its_key() {
 }
 
 #[test]
+fn each_tool_of_the_runner_is_told_by_its_name() {
+    let collector = Collector::start();
+    let stage = Stage::new();
+    stage.settings(&format!(
+        "sandbox_mode = \"workspace-write\"\napproval_policy = \"never\"\n\
+         [features]\nrequest_permissions_tool = true\n{}",
+        collector.table()
+    ));
+    let run = |arguments: &[&str], input: &str| {
+        let run = stage.runner().args(arguments).env("COLLECTOR_KEY", "k-1");
+        run.stdin(input).ran()
+    };
+    let patch = format!("*** Begin Patch\n*** Add File: new.txt\n+{CANARY}\n*** End Patch\n");
+    std::fs::create_dir_all(stage.home("x")).expect("a folder");
+    let wanted = format!(
+        "{{\"file_system\":{{\"write\":[\"{}\"]}}}}",
+        stage.home("x").display()
+    );
+    for (tool, arguments, input, code) in [
+        (
+            "exec_command",
+            &["sandbox", "--", "sh", "-c", "exit 3"][..],
+            "",
+            3,
+        ),
+        ("apply_patch", &["apply-patch"], patch.as_str(), 0),
+        (
+            "request_permissions",
+            &[
+                "request-permissions",
+                "--session",
+                "s-1",
+                "--scope",
+                "session",
+                "--permissions",
+                &wanted,
+            ],
+            "",
+            126,
+        ),
+    ] {
+        let before = collector.events().len();
+        let ran = run(arguments, input);
+        assert_eq!(ran.code(), code, "{tool}: {}", ran.stderr);
+        let told = collector.events().split_off(before);
+        let named = |name: &str| {
+            let mut events = told.iter();
+            let found = events.find(|event| event["event.name"] == name);
+            found
+                .cloned()
+                .unwrap_or_else(|| panic!("no `{name}` in {told:#?}"))
+        };
+        let result = named("codex.tool_result");
+        assert_eq!(result["tool_name"], tool);
+        assert_eq!(result["success"], json!((code == 0).to_string()), "{tool}");
+        assert_eq!(named("codex.tool_decision")["tool_name"], tool);
+    }
+    let told = format!("{:?}", collector.events());
+    assert!(!told.contains(CANARY), "{told}");
+}
+
+#[test]
 fn what_the_door_decides_is_told_without_paths() {
     let collector = Collector::start();
     let stage = Stage::new();

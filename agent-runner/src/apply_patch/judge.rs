@@ -24,6 +24,18 @@ pub(super) enum PatchRoute {
     Refused(Refusal),
 }
 
+impl PatchRoute {
+    /// The way's name, for programs.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Inside => "inside",
+            Self::FullAccess => "full_access",
+            Self::Ask(_) => "ask",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
 /// Whether all that a patch touches lies where commands may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
