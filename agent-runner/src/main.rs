@@ -64,7 +64,7 @@ use report::{Report, ReportFile};
 use sandbox::Ahead;
 
 fn main() -> ExitCode {
-    telemetry::tell_panics_without_their_text("agent-runner");
+    ::telemetry::tell_panics_without_their_text("agent-runner");
     let words = cli::spelled(std::env::args_os());
     // What most commands need is made on another processor while this one finds out what is wanted.
     let ahead = if cli::starts_inside(&words) {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::cgroup::Leaf;
 use crate::plan::{Identity, Namespace, Plan, Walls};
 use crate::policy::Network;
 use crate::probe;
@@ -46,7 +47,18 @@ pub struct Confinement {
     made_by: MadeBy,
     unix_sockets_refused: Option<usize>,
     leftovers: Leftovers,
+    limits_by: LimitsBy,
     observed: Observing,
+}
+
+/// What holds memory and processes to their limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum LimitsBy {
+    /// The kernel, for all processes together.
+    ControlGroup,
+    /// The kernel for each process, and the runner by looking.
+    ProcessAndWatch,
 }
 
 /// What becomes of processes the command leaves behind.
@@ -77,6 +89,7 @@ impl Confinement {
             },
             made_by: MadeBy::OwnCalls,
             unix_sockets_refused: unix_refused.then(|| plan.unlocated_host_sockets()),
+            limits_by: LimitsBy::ProcessAndWatch,
             leftovers: if own_processes {
                 Leftovers::Ended
             } else {
@@ -84,6 +97,12 @@ impl Confinement {
             },
             observed: plan.observed(),
         }
+    }
+
+    /// The same in a control group of its own, where there is one.
+    pub(crate) fn in_a_group(self, group: Option<&Leaf>) -> Self {
+        let limits_by = group.map_or(LimitsBy::ProcessAndWatch, |_| LimitsBy::ControlGroup);
+        Self { limits_by, ..self }
     }
 
     /// The same by bubblewrap's hand; nobody observes there.

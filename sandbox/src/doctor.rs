@@ -178,14 +178,14 @@ fn limits(host: &Probe) -> Finding {
     match &host.control_groups {
         ControlGroups::Delegated { folder } => {
             let says = format!(
-                "by process, and memory by a watch over all of them; the control group in {} is not used",
+                "by process, memory by a watch over all of them, and both by a control group of each command in {} as far as \
+                 its `cgroup.subtree_control` goes",
                 folder.display()
             );
-            Finding::new(OF, Standing::Reduced, says)
+            Finding::new(OF, Standing::Stands, says)
         }
         ControlGroups::NotDelegated => {
-            let says =
-                "by process, and memory by a watch over all of them: control groups are not used";
+            let says = "by process, and memory by a watch over all of them: no control group was handed over to this program";
             Finding::new(OF, Standing::Reduced, says)
         }
         ControlGroups::Missing => {
@@ -339,7 +339,7 @@ mod tests {
                 "limits",
                 Standing::Reduced,
             ),
-            (delegated, "limits", Standing::Reduced),
+            (delegated, "limits", Standing::Stands),
         ];
         for (host, of, standing) in cases {
             let found = finding(&diagnose(&host, &trial()), of);

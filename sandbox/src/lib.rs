@@ -17,6 +17,7 @@
 mod ahead;
 mod bubblewrap;
 mod cause;
+mod cgroup;
 mod command;
 mod confinement;
 mod denial;

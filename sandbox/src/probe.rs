@@ -7,10 +7,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::cause;
+use crate::cgroup;
 use crate::error::{SandboxError, Wall};
 use crate::sys;
 
@@ -75,9 +75,9 @@ pub enum WindowsSubsystem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlGroups {
-    /// Version 2, and this group is ours to divide.
+    /// Version 2, and the group above ours was handed over: a command has a group of its own there.
     Delegated {
-        /// The group's folder.
+        /// The folder of the group above.
         folder: PathBuf,
     },
     /// Version 2, and it is somebody else's.
@@ -111,7 +111,7 @@ pub fn probe() -> Probe {
         control_groups: control_groups(
             &fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
             |path| path.exists(),
-            |path| rustix::fs::access(path, Access::WRITE_OK).is_ok(),
+            cgroup::is_ours,
         ),
     }
 }
@@ -155,21 +155,18 @@ fn proc_masked(mountinfo: &str) -> bool {
 fn control_groups(
     own: &str,
     exists: impl Fn(&Path) -> bool,
-    writable: impl Fn(&Path) -> bool,
+    is_ours: impl Fn(&Path) -> bool,
 ) -> ControlGroups {
     let root = Path::new("/sys/fs/cgroup");
     if !exists(&root.join("cgroup.controllers")) {
         return ControlGroups::Missing;
     }
-    let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::/")) else {
+    if !own.lines().any(|line| line.starts_with("0::/")) {
         return ControlGroups::Missing;
-    };
-    let folder = root.join(path);
-    // To move a process, both the folder and the list of processes have to be ours.
-    if writable(&folder) && writable(&folder.join("cgroup.procs")) {
-        ControlGroups::Delegated { folder }
-    } else {
-        ControlGroups::NotDelegated
+    }
+    match cgroup::parent(root, own).filter(|parent| is_ours(parent)) {
+        Some(folder) => ControlGroups::Delegated { folder },
+        None => ControlGroups::NotDelegated,
     }
 }
 
@@ -259,10 +256,12 @@ mod tests {
         let unified = |path: &Path| path.ends_with("cgroup.controllers");
         let own = "0::/user.slice/user@1000.service/app\n";
         let given = control_groups(own, unified, |_| true);
-        let folder = PathBuf::from("/sys/fs/cgroup/user.slice/user@1000.service/app");
+        let folder = PathBuf::from("/sys/fs/cgroup/user.slice/user@1000.service");
         assert_eq!(given, ControlGroups::Delegated { folder });
-        let half = control_groups(own, unified, |path| !path.ends_with("cgroup.procs"));
-        assert_eq!(half, ControlGroups::NotDelegated);
+        for (own, ours) in [(own, false), ("0::/\n", true)] {
+            let not = control_groups(own, unified, |_| ours);
+            assert_eq!(not, ControlGroups::NotDelegated, "{own}");
+        }
         assert_eq!(
             control_groups(own, |_| false, |_| true),
             ControlGroups::Missing

@@ -15,6 +15,7 @@ use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal};
 
 use crate::ahead::Ahead;
 use crate::bubblewrap::{self, Bubblewrap};
+use crate::cgroup::Leaf;
 use crate::command::Command;
 use crate::confinement::Confinement;
 use crate::denial::SandboxDenial;
@@ -58,6 +59,8 @@ pub struct Running {
     watched: Option<Watched>,
     door: Option<DoorSockets>,
     limits: Limits,
+    /// The control group that it is in, where it has one of its own.
+    group: Option<Leaf>,
     confinement: Confinement,
     terminals: SavedTerminals,
     state: State,
@@ -161,6 +164,7 @@ impl Sandbox {
                 watched: None,
                 // A plan with a door is not carried.
                 door: None,
+                group: None,
                 limits: *plan.limits(),
                 confinement: Confinement::of(plan).carried(),
                 terminals,
@@ -203,6 +207,7 @@ impl Sandbox {
                 ours,
                 watcher,
                 door,
+                group,
             }) => Running {
                 pidfd,
                 init: None,
@@ -214,7 +219,8 @@ impl Sandbox {
                 watched: None,
                 door,
                 limits: *plan.limits(),
-                confinement: Confinement::of(plan),
+                confinement: Confinement::of(plan).in_a_group(group.as_ref()),
+                group,
                 terminals,
                 state: State::Running,
             }
@@ -261,6 +267,7 @@ struct Launched {
     ours: Ours,
     watcher: Option<Watcher>,
     door: Option<DoorSockets>,
+    group: Option<Leaf>,
 }
 
 /// Where root starts commands, one at a time between its first step and exec: see [`restore_dumpable`].
@@ -288,6 +295,10 @@ fn launch(
     let dumpable = rustix::process::dumpable_behavior()
         .ok()
         .filter(|_| as_another);
+    // Before it starts anything; where it cannot be moved, it is held as where there is no group.
+    let group = Leaf::under(plan.limits());
+    let process = ahead.process()?.pid();
+    let group = group.filter(|group| group.take(process).is_ok());
     let outcome = ahead
         .give(prepared)
         .and_then(|()| admit(&mut ahead, keeper))
@@ -305,6 +316,7 @@ fn launch(
                 ours,
                 watcher,
                 door,
+                group,
             })
         }
         Err(error) => {
@@ -462,7 +474,15 @@ impl Running {
             Ending::Signalled(signal) => Some(signal),
         };
         let watched = self.watched.take().unwrap_or_default();
-        let limit = watched.limit(signal);
+        let killed = self
+            .group
+            .take()
+            .is_some_and(|group| group.ran_out_of_memory());
+        let limit = if killed {
+            Some(LimitReached::Memory)
+        } else {
+            watched.limit(signal)
+        };
         let lost_guard = watched
             .lost
             .filter(|_| limit == Some(LimitReached::GuardLost));
