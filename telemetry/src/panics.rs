@@ -92,7 +92,7 @@ mod tests {
                 let (out, err) = (text(&ended.stdout), text(&ended.stderr));
                 assert!(ended.status.success() && out.contains("1 passed"), "{out}");
                 assert!(
-                    err.contains("a-program: panicked at ") && err.contains("panics.rs:"),
+                    err.contains("a-program: panicked at ") && err.contains(".rs:"),
                     "{way}: {err}"
                 );
                 assert!(!format!("{out}{err}").contains("canary"), "{way}: {err}");
