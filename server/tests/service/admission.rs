@@ -104,7 +104,8 @@ async fn what_the_built_in_rules_decide_waits_for_no_model_however_it_is_asked()
     assert_eq!(first.status, 202, "it has the only place");
     for (action, end) in [(harmless(), "approved"), (harmful(), "denied")] {
         let asked = post(&router, "/v1/reviews", &[], &submission(&action)).await;
-        assert_eq!(asked.status, 202, "{}", asked.text);
+        // Who waits for nothing may still find it decided.
+        assert!(asked.status.is_success(), "{}", asked.text);
         let path = format!("/v1/reviews/{}?wait=30", asked.id());
         assert_eq!(get(&router, &path).await.end(), end);
     }
