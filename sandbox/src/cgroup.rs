@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, getxattr};
 use rustix::process::geteuid;
@@ -21,10 +22,22 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// What the names of our groups begin with; the runner's process follows.
 const NAME: &str = "auto-review-";
 
+/// How often a group is tried to be removed, and how long after each time.
+const REMOVALS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// A group with one command in it. Dropping it ends what is in it and removes it.
 #[derive(Debug)]
 pub(crate) struct Leaf {
     folder: PathBuf,
+    holds: Holds,
+}
+
+/// What a group holds to its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Holds {
+    pub(crate) memory: bool,
+    pub(crate) processes: bool,
 }
 
 impl Leaf {
@@ -47,14 +60,19 @@ impl Leaf {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let handed_on = fs::read_to_string(parent.join("cgroup.subtree_control")).ok()?;
         let settings = settings(limits, &handed_on);
-        if settings.is_empty() {
+        let has = |file| settings.iter().any(|(name, ..)| *name == file);
+        let holds = Holds {
+            memory: has("memory.max"),
+            processes: has("pids.max"),
+        };
+        if holds == Holds::default() {
             return None;
         }
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{NAME}{}-{number}", std::process::id());
         let folder = parent.join(name);
         fs::create_dir(&folder).ok()?;
-        let leaf = Self { folder };
+        let leaf = Self { folder, holds };
         for (file, value, need) in settings {
             let written = fs::write(leaf.folder.join(file), value);
             if written.is_err() && need == Need::Must {
@@ -69,19 +87,29 @@ impl Leaf {
         fs::write(self.folder.join("cgroup.procs"), process.to_string())
     }
 
-    /// Whether the kernel ended it, or a part of it, for want of memory within its limit.
+    /// What it holds.
+    pub(crate) fn holds(&self) -> Holds {
+        self.holds
+    }
+
+    /// Whether the kernel ended something in it for want of memory within its own limit, and not the machine's (Linux 5.2).
     pub(crate) fn ran_out_of_memory(&self) -> bool {
-        let events = fs::read_to_string(self.folder.join("memory.events"));
-        events.is_ok_and(|events| count(&events, "oom_kill") > 0)
+        let events = fs::read_to_string(self.folder.join("memory.events.local"));
+        events.is_ok_and(|events| count(&events, "oom") > 0 && count(&events, "oom_kill") > 0)
     }
 }
 
 impl Drop for Leaf {
     fn drop(&mut self) {
-        // Nothing is left in it as a rule; where something is, it goes (Linux 5.14), and the next run removes the folder.
-        if fs::remove_dir(&self.folder).is_err() {
+        // Nothing is left in it as a rule; where something is, it goes (Linux 5.14), and is waited for a little.
+        for _ in 0..REMOVALS {
+            match fs::remove_dir(&self.folder) {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                Err(_) => {}
+            }
             fs::write(self.folder.join("cgroup.kill"), "1").ok();
-            fs::remove_dir(&self.folder).ok();
+            std::thread::sleep(PAUSE);
         }
     }
 }
@@ -143,6 +171,13 @@ pub(crate) fn is_ours(parent: &Path) -> bool {
         getxattr(parent, name, &mut value).is_ok_and(|length| length == 1 && value == *b"1")
     };
     !user.is_root() || marked("trusted.delegate") || marked("user.delegate")
+}
+
+/// Whether a group below `parent` can be limited in all that a command is.
+pub(crate) fn hands_on_all(parent: &Path) -> bool {
+    let handed_on = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
+    let has = |controller| handed_on.split_whitespace().any(|name| name == controller);
+    has("memory") && has("pids")
 }
 
 /// Removes the groups of runners that were killed, once nothing is in them.
@@ -276,6 +311,7 @@ mod tests {
         };
         let leaf = Leaf {
             folder: above.join(format!("{NAME}{}-0", std::process::id())),
+            holds: Holds::default(),
         };
         fs::create_dir(&leaf.folder).expect("a group");
         let mut inside = Command::new("sleep").arg("60").spawn().expect("a process");
@@ -288,16 +324,47 @@ mod tests {
         drop(leaf);
         let ended = inside.wait().expect("ended");
         assert!(!ended.success(), "the group's end is its own: {ended}");
-        // Removed at once, or, where its last process was still leaving, by the next run.
+        assert!(!folder.exists(), "removed with its last process");
         let gone = above.join(format!("{NAME}4294967295-0"));
-        if folder.exists() {
-            fs::rename(&folder, &gone).ok();
-            fs::remove_dir(&folder).ok();
-        }
         fs::create_dir(&gone).expect("a group of a runner that is gone");
         sweep(&above);
-        assert!(!gone.exists() && !folder.exists());
+        assert!(!gone.exists());
         fs::remove_dir(&above).expect("empty");
+    }
+
+    /// Files of its own stand in for the kernel's: what is written, and what of it decides.
+    #[test]
+    fn a_group_says_what_it_holds_and_whose_want_of_memory_it_was() {
+        let parent =
+            std::env::temp_dir().join(format!("auto-review-cgroup-{}", std::process::id()));
+        fs::create_dir_all(&parent).expect("a folder");
+        fs::write(parent.join("cgroup.subtree_control"), "cpu pids\n").expect("written");
+        let leaf = Leaf::make(&parent, &limits(Some(1 << 20), Some(9))).expect("a group");
+        assert_eq!(
+            leaf.holds(),
+            Holds {
+                memory: false,
+                processes: true
+            }
+        );
+        assert!(!hands_on_all(&parent));
+        let most = fs::read_to_string(leaf.folder.join("pids.max")).expect("a limit");
+        assert_eq!(most, "10");
+        for (events, is_its_own) in [
+            ("oom 0\noom_kill 1\n", false),
+            ("oom 2\noom_kill 0\n", false),
+            ("oom 1\noom_kill 3\n", true),
+        ] {
+            fs::write(leaf.folder.join("memory.events.local"), events).expect("written");
+            assert_eq!(leaf.ran_out_of_memory(), is_its_own, "{events}");
+        }
+        fs::write(parent.join("cgroup.subtree_control"), "cpu\n").expect("written");
+        assert!(Leaf::make(&parent, &limits(Some(1), Some(1))).is_none());
+        fs::write(parent.join("cgroup.subtree_control"), "memory pids\n").expect("written");
+        assert!(hands_on_all(&parent));
+        fs::remove_dir_all(&leaf.folder).expect("removed");
+        drop(leaf);
+        fs::remove_dir_all(&parent).expect("removed");
     }
 
     #[test]

@@ -57,7 +57,11 @@ pub struct Confinement {
 enum LimitsBy {
     /// The kernel, for all processes together.
     ControlGroup,
-    /// The kernel for each process, and the runner by looking.
+    /// The kernel counts memory so, and processes by user.
+    ControlGroupOfMemory,
+    /// The kernel counts processes so; memory is watched.
+    ControlGroupOfProcesses,
+    /// The kernel counts processes by user; memory is watched.
     ProcessAndWatch,
 }
 
@@ -101,7 +105,13 @@ impl Confinement {
 
     /// The same in a control group of its own, where there is one.
     pub(crate) fn in_a_group(self, group: Option<&Leaf>) -> Self {
-        let limits_by = group.map_or(LimitsBy::ProcessAndWatch, |_| LimitsBy::ControlGroup);
+        let holds = group.map(Leaf::holds).unwrap_or_default();
+        let limits_by = match (holds.memory, holds.processes) {
+            (true, true) => LimitsBy::ControlGroup,
+            (true, false) => LimitsBy::ControlGroupOfMemory,
+            (false, true) => LimitsBy::ControlGroupOfProcesses,
+            (false, false) => LimitsBy::ProcessAndWatch,
+        };
         Self { limits_by, ..self }
     }
 

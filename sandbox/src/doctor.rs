@@ -178,8 +178,7 @@ fn limits(host: &Probe) -> Finding {
     match &host.control_groups {
         ControlGroups::Delegated { folder } => {
             let says = format!(
-                "by process, memory by a watch over all of them, and both by a control group of each command in {} as far as \
-                 its `cgroup.subtree_control` goes",
+                "by process, memory by a watch over all of them, and both by a control group of each command in {}",
                 folder.display()
             );
             Finding::new(OF, Standing::Stands, says)

@@ -75,7 +75,7 @@ pub enum WindowsSubsystem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlGroups {
-    /// Version 2, and the group above ours was handed over: a command has a group of its own there.
+    /// Version 2, and the group above ours was handed over with memory and processes: a command has a group of its own there.
     Delegated {
         /// The folder of the group above.
         folder: PathBuf,
@@ -111,7 +111,7 @@ pub fn probe() -> Probe {
         control_groups: control_groups(
             &fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
             |path| path.exists(),
-            cgroup::is_ours,
+            |parent| cgroup::is_ours(parent) && cgroup::hands_on_all(parent),
         ),
     }
 }

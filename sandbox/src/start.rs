@@ -474,10 +474,10 @@ impl Running {
             Ending::Signalled(signal) => Some(signal),
         };
         let watched = self.watched.take().unwrap_or_default();
-        let killed = self
-            .group
-            .take()
-            .is_some_and(|group| group.ran_out_of_memory());
+        // A guard that was lost comes first; the machine's own count of such ends has the group's in it.
+        let group = self.group.take().filter(|_| watched.lost.is_none());
+        let killed =
+            ending != Ending::Exited(0) && group.is_some_and(|group| group.ran_out_of_memory());
         let limit = if killed {
             Some(LimitReached::Memory)
         } else {
