@@ -1,7 +1,9 @@
 //! Reviews as lines for other programs: JSON lines, CSV, and the shapes of two other logs.
 //!
 //! Apart from how a line is spelled (`line.rs`), because this reads. Invariant: memory does not grow with the number of
-//! lines nor with their size: a page of bounded bytes is spelled while the next one is read, and nothing else is held.
+//! lines nor with their size: pages of bounded bytes are spelled while the next ones are read, and nothing else is held.
+
+use futures_util::future::try_join_all;
 
 use crate::store::search::Search;
 use crate::store::sqlite::history::{Exported, Lines, Stretch};
@@ -13,19 +15,22 @@ mod line;
 /// How many reviews are looked up at a time, and how many are read at a time: enough that asking costs little beside
 /// reading, and that the kernel reads ahead.
 const LOOKED_UP: u32 = 1_024;
-const PAGE: usize = 512;
+const PAGE: usize = 256;
 /// How many bytes of questions are read at a time; one review alone may have more.
-const BYTES: usize = 256 << 10;
+const BYTES: usize = 128 << 10;
+/// How many pages are read at the same time: reading takes longer than spelling, on a disk most of all.
+const AT_ONCE: usize = 2;
 /// After how many lines the next page's reading gets its turn.
 const TURN: usize = 64;
 
-/// An export under way: a page that was read, and what is left after it.
+/// An export under way: the pages that were read, and what is left after them.
 #[derive(Debug)]
 pub(crate) struct Export<'a> {
     store: &'a SqliteStore,
     sight: &'a Sight,
     search: &'a Search,
-    page: Option<Lines>,
+    /// Newest first.
+    pages: Vec<Lines>,
     rest: Rest,
 }
 
@@ -38,7 +43,7 @@ struct Rest {
 }
 
 impl<'a> Export<'a> {
-    /// Reads the first page of what `search` finds.
+    /// Reads the first pages of what `search` finds.
     pub(crate) async fn begin(
         store: &'a SqliteStore,
         sight: &'a Sight,
@@ -49,64 +54,76 @@ impl<'a> Export<'a> {
             next: Vec::new(),
             stretch,
         };
-        let page = rest.read(store, (sight, search)).await?;
+        let pages = rest.read(store, (sight, search)).await?;
         Ok(Self {
             store,
             sight,
             search,
-            page,
+            pages,
             rest,
         })
     }
 
     /// Whether everything was spelled.
     pub(crate) fn is_over(&self) -> bool {
-        self.page.is_none()
+        self.pages.is_empty()
     }
 
-    /// Spells the page into `text` while the one after it is read.
+    /// Spells the pages into `text` while those after them are read.
     pub(crate) async fn turn(
         &mut self,
         format: Format,
         text: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        let page = self.page.take();
+        let pages = std::mem::take(&mut self.pages);
         let spelling = async {
-            let Some(page) = page else {
-                return Ok(());
-            };
-            for lines in page.newest_first()?.chunks(TURN) {
-                for review in lines {
-                    format.push(review, text);
+            for page in &pages {
+                for lines in page.newest_first()?.chunks(TURN) {
+                    for review in lines {
+                        format.push(review, text);
+                    }
+                    tokio::task::yield_now().await;
                 }
-                tokio::task::yield_now().await;
             }
             Ok(())
         };
         let reading = self.rest.read(self.store, (self.sight, self.search));
         let (next, spelled) = tokio::join!(reading, spelling);
-        self.page = next?;
+        self.pages = next?;
         spelled
     }
 }
 
 impl Rest {
-    /// Reads the next page; none where nothing is left.
+    /// Reads the next pages; none where nothing is left.
     async fn read(
         &mut self,
         store: &SqliteStore,
         asked: (&Sight, &Search),
-    ) -> Result<Option<Lines>, StoreError> {
+    ) -> Result<Vec<Lines>, StoreError> {
+        let mut pages = Vec::with_capacity(AT_ONCE);
+        while pages.len() < AT_ONCE {
+            let page = self.page(store, asked).await?;
+            if page.is_empty() {
+                break;
+            }
+            pages.push(page);
+        }
+        try_join_all(pages.iter().map(|page| store.lines(asked, page))).await
+    }
+
+    /// The reviews of the next page, oldest first.
+    async fn page(
+        &mut self,
+        store: &SqliteStore,
+        asked: (&Sight, &Search),
+    ) -> Result<Vec<Sized>, StoreError> {
         if self.next.is_empty() {
             let (next, stretch) = store.next_lines(asked, self.stretch, LOOKED_UP).await?;
             (self.next, self.stretch) = (next, stretch);
         }
         let fits = fitting(self.next.iter().rev().copied(), (PAGE, BYTES));
-        let page = self.next.split_off(self.next.len() - fits);
-        if page.is_empty() {
-            return Ok(None);
-        }
-        store.lines(asked, &page).await.map(Some)
+        Ok(self.next.split_off(self.next.len() - fits))
     }
 }
 
