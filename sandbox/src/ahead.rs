@@ -5,7 +5,7 @@
 //! processor, while this one plans and prepares. Until it has the steps it shares this process's table of descriptors, so
 //! that whatever is opened for it is there under the same number; then it takes a copy of its own. It ends by itself
 //! when this process is gone, or when it is kept waiting for too long. Invariant: what runs before the steps are given
-//! opens, closes and changes nothing of this process.
+//! closes and changes nothing of this process, and leaves nothing open in it.
 
 use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
@@ -165,10 +165,13 @@ impl Ahead {
         let go_end = fcntl_dupfd_cloexec(&go_end, HIGH).map_err(|error| set_up(error.into()))?;
         let runner = this_process().map_err(set_up)?;
         let namespaces = flags(namespaces);
-        let early = match staged {
-            Staged::Yes => early::steps(identity),
-            Staged::No => Vec::new(),
-        };
+        let mut early = Vec::new();
+        if namespaces & libc::CLONE_NEWUSER != 0 {
+            early.extend(early::leave_half());
+        }
+        if staged == Staged::Yes {
+            early.extend(early::steps(identity));
+        }
         let beside = Beside::this_thread();
         let crib = Crib {
             namespaces,

@@ -6,10 +6,13 @@
 //! from inside, so it is watched for: the list of mounts says when it changed (`proc_pid_mountinfo(5)`, `poll(2)`), and a
 //! command whose guards are not all where they were is ended. What moved with its file is seen at the next look, at once
 //! where the file is sealed. What the command does in the instant before is not undone.
+//!
+//! A service that removes its own socket takes its cover away as well, and leaves nothing to cover: the command goes on,
+//! until something stands in that place again.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _};
 use std::iter;
 use std::os::fd::OwnedFd;
@@ -19,10 +22,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
 
 use crate::mounts::{Operation, Owner};
 use crate::plan::{Identity, Plan};
 use crate::surroundings::Kind;
+
+/// Bytes of a list of mounts that is read at once.
+const LIST: usize = 16 << 10;
 
 /// The paths of a plan that are to stay mount points.
 #[derive(Debug, Clone, Default)]
@@ -35,14 +42,19 @@ pub(crate) struct Guarded {
     covered: BTreeSet<PathBuf>,
     /// Sockets of the host, which may be gone by the time they would be covered.
     sockets: BTreeSet<PathBuf>,
+    /// Whether the command's user is not the caller.
+    as_another: bool,
     /// Trees whose owner the command's user is.
     trees: Vec<PathBuf>,
 }
 
 impl Guarded {
     pub(crate) fn of(plan: &Plan) -> Self {
-        let mut guarded = Self::default();
         let as_another = matches!(plan.identity(), Identity::Unprivileged { .. });
+        let mut guarded = Self {
+            as_another,
+            ..Self::default()
+        };
         for operation in plan.operations() {
             match operation {
                 Operation::Seal { path, .. } => guarded.sealed.insert(path.clone()),
@@ -99,8 +111,15 @@ impl Guarded {
 #[derive(Debug)]
 pub(crate) struct Guards {
     paths: BTreeSet<PathBuf>,
+    /// Those of them that cover a socket.
+    sockets: BTreeSet<PathBuf>,
+    /// Where a covered socket stood and nothing does now.
+    empty: BTreeSet<PathBuf>,
     list: File,
-    /// Tells of sealed files that are moved (`inotify(7)`). Only where there are some: giving one back takes milliseconds.
+    /// What the list said when it was opened, until somebody looks.
+    first: Option<BTreeSet<PathBuf>>,
+    /// Tells of sealed files that are moved, and of what comes into an empty place (`inotify(7)`). Only where there are
+    /// some: giving one back takes milliseconds.
     moved: Option<OwnedFd>,
 }
 
@@ -113,17 +132,37 @@ impl Guards {
         let moved = (!guarded.sealed.is_empty()).then(|| watched(&guarded.sealed));
         let mut guards = Self {
             paths: guarded.sealed.clone(),
+            sockets: BTreeSet::new(),
+            empty: BTreeSet::new(),
             list: File::open(format!("/proc/{init}/mountinfo"))?,
+            first: None,
             moved: moved.transpose()?,
         };
         guards.paths.extend(guarded.kept.iter().cloned());
         let mounted = guards.mounted()?;
-        let stand = guarded.sockets.intersection(&mounted);
-        guards.paths.extend(stand.cloned());
+        let (stand, gone): (Vec<_>, Vec<_>) = guarded
+            .sockets
+            .iter()
+            .partition(|path| mounted.contains(*path));
+        guards.sockets.extend(stand.into_iter().cloned());
+        guards.paths.extend(guards.sockets.iter().cloned());
+        guards.without_cover(guarded, gone);
         let wanted = guarded.covered.iter();
         let wanted = wanted.filter(|path| mounted.contains(*path) || guarded.is_reachable(path));
         guards.paths.extend(wanted.cloned());
+        guards.first = Some(mounted);
         Ok(guards)
+    }
+
+    /// Takes in sockets that have no cover: gone before they got one, or out of the command's reach.
+    fn without_cover(&mut self, guarded: &Guarded, sockets: Vec<&PathBuf>) {
+        for path in sockets {
+            if is_empty(path) {
+                self.empty.insert(path.clone());
+            } else if !guarded.as_another || guarded.is_reachable(path) {
+                self.paths.insert(path.clone());
+            }
+        }
     }
 
     /// The path of one that does not stand any more. Where that cannot be told, none does.
@@ -133,12 +172,49 @@ impl Guards {
             // What was moved does not matter; the list says what it did.
             while rustix::io::read(moved, &mut told).is_ok_and(|bytes| bytes > 0) {}
         }
-        let mounted = self.mounted().unwrap_or_default();
-        self.paths.difference(&mounted).next().cloned()
+        let first = self.first.take();
+        let mounted = first.unwrap_or_else(|| self.mounted().unwrap_or_default());
+        let missing: Vec<PathBuf> = self.paths.difference(&mounted).cloned().collect();
+        for path in missing {
+            if !self.sockets.contains(&path) {
+                return Some(path);
+            }
+            self.paths.remove(&path);
+            self.empty.insert(path);
+        }
+        let watched = self.watch_empty_places();
+        // Looked at when they are watched already, so that nothing comes in between.
+        let mut empty = self.empty.iter();
+        let found = empty.find(|path| watched.is_err() || !is_empty(path));
+        found.cloned()
+    }
+
+    /// Waits for whatever comes to stand in an empty place, or to the folder nearest to it; and for that to go.
+    fn watch_empty_places(&mut self) -> io::Result<()> {
+        if self.empty.is_empty() {
+            return Ok(());
+        }
+        let watch = match self.moved.take() {
+            Some(watch) => watch,
+            None => new_watch()?,
+        };
+        let comes = WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        let goes = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
+        for path in &self.empty {
+            for folder in path.ancestors().skip(1) {
+                match inotify::add_watch(&watch, folder, comes | goes) {
+                    Ok(_) => break,
+                    Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        self.moved = Some(watch);
+        Ok(())
     }
 
     fn mounted(&mut self) -> io::Result<BTreeSet<PathBuf>> {
-        let mut list = Vec::new();
+        let mut list = Vec::with_capacity(LIST);
         self.list.rewind()?;
         self.list.read_to_end(&mut list)?;
         let lines = list.split(|byte| *byte == b'\n');
@@ -153,8 +229,22 @@ impl Guards {
     }
 }
 
+/// Whether nothing at all stands at `path`. A place that cannot be looked at is none.
+fn is_empty(path: &Path) -> bool {
+    // The kernel takes a mount away a moment before the name of its file. Listing waits for whoever removes a name there.
+    if let Some(Ok(mut names)) = path.parent().map(fs::read_dir) {
+        names.next();
+    }
+    let found = path.symlink_metadata();
+    found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn new_watch() -> io::Result<OwnedFd> {
+    Ok(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?)
+}
+
 fn watched(files: &BTreeSet<PathBuf>) -> io::Result<OwnedFd> {
-    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    let watch = new_watch()?;
     for file in files {
         let gone = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF | WatchFlags::ATTRIB;
         inotify::add_watch(&watch, file, gone)?;
@@ -221,5 +311,9 @@ mod tests {
         let none = PathBuf::from("/no/such/mount");
         assert_eq!(opened(&["/", "/no/such/mount"], &[]), Some(none));
         assert_eq!(opened(&["/"], &["/no/such/mount"]), None, "a socket");
+        let covered = std::env::current_exe().unwrap();
+        let of = |path: &PathBuf| path.to_str().unwrap().to_owned();
+        let lost = opened(&[], &[&of(&covered)]);
+        assert_eq!(lost, Some(covered), "what stands there has no cover");
     }
 }

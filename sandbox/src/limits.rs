@@ -60,6 +60,8 @@ impl LimitReached {
 
 /// Programs that count on few descriptors start with no more than this, as everywhere.
 const DESCRIPTORS_AT_FIRST: u64 = 1024;
+/// Signals that wait and timers that run, which the kernel counts for each user across all of its programs (`setrlimit(2)`).
+const SIGNALS: u64 = 4096;
 /// Bytes that a command is taken to touch in a second at most, with all its processes.
 const FASTEST: u64 = 8 << 30;
 /// Between two looks at memory: no less, so that looking costs little, and no more, so that nothing hangs on the guess.
@@ -72,6 +74,7 @@ const SHORT: u64 = 8;
 pub(crate) fn of_the_kernel(limits: &Limits) -> Vec<(Resource, Rlimit)> {
     let asked = [
         (Resource::Core, Some(0), None),
+        (Resource::Sigpending, Some(SIGNALS), None),
         (Resource::Nproc, limits.processes, None),
         (
             Resource::Nofile,

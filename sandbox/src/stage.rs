@@ -4,6 +4,7 @@
 //! fails is reported by its place in the list, and the process ends; the command never starts with a wall less.
 
 use std::ffi::CStr;
+use std::io::Write as _;
 use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -211,6 +212,21 @@ fn cover(tree: RawFd, at: &CStr, gone: Gone) -> Result<(), Errno> {
     }
 }
 
+/// Writes half of the number in the file `from` to the file `to`, and at least one.
+fn halve(from: &CStr, to: &CStr) -> Result<(), Errno> {
+    let open = |path, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+    let mut text = [0; 32];
+    let length = rustix::io::read(open(from, OFlags::RDONLY)?, &mut text)?;
+    let digits = text.get(..length).unwrap_or_default().trim_ascii();
+    let number = str::from_utf8(digits).map_err(|_| Errno::INVAL)?;
+    let number: u64 = number.parse().map_err(|_| Errno::INVAL)?;
+    let mut half = std::io::Cursor::new([0; 32]);
+    write!(half, "{}", (number / 2).max(1)).map_err(|_| Errno::INVAL)?;
+    let length = usize::try_from(half.position()).unwrap_or_default();
+    let half = half.get_ref().get(..length).unwrap_or_default();
+    rustix::io::write(open(to, OFlags::WRONLY)?, half).map(|_| ())
+}
+
 fn make(act: &Make) -> Result<(), Errno> {
     match act {
         Make::As { user, group } => {
@@ -238,6 +254,11 @@ fn confine(act: &Confine) -> Result<(), Errno> {
     match act {
         Confine::NewKeyring => child::new_keyring(),
         Confine::Limit { resource, limit } => rustix::process::setrlimit(*resource, *limit),
+        Confine::Half { host, own } => {
+            // A host that shows or takes no such number has none to share.
+            halve(host, own).ok();
+            Ok(())
+        }
         Confine::NoPrivilegesByExec => rustix::thread::set_no_new_privs(true),
         Confine::User { user, group } => {
             rustix::thread::set_thread_groups(&[])?;

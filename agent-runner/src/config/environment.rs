@@ -90,7 +90,6 @@ impl Environment {
         })
     }
 
-    #[cfg(feature = "embedded")]
     /// Looks a variable up by name, for a setting that names one (`api_key_env`).
     pub(crate) fn lookup(&self, name: &str) -> Option<String> {
         self.all

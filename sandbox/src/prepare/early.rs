@@ -1,14 +1,15 @@
 //! What every confined command has of its own, whatever its plan says: [`steps`].
 //!
 //! Done while the plan is still being made (see `ahead`), in a process that shares its table of descriptors with its
-//! parent, so nothing here opens any: devices are bound by path. All of it is made on one file system in memory, where the
+//! parent, so nothing here leaves any open: devices are bound by path. All of it is made on one file system in memory, where the
 //! command's `/proc` will stand over it; the plan's own steps take it from there.
 
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
 
-use super::step::{Act, Make, Step};
+use super::step::{Act, Confine, Make, Step};
 use super::steps::Steps;
 use crate::plan::Identity;
 use crate::policy::Limits;
@@ -29,6 +30,32 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "stderr"),
     ("pts/ptmx", "ptmx"),
 ];
+
+/// What the kernel counts for each user across all of its programs, also for those in user namespaces that the user made,
+/// and which may be less within such a one (`user_namespaces(7)`, kernel 4.9; `inotify(7)`): so that a command does not
+/// take everything from the user's editor. By the host's name, and by the namespace's own.
+const COUNTED_BY_USER: [(&CStr, &CStr); 2] = [
+    (
+        c"/proc/sys/fs/inotify/max_user_instances",
+        c"/proc/sys/user/max_inotify_instances",
+    ),
+    (
+        c"/proc/sys/fs/inotify/max_user_watches",
+        c"/proc/sys/user/max_inotify_watches",
+    ),
+];
+
+/// Leaves half to the user's other programs. Only within a user namespace of one's own: anywhere else it is the host's.
+pub(crate) fn leave_half() -> impl Iterator<Item = Step> {
+    COUNTED_BY_USER.into_iter().map(|(host, own)| Step {
+        what: "leave half to the user of",
+        object: "the command".into(),
+        act: Act::Confine(Confine::Half {
+            host: host.to_owned(),
+            own: own.to_owned(),
+        }),
+    })
+}
 
 /// The steps for a command that will be `identity`, done by this process's user.
 pub(crate) fn steps(identity: Identity) -> Vec<Step> {

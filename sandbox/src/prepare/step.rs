@@ -117,6 +117,11 @@ pub(crate) enum Confine {
         resource: Resource,
         limit: Rlimit,
     },
+    /// Lets the command's user namespace have half of what the host lets the user have.
+    Half {
+        host: CString,
+        own: CString,
+    },
     NoPrivilegesByExec,
     /// Another user, without any further group.
     User {
@@ -177,6 +182,7 @@ pub(crate) fn wall(act: &Act) -> Option<Wall> {
         | Act::Make(_)
         | Act::AwaitGo
         | Act::WorkIn { .. }
-        | Act::OpenProgram { .. } => None,
+        | Act::OpenProgram { .. }
+        | Act::Confine(Confine::Half { .. }) => None,
     }
 }

@@ -3,8 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
-use crate::harness::{Lab, find};
+use sandbox::{Plan, Sandbox};
+
+use crate::harness::{Lab, captured, find, finish};
 
 /// A workspace with a repository, a nested one, a hidden file and a folder beside it.
 fn lab() -> Lab {
@@ -140,7 +143,7 @@ fn newer_calls_show_a_hidden_file_no_more_than_older_ones() {
 fn a_command_that_stops_everything_it_can_is_taken_down_in_time() {
     let lab = lab();
     let limits = sandbox::Limits {
-        wall_time: Some(std::time::Duration::from_millis(700)),
+        wall_time: Some(Duration::from_millis(700)),
         ..sandbox::Limits::default()
     };
     let policy = lab.policy().limits(limits).build().unwrap();
@@ -148,6 +151,43 @@ fn a_command_that_stops_everything_it_can_is_taken_down_in_time() {
     let seen = lab.under(&policy, line);
     assert_eq!(seen.output, "");
     assert_eq!(seen.run.limit, Some(sandbox::LimitReached::WallTime));
+}
+
+/// Takes as many inotify instances and timers as there are, says so and waits for a line.
+#[cfg(target_arch = "x86_64")]
+const TAKES_ALL: &str = "my ($i, $t, @kept) = (0, 0); \
+    while ($i < 20000) { my $f = syscall 294, 0; last if $f < 0; push @kept, $f; $i++ } \
+    while ($t < 200000) { my $id = \"\\0\" x 8; last if syscall(222, 0, 0, $id) < 0; $t++ } \
+    print \"$i instances $t timers\\n\"";
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_the_kernel_counts_by_user_is_left_to_the_users_other_programs() {
+    let lab = lab();
+    let line = format!("perl -e '$| = 1; {TAKES_ALL}; sleep 3'");
+    let (command, output) = captured(lab.command(&line));
+    let plan = Plan::confined(&lab.policy().build().unwrap(), &command).unwrap();
+    let running = Sandbox::start(&plan, command).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let outside = std::process::Command::new(find("perl"))
+        .args([
+            "-e",
+            "my $id = \"\\0\" x 8; print syscall(294, 0) >= 0, syscall(222, 0, 0, $id) >= 0",
+        ])
+        .output()
+        .unwrap();
+    let seen = finish(running, output);
+    assert_eq!(outside.stdout, b"11", "{}", seen.output);
+    let counts: Vec<u32> = seen
+        .output
+        .split(' ')
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    assert!(
+        matches!(counts[..], [_, timers] if timers <= 4096),
+        "{}",
+        seen.output
+    );
 }
 
 #[test]
@@ -193,6 +233,9 @@ fn what_opens_the_kernel_further_is_refused() {
         ("432", "0, 0, 0"),
         ("433", "-100, $buffer, 0"),
         ("467", "-100, $buffer, 0, $buffer, 32"),
+        // A process of a number or in a control group of its choice.
+        ("435", "pack(\"Q10Q\", (0) x 8, 1, 0, 0), 88"),
+        ("435", "pack(\"Q11\", 0x200000000, (0) x 9, 0), 88"),
     ] {
         let line = format!(
             "perl -e '$buffer = \"\\0\" x 64; $! = 0; print \"done\" if syscall({call}, {arguments}) >= 0 or ($! != 1 and $! != 38)'"
@@ -202,6 +245,25 @@ fn what_opens_the_kernel_further_is_refused() {
     // Asking, and what old programs set, goes on.
     let line = "perl -e 'print syscall(135, 0xffffffff) >= 0 ? 1 : 0, syscall(135, 0x0040000) >= 0 ? 1 : 0'";
     assert_eq!(run(&lab, line), "11");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn newer_calls_tell_and_change_nothing_of_others() {
+    let lab = lab();
+    for call in [
+        // The init's memory is put aside, and its pages counted.
+        "my $p = syscall 434, 1, 0; my $v = pack \"QQ\", 4096, 4096; \
+         for my $how (8, 20, 21) { print \"advised $how\" if syscall(440, $p, $v, 1, $how, 0) >= 0 }",
+        // Mounts of other namespaces, by number: no more than the command's own are listed or told.
+        "my ($n, $b) = (0, \"\\0\" x 4096); for my $ns (1 .. 5000) { my $of = pack \"LLQQQ\", 32, 0, ~0, 0, $ns; \
+         $n++ if syscall(458, $of, $b, 64, 0) >= 0 } print \"lists $n\" if $n > 1",
+        // The hidden file's pages in memory, by a descriptor that names it alone.
+        "my $c = \"deep/er/x.env\"; my $f = syscall 257, -100, $c, 010000000; my $all = pack \"QQ\", 0, 0; \
+         my $told = \"\\0\" x 40; print \"counted\" if $f >= 0 and syscall(451, $f, $all, $told, 0) == 0",
+    ] {
+        assert_eq!(run(&lab, &format!("perl -e '{call}'")), "", "{call}");
+    }
 }
 
 #[test]
@@ -232,7 +294,7 @@ fn nothing_that_was_set_to_come_later_comes() {
     for name in ["late1", "late2", "late3"] {
         fs::remove_file(lab.workspace.join(name)).unwrap_or_default();
     }
-    std::thread::sleep(std::time::Duration::from_millis(1300));
+    std::thread::sleep(Duration::from_millis(1300));
     for name in ["late1", "late2", "late3"] {
         assert!(!lab.workspace.join(name).exists(), "{name}");
     }

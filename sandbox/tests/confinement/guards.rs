@@ -1,11 +1,14 @@
 //! What guards a path and is taken away on the host, by a program that saves by renaming or by another command.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use sandbox::{Ending, LimitReached, Plan, Running, Sandbox, Sealed};
 
-use crate::harness::{Lab, Output, captured, finish};
+use crate::harness::{HOST_SOCKETS, Lab, Output, captured, finish};
 
 /// A command that would look at what it may not, had it the time.
 const LINE: &str = "echo begun; sleep 10; cat secret .envrc; sh deploy; echo late";
@@ -56,6 +59,34 @@ fn a_command_whose_guard_is_taken_away_on_the_host_is_ended() {
                 seen.output
             );
         }
+    }
+}
+
+#[test]
+fn a_service_may_take_its_socket_away_and_not_bring_it_back() {
+    const GOES_ON: &str = "echo begun; sleep 1; echo late";
+    let _held = HOST_SOCKETS.write();
+    for back in [false, true] {
+        let lab = Lab::new();
+        let path = lab.base.join("service.sock");
+        let service = UnixListener::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let (command, output) = captured(lab.command(GOES_ON));
+        let plan = Plan::confined(&lab.policy().build().unwrap(), &command).unwrap();
+        let running = Sandbox::start(&plan, command).unwrap();
+        drop(service);
+        fs::remove_file(&path).unwrap();
+        // Otherwise it would be seen as replaced.
+        std::thread::sleep(Duration::from_millis(100));
+        let other = back.then(|| UnixListener::bind(&path).unwrap());
+        let seen = finish(running, output);
+        assert_eq!(
+            seen.run.limit,
+            back.then_some(LimitReached::GuardLost),
+            "{seen:?}",
+        );
+        assert_eq!(seen.output.ends_with("late\n"), !back, "{}", seen.output);
+        drop(other);
     }
 }
 
