@@ -11,7 +11,9 @@ const AT: usize = 0x10_0000_0000;
 const MOST: usize = 1 << 28;
 const SCRIPT: usize = 7;
 
-/// In place of a number: the two regions must hold the same words; the end, with the arguments and the environment.
+/// In place of a number: the next entries are passed over where a descriptor is held, or where none is; the two regions must
+/// hold the same words; the end, with the arguments and the environment.
+const PASS: usize = usize::MAX - 2;
 const SAME: usize = usize::MAX - 1;
 const END: usize = usize::MAX;
 const ESTALE: usize = 116;
@@ -32,6 +34,12 @@ pub fn follow() -> (*const usize, *const usize) {
         let mut arguments = [a, b, c, d, e, f];
         if number == END {
             return (a as *const usize, b as *const usize);
+        }
+        if number == PASS {
+            // SAFETY: the first is the address of a number in the file.
+            let held = unsafe { *(a as *const i32) } >= 0;
+            place += if held == (b == 1) { c + 1 } else { 1 };
+            continue;
         }
         let result = if number == SAME {
             // SAFETY: both regions are in the file and as long as it says.

@@ -54,9 +54,10 @@ impl Bubblewrap {
     }
 }
 
-/// Whether `plan` can be carried so: root has its own way, and an escalated command keeps the host's trees.
+/// Whether `plan` can be carried so: root has its own way.
 pub(crate) fn carries(plan: &Plan) -> bool {
-    matches!(plan.walls(), Walls::Confined | Walls::Widened)
+    let walls = plan.walls();
+    matches!(walls, Walls::Confined | Walls::Widened | Walls::Escalated)
         && matches!(plan.identity(), Identity::Caller { .. })
         // By name: a network that needs more than a namespace is not carried.
         && matches!(plan.network(), Network::Off | Network::Full)

@@ -115,11 +115,10 @@ impl Confinement {
         Self { limits_by, ..self }
     }
 
-    /// The same by bubblewrap's hand; nobody observes there.
+    /// The same by bubblewrap's hand.
     pub(crate) fn carried(self) -> Self {
         Self {
             made_by: MadeBy::Bubblewrap,
-            observed: Observing::Nothing,
             ..self
         }
     }

@@ -85,7 +85,8 @@ pub(crate) fn prepare(
     walls(&mut steps, plan)?;
     place_of_work(&mut steps, &command);
     let program = program(&mut steps, &command, by)?;
-    filters(&mut steps, plan, ends.watcher)?;
+    let watcher = ends.watcher.map(|channel| steps.held.keep(channel));
+    filters(&mut steps, plan, watcher.transpose()?)?;
     let words = |words| Words::new(words).map_err(|_| SandboxError::OtherCommand);
     let arguments = words(own_and_words(&command, by, plan))?;
     let environment = words(variables(command.environment))?;
@@ -308,7 +309,8 @@ fn program(
     }
 }
 
-fn filters(steps: &mut Steps, plan: &Plan, watcher: Option<OwnedFd>) -> Result<(), SandboxError> {
+/// The filters; `watcher` is the number of the channel that their listener goes out by.
+fn filters(steps: &mut Steps, plan: &Plan, watcher: Option<RawFd>) -> Result<(), SandboxError> {
     if plan.filters().is_empty() {
         return Ok(());
     }
@@ -318,7 +320,7 @@ fn filters(steps: &mut Steps, plan: &Plan, watcher: Option<OwnedFd>) -> Result<(
         None => Confine::Filter(alone),
         Some(channel) => Confine::WatchedFilter {
             program: seccomp::compile(plan.filters(), plan.observed())?.0,
-            channel: steps.held.keep(channel)?,
+            channel,
             alone,
         },
     };

@@ -159,7 +159,7 @@ impl Sandbox {
                 control: File::from(OwnedFd::from(carried.ours.control)),
                 orders: Arc::new(carried.ours.orders),
                 keeper,
-                watcher: None,
+                watcher: carried.watcher,
                 warden: None,
                 watched: None,
                 // A plan with a door is not carried.

@@ -1,12 +1,14 @@
-"""A host on which one program alone may make user namespaces: only_bwrap.py COMMAND ARGS...
+"""A host on which one program alone may make user namespaces: only_bwrap.py [--by-flags] COMMAND ARGS...
 
 The command runs under a filter that tells this process of every call that would make a user namespace (seccomp_unotify(2)).
-Those of /usr/bin/bwrap go on; all others get EPERM, as from a security policy. Ends as the command does.
+Those of /usr/bin/bwrap go on; all others get EPERM, as from a security policy. Ends as the command does. Of such filters a
+process can have one alone, so with --by-flags the filter decides itself: who clones with a user namespace has to want a mount
+namespace in the same call, as that program does.
 """
 import ctypes, fcntl, os, select, socket, struct, sys
 
 ALLOWED = "/usr/bin/bwrap"
-NEW_USER = 0x10000000
+NEW_USER, NEW_MOUNTS = 0x10000000, 0x00020000
 # Numbers of clone, unshare, clone3, seccomp, and the mark of the processor.
 CLONE, UNSHARE, CLONE3, SECCOMP, ARCHITECTURE = {
     "x86_64": (56, 272, 435, 317, 0xC000003E),
@@ -32,6 +34,28 @@ def rules():
         line(end, ERRNO | ENOSYS),
         line(end, ALLOW),
     ])
+
+
+def rules_by_flags():
+    load, equal, has, end = 0x20, 0x15, 0x45, 0x06
+    return b"".join([
+        line(load, 4), line(equal, ARCHITECTURE, 1, 0), line(end, ERRNO | EPERM),
+        line(load, 0),
+        line(equal, CLONE3, 4, 0), line(equal, CLONE, 0, 4),
+        line(load, 16), line(has, NEW_USER, 0, 2), line(has, NEW_MOUNTS, 1, 2),
+        line(end, ERRNO | ENOSYS),
+        line(end, ALLOW),
+        line(end, ERRNO | EPERM),
+    ])
+
+
+def become_by_flags(words):
+    text = rules_by_flags()
+    buffer = ctypes.create_string_buffer(text, len(text))
+    program = struct.pack("HxxxxxxQ", len(text) // 8, ctypes.addressof(buffer))
+    if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.syscall(SECCOMP, 1, 0, ctypes.c_char_p(program)) != 0:
+        os._exit(125)
+    os.execvp(words[0], words)
 
 
 def become(channel, words):
@@ -61,6 +85,8 @@ def answer(listener):
 
 
 def main():
+    if sys.argv[1] == "--by-flags":
+        become_by_flags(sys.argv[2:])
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::{
-    Missing, Ran, Run, Stage, Terminal, children_of, eventually, is_root, kill, lacks, launches,
+    Missing, Ran, Run, Script, ScriptedModel, Stage, Terminal, assessment, children_of, eventually,
+    is_root, kill, lacks, launches,
 };
 use rustix::process::Signal;
 
@@ -65,6 +66,14 @@ fn hand_over(path: &Path) {
 fn on_such_a_host(stage: &Stage, run: Run) -> Run {
     hand_over(stage.root());
     run.launched_by(launcher().into_iter().map(OsString::from))
+}
+
+/// The same where no other program watches the calls.
+fn unwatched(stage: &Stage, flags: &[&str], script: &str) -> Ran {
+    hand_over(stage.root());
+    let run = stage.exec(flags, &["sh", "-c", script]);
+    let by_flags = launcher().into_iter().chain(["--by-flags"]);
+    run.launched_by(by_flags.map(OsString::from)).ran()
 }
 
 fn inside(stage: &Stage, flags: &[&str], script: &str) -> Ran {
@@ -272,12 +281,87 @@ fn the_doctor_says_who_makes_them() {
 }
 
 #[test]
-fn an_approved_escalation_is_not_carried() {
+fn what_the_walls_refuse_is_reported() {
     let Some(stage) = stage() else { return };
+    let secret = deny(&stage);
+    let script = format!(
+        "echo x > '{outside}'; echo x > .git/config; cat '{secret}'; mount -t tmpfs none src; echo done",
+        outside = stage.outside("made").display(),
+        secret = secret.display(),
+    );
+    let ran = unwatched(&stage, &[], &script);
+    assert_eq!(ran.text(), "done\n", "{}", ran.stderr);
+    let confinement = &ran.report["confinement"];
+    assert_eq!(confinement["made_by"], "bubblewrap", "{confinement}");
+    assert_ne!(confinement["observed"], "nothing", "{confinement}");
+    let denials = ran.report["denials"].to_string();
+    for refused in ["outside/made", ".git/config", "src/.env", "mount"] {
+        assert!(denials.contains(refused), "{refused}: {denials}");
+    }
+}
+
+/// Takes a model that says yes, and more settings.
+fn judged(stage: &Stage, settings: &str) -> ScriptedModel {
+    let model = ScriptedModel::start(Script::Says(assessment("allow", "medium", "low")));
+    stage.runner_settings(&model.table("openai-chat"));
+    stage.settings(&format!(
+        "approvals_reviewer = \"auto_review\"\n{settings}\n"
+    ));
+    model
+}
+
+#[test]
+fn a_command_that_the_walls_stopped_is_asked_about_and_runs_outside_them() {
+    let Some(stage) = stage() else { return };
+    let model = judged(&stage, "approval_policy = \"on-failure\"");
+    let made = stage.outside("made");
+    let ran = unwatched(&stage, &[], &format!("touch '{}'", made.display()));
+    assert_eq!(ran.code(), 0, "{} {}", ran.stderr, ran.report);
+    assert!(made.exists());
+    assert_eq!(ran.reported("/confinement/walls"), "escalated");
+    assert_eq!(ran.reported("/confinement/made_by"), "bubblewrap");
+    drop(model);
+}
+
+#[test]
+fn an_approved_escalation_keeps_what_no_command_may_touch() {
+    let Some(stage) = stage() else { return };
+    let model = judged(&stage, "");
     let canary = stage.outside("canary");
-    let script = format!("touch '{}'", canary.display());
+    // Spelled so that nobody reads it before it runs: what keeps it is the walls.
+    let spelled = |path: PathBuf| {
+        let text = path.to_str().expect("text").to_owned();
+        text.bytes()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    stage.file(
+        "task.py",
+        &format!(
+            "import os\nstate = bytes.fromhex('{}').decode().rstrip('/')\nprint(os.access(state, os.R_OK), end=' ')\n\
+             try:\n    os.rename(state, state + '.gone')\n    print('renamed', end=' ')\n\
+             except OSError:\n    print('kept', end=' ')\n\
+             open(bytes.fromhex('{}').decode(), 'w')\nopen('/dev/null', 'w').write('x')\n\
+             print(sum(name.isdigit() for name in os.listdir('/proc')))\n",
+            spelled(stage.state("")),
+            spelled(canary.clone()),
+        ),
+    );
+    let script = "python3 task.py";
     let flags = ["--escalate", "--justification", "try"];
-    let ran = inside(&stage, &flags, &script);
-    assert_ne!(ran.code(), 0);
-    assert!(!canary.exists(), "{}", ran.stderr);
+    for run in [inside, unwatched] {
+        let ran = run(&stage, &flags, script);
+        assert_eq!(ran.code(), 0, "{}", ran.stderr);
+        assert!(canary.exists(), "{}", ran.stderr);
+        let text = ran.text();
+        let processes = text
+            .strip_prefix("False kept ")
+            .map(|left| left.trim().parse());
+        assert!(matches!(processes, Some(Ok(0..10))), "{text}");
+        assert_eq!(ran.reported("/confinement/made_by"), "bubblewrap");
+        assert_eq!(ran.reported("/confinement/walls"), "escalated");
+        assert!(stage.state("").exists());
+        fs::remove_file(&canary).expect("removed");
+    }
+    assert_eq!(model.asked().len(), 2);
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::script::{GO, KEPT_ERROR, KEPT_OUTPUT, Script};
+use super::script::{GO, KEPT_ERROR, KEPT_OUTPUT, Script, WATCHER};
 use super::words::{Numbers, words};
 use super::{Bubblewrap, PATH};
 use crate::command::Command;
@@ -26,6 +26,7 @@ use crate::record::{self, Record};
 use crate::start::{Ours, for_the_command};
 use crate::sys::child::{self, Words};
 use crate::sys::clone::{Descriptors, Ended, Sharing};
+use crate::watch::{self, Watcher};
 
 /// Numbers above all that the layout uses.
 const HIGH: RawFd = 256;
@@ -36,7 +37,6 @@ const TOLD: RawFd = 5;
 const INIT: RawFd = 6;
 const SCRIPT: RawFd = 7;
 const INFO: RawFd = 9;
-const FIRST_SEALED: RawFd = 11;
 /// Sealed files that can be carried.
 const MOST_SEALED: usize = 64;
 /// The most of what bubblewrap says that is read.
@@ -50,6 +50,7 @@ pub(crate) struct Carried {
     /// The init, whose end is the end of everything in its namespace.
     pub(crate) init: OwnedFd,
     pub(crate) ours: Ours,
+    pub(crate) watcher: Option<Watcher>,
 }
 
 /// What the process that becomes bubblewrap works with.
@@ -84,7 +85,9 @@ pub(crate) fn launch(
     mut keeper: Option<&mut Keeper>,
 ) -> Result<Carried, SandboxError> {
     let program = command.program().path().to_path_buf();
-    let prepared = prepare(bubblewrap, plan, command)?;
+    let (watcher, channel) = Watcher::prepare(plan)?.unzip();
+    let prepared = prepare(bubblewrap, plan, command, channel.as_ref())?;
+    drop(channel);
     if let Some(keeper) = &mut keeper {
         keeper.ready()?;
     }
@@ -109,6 +112,8 @@ pub(crate) fn launch(
         (&ours.orders).write_all(&[GO])
     };
     admitted().map_err(|source| for_the_command("let go on", source))?;
+    // What the filters tell of waits for its answer, the program's own start for one.
+    let watcher = watcher.map(watch::Prepared::start).transpose()?;
     let failed = |place: usize, errno| match script.step_at(place).and_then(|at| steps.get(at)) {
         Some(step) => prepare::step_failed(step, errno),
         None => for_the_command("finish", io::Error::from_raw_os_error(errno)),
@@ -116,7 +121,12 @@ pub(crate) fn launch(
     match record::read(&mut ours.control) {
         Some(Record::Started(proof)) => {
             let pidfd = process.executed(proof).ok_or(SandboxError::Lost)?;
-            Ok(Carried { pidfd, init, ours })
+            Ok(Carried {
+                pidfd,
+                init,
+                ours,
+                watcher,
+            })
         }
         Some(Record::ExecFailed(errno)) => Err(prepare::exec_failed(program, errno)),
         Some(Record::SetUpFailed { step, errno }) => Err(failed(step, errno)),
@@ -128,26 +138,24 @@ fn prepare(
     bubblewrap: &Bubblewrap,
     plan: &Plan,
     mut command: Command,
+    watcher: Option<&OwnedFd>,
 ) -> Result<Prepared, SandboxError> {
     let descriptors = |source| for_the_command("open a descriptor for", source);
     let cannot = || SandboxError::Bubblewrap("it cannot do what the plan says".to_owned());
+    // Without a gap: what lies in one would be passed on.
+    let first_sealed = WATCHER + RawFd::from(watcher.is_some());
     let numbers = Numbers {
         info: INFO,
-        first_sealed: FIRST_SEALED,
+        first_sealed,
     };
     let (namespaces, operations) = (plan.namespaces(), plan.operations());
     let told = words(namespaces, operations, *plan.limits(), numbers).ok_or_else(cannot)?;
     if told.sealed.len() > MOST_SEALED {
         return Err(cannot());
     }
-    let rest = prepare::inside(plan, &mut command)?;
+    let rest = prepare::inside(plan, &mut command, watcher.is_some().then_some(WATCHER))?;
     let script = Script::of(&rest.steps).ok_or_else(cannot)?;
     let file = script.file(&rest.arguments, &rest.environment);
-    let mut lists = Vec::new();
-    for word in &told.words {
-        lists.extend_from_slice(word.as_bytes());
-        lists.push(0);
-    }
     let pipes = || -> io::Result<_> { Ok((io::pipe()?, io::pipe()?, io::pipe()?, io::pipe()?)) };
     let (
         (control, control_end),
@@ -156,7 +164,7 @@ fn prepare(
         (complaints, complaints_end),
     ) = pipes().map_err(descriptors)?;
     let files = [
-        image::sealed("told", &lists).map_err(descriptors)?,
+        image::sealed("told", &joined(&told.words)).map_err(descriptors)?,
         image::init().map_err(descriptors)?,
         image::sealed("script", &file).map_err(descriptors)?,
     ];
@@ -168,7 +176,10 @@ fn prepare(
         layout.take(file, number)?;
     }
     layout.take(info_end, INFO)?;
-    layout.sealed(&command, &told.sealed)?;
+    if let Some(watcher) = watcher {
+        layout.take(watcher, WATCHER)?;
+    }
+    layout.sealed(&command, (&told.sealed, first_sealed))?;
     layout.in_order();
     drop(complaints_end);
     let image = layout.hold(&bubblewrap.0)?;
@@ -189,6 +200,12 @@ fn prepare(
         task,
         _held: layout.held,
     })
+}
+
+/// Words as bubblewrap reads them from a file: each with its end.
+fn joined(words: &[OsString]) -> Vec<u8> {
+    let ended = words.iter().flat_map(|word| [word.as_bytes(), b"\0"]);
+    ended.flatten().copied().collect()
 }
 
 /// Descriptors on their way to their numbers.
@@ -223,9 +240,13 @@ impl Layout {
         self.take(stderr, KEPT_ERROR)
     }
 
-    /// Copies of the files at `paths`, in their order.
-    fn sealed(&mut self, command: &Command, paths: &[PathBuf]) -> Result<(), SandboxError> {
-        for (path, number) in paths.iter().zip(FIRST_SEALED..) {
+    /// Copies of the files at `paths`, in their order, from the number `first` on.
+    fn sealed(
+        &mut self,
+        command: &Command,
+        (paths, first): (&[PathBuf], RawFd),
+    ) -> Result<(), SandboxError> {
+        for (path, number) in paths.iter().zip(first..) {
             let mut copies = command.copies();
             let content = copies.find(|(known, _)| known == path);
             let content = content.map_or(&[][..], |(_, content)| content);

@@ -14,6 +14,7 @@ use crate::prepare::{Act, Confine, Step};
 const AT: u64 = 0x10_0000_0000;
 const WORD: usize = size_of::<u64>();
 const ENTRY: usize = 10 * WORD;
+const PASS: u64 = u64::MAX - 2;
 const SAME: u64 = u64::MAX - 1;
 const END: u64 = u64::MAX;
 
@@ -27,8 +28,21 @@ const STANDARD_ERROR: u64 = 2;
 pub(super) const KEPT_ERROR: RawFd = 8;
 pub(super) const KEPT_OUTPUT: RawFd = 10;
 
+/// Where the listener of the filters goes out, where somebody watches.
+pub(super) const WATCHER: RawFd = 11;
+
 /// What the runner sends when the command may go on.
 pub(super) const GO: u8 = 1;
+
+/// `seccomp(2)`.
+const SET_MODE_FILTER: u64 = 1;
+
+/// Where entries are passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Held,
+    NotHeld,
+}
 
 /// A word of an entry.
 #[derive(Debug, Clone, Copy)]
@@ -327,9 +341,12 @@ impl Script {
                 self.call(libc::SYS_close, &[Word::Held(made)]);
             }
             Confine::Filter(program) => self.filter(program)?,
-            Confine::Capabilities { .. } | Confine::User { .. } | Confine::WatchedFilter { .. } => {
-                return None;
-            }
+            Confine::WatchedFilter {
+                program,
+                channel: _,
+                alone,
+            } => self.watched_filter(program, alone)?,
+            Confine::Capabilities { .. } | Confine::User { .. } => return None,
         }
         Some(())
     }
@@ -354,7 +371,59 @@ impl Script {
     }
 
     fn filter(&mut self, program: &[libc::sock_filter]) -> Option<()> {
-        const SET_MODE_FILTER: u64 = 1;
+        let words = [
+            Word::Number(SET_MODE_FILTER),
+            Word::Number(0),
+            Word::At(self.description(program)?),
+        ];
+        self.call(libc::SYS_seccomp, &words);
+        Some(())
+    }
+
+    /// The same with a watcher, who gets the listener; where one watches already, `alone` stands.
+    fn watched_filter(
+        &mut self,
+        program: &[libc::sock_filter],
+        alone: &[libc::sock_filter],
+    ) -> Option<()> {
+        // A message that carries a descriptor (`unix(7)`, `cmsg(3)`), for now none.
+        const ONE_DESCRIPTOR: u64 = 20;
+        const RIGHTS: u64 = 1 << 32 | 1;
+        let control = self.words(&[ONE_DESCRIPTOR, RIGHTS, u64::MAX]);
+        let listener = control + 2 * WORD;
+        let (text, parts) = (self.bytes(&[GO]), self.words(&[0, 1]));
+        self.pointers.push((parts, text));
+        // No address, one part, and what goes with it.
+        let message = self.words(&[0, 0, 0, 1, 0, 24, 0]);
+        self.pointers.push((message + 2 * WORD, parts));
+        self.pointers.push((message + 4 * WORD, control));
+
+        let words = [
+            Word::Number(SET_MODE_FILTER),
+            Word::Number(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER),
+            Word::At(self.description(program)?),
+        ];
+        let install = Entry::of(number(libc::SYS_seccomp), &words);
+        self.push(install.storing(listener).sparing(libc::EBUSY));
+        self.pass(listener, Where::Held, 1);
+        self.filter(alone)?;
+        self.pass(listener, Where::NotHeld, 2);
+        let flags = plain((libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT).into());
+        let words = [plain(WATCHER.into()), Word::At(message), flags];
+        self.call(libc::SYS_sendmsg, &words);
+        self.call(libc::SYS_close, &[Word::Held(listener)]);
+        Some(())
+    }
+
+    /// Passes over the next `entries` by whether a descriptor is held there.
+    fn pass(&mut self, held: usize, by: Where, entries: u64) {
+        let by = Word::Number(u64::from(by == Where::Held));
+        let words = [Word::At(held), by, Word::Number(entries)];
+        self.push(Entry::of(PASS, &words));
+    }
+
+    /// The program as the kernel takes it (`struct sock_fprog`).
+    fn description(&mut self, program: &[libc::sock_filter]) -> Option<usize> {
         let mut bytes = Vec::with_capacity(program.len() * WORD);
         for line in program {
             bytes.extend(line.code.to_ne_bytes());
@@ -366,13 +435,7 @@ impl Script {
         let length = u16::try_from(program.len()).ok()?;
         put(&mut self.data, description, &length.to_ne_bytes());
         self.pointers.push((description + WORD, lines));
-        let words = [
-            Word::Number(SET_MODE_FILTER),
-            Word::Number(0),
-            Word::At(description),
-        ];
-        self.call(libc::SYS_seccomp, &words);
-        Some(())
+        Some(description)
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) fn words(
         sealed: Vec::new(),
         first_sealed: numbers.first_sealed,
         limits,
+        pin: "--ro-bind",
     };
     telling.say(&["--as-pid-1", "--cap-drop", "ALL", "--chdir", "/"]);
     telling.say(&["--info-fd", &numbers.info.to_string()]);
@@ -84,6 +85,8 @@ struct Telling {
     sealed: Vec<PathBuf>,
     first_sealed: RawFd,
     limits: Limits,
+    /// How a folder is put at its own place: as the tree that it is in.
+    pin: &'static str,
 }
 
 impl Telling {
@@ -119,9 +122,12 @@ impl Telling {
         let root = Path::new("/");
         match operation {
             Operation::ReadOnlyTree => self.say_of("--ro-bind", &[root, root]),
-            Operation::Pin { path } | Operation::Protect { path } => {
-                self.say_of("--ro-bind", &[path, path]);
+            Operation::OwnTree => {
+                self.pin = "--dev-bind";
+                self.say_of("--dev-bind", &[root, root]);
             }
+            Operation::Pin { path } => self.say_of(self.pin, &[path, path]),
+            Operation::Protect { path } => self.say_of("--ro-bind", &[path, path]),
             Operation::Memory { at, mode, access } => {
                 let size = match access {
                     Access::ReadWrite => self.limits.temporary_mebibytes,
@@ -168,8 +174,7 @@ impl Telling {
                 self.words.push(path.as_os_str().to_owned());
                 self.sealed.push(path.clone());
             }
-            Operation::OwnTree
-            | Operation::Resolver { .. }
+            Operation::Resolver { .. }
             | Operation::Attach {
                 owner: Owner::Command,
                 ..

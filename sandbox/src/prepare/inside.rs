@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::step::Step;
@@ -22,14 +22,19 @@ pub(crate) struct Inside {
     pub(crate) environment: Vec<Vec<u8>>,
 }
 
-/// What is to be done for `command` when the trees of `plan` stand. Nobody watches such a command.
-pub(crate) fn inside(plan: &Plan, command: &mut Command) -> Result<Inside, SandboxError> {
+/// What is to be done for `command` when the trees of `plan` stand. `watcher` is where the listener of its filters goes out,
+/// where somebody watches.
+pub(crate) fn inside(
+    plan: &Plan,
+    command: &mut Command,
+    watcher: Option<RawFd>,
+) -> Result<Inside, SandboxError> {
     let mut steps = Steps::default();
     let by = how_to_execute(plan, command, None);
     walls(&mut steps, plan)?;
     place_of_work(&mut steps, command);
     program(&mut steps, command, by)?;
-    filters(&mut steps, plan, None)?;
+    filters(&mut steps, plan, watcher)?;
     let bytes = |texts: Vec<OsString>| texts.into_iter().map(OsString::into_vec).collect();
     Ok(Inside {
         steps: steps.list,
