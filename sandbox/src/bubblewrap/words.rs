@@ -300,8 +300,35 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_that_stays_writable_stays_so_where_a_folder_is_pinned() {
+        let told = told(&[
+            Operation::OwnTree,
+            Operation::Pin {
+                path: "/home/u".into(),
+            },
+            Operation::Processes {
+                access: Access::ReadWrite,
+            },
+            Operation::Hide {
+                path: "/home/u/secrets".into(),
+                kind: Kind::Directory,
+            },
+        ]);
+        let put = told.unwrap();
+        let put = put.split_once("--dev-bind / /").unwrap().1;
+        insta::assert_snapshot!(put, @r"
+
+        --dev-bind /home/u /home/u
+        --proc /proc
+        --perms 0
+        --size 1048576
+        --tmpfs /home/u/secrets
+        --remount-ro /home/u/secrets
+        ");
+    }
+
+    #[test]
     fn what_it_cannot_do_is_not_told_in_part() {
-        assert!(told(&[Operation::OwnTree]).is_none());
         let of_another = Operation::Attach {
             from: "/home/u/code".into(),
             at: "/home/u/code".into(),
