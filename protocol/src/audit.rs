@@ -243,4 +243,19 @@ pub struct VerifyAnswer {
     /// The number of the last line that was let go, by the server's own word; 0 where none was.
     #[serde(default)]
     pub let_go: i64,
+    /// Who let go of what, the newest first; at most 100.
+    #[serde(default)]
+    pub let_go_by: Vec<LetGo>,
+}
+
+/// Lines of a chain that were let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct LetGo {
+    /// The last of them.
+    pub seq: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who wanted it so.
+    pub by: String,
 }

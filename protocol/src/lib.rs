@@ -38,7 +38,7 @@ pub use api::{
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
 pub use audit::{
-    ApproverAnswer, GiveLeave, LeaveResource, ModelCost, ReviewDetail, RunReport, Stats,
+    ApproverAnswer, GiveLeave, LeaveResource, LetGo, ModelCost, ReviewDetail, RunReport, Stats,
     StreamedEvent, TimelineEntry, VerifyAnswer, WaitingReviews, WithCount, WithdrawLeave,
     WithdrawnLeave,
 };
@@ -52,8 +52,8 @@ pub use leave::{
 };
 pub use mask::{TextKind, mask, mask_words, shows};
 pub use network::{
-    InvalidNetworkReport, MAX_NETWORK_DECISIONS, NetworkDecision, NetworkReports, RecordedNetwork,
-    ReportNetwork,
+    InvalidNetworkReport, MAX_NETWORK_DECISIONS, MAX_NETWORK_REPORT, NetworkDecision,
+    NetworkReports, RecordedNetwork, ReportNetwork,
 };
 pub use permit::{FullAccessByName, Grant, GrantMismatch, PermitSource, PermittedAction};
 pub use policy::{

@@ -13,6 +13,9 @@ use crate::review::ReviewId;
 
 /// How many decisions one report has at most.
 pub const MAX_NETWORK_DECISIONS: usize = 64;
+/// How many bytes one report has at most, as JSON: more than a command's network comes to, and little for a line of a
+/// record.
+pub const MAX_NETWORK_REPORT: usize = 32 << 10;
 /// How many addresses one decision has at most.
 const MAX_ADDRESSES: usize = 8;
 /// The longest text, in bytes: a host name has 253 (RFC 1035, 2.3.4), and a rule names one.
@@ -80,9 +83,12 @@ pub enum InvalidNetworkReport {
     /// Too many addresses.
     #[error("a decision has at most {MAX_ADDRESSES} addresses")]
     Addresses,
-    /// A text is too long.
-    #[error("a text has at most {MAX_TEXT} bytes")]
+    /// A text is too long, or holds what no name has.
+    #[error("a text has at most {MAX_TEXT} bytes, and no control characters")]
     Text,
+    /// All of it is too long.
+    #[error("a report has at most {MAX_NETWORK_REPORT} bytes")]
+    Size,
 }
 
 impl ReportNetwork {
@@ -104,11 +110,34 @@ impl ReportNetwork {
         let named = ids.into_iter().flatten().map(String::as_str);
         if named
             .chain([self.program.as_str(), self.execution.as_str()])
-            .any(is_long)
+            .any(is_no_name)
         {
             return Err(InvalidNetworkReport::Text);
         }
-        self.decisions.iter().try_for_each(NetworkDecision::check)
+        self.decisions.iter().try_for_each(NetworkDecision::check)?;
+        if self.size() > MAX_NETWORK_REPORT {
+            return Err(InvalidNetworkReport::Size);
+        }
+        Ok(())
+    }
+
+    /// The same with as many of its decisions as fit; the others are counted.
+    #[must_use]
+    pub fn fitting(mut self) -> Self {
+        self.program
+            .truncate(self.program.floor_char_boundary(MAX_TEXT));
+        while self.decisions.len() > MAX_NETWORK_DECISIONS || self.size() > MAX_NETWORK_REPORT {
+            if self.decisions.pop().is_none() {
+                break;
+            }
+            self.unlisted = self.unlisted.saturating_add(1);
+        }
+        self
+    }
+
+    /// How many bytes it has as JSON.
+    fn size(&self) -> usize {
+        serde_json::to_vec(self).map_or(usize::MAX, |text| text.len())
     }
 }
 
@@ -120,15 +149,15 @@ impl NetworkDecision {
         let optional = [&self.host, &self.method, &self.rule].into_iter().flatten();
         let texts = [&self.protocol, &self.verdict, &self.by].into_iter();
         let mut all = texts.chain(optional).chain(&self.addresses);
-        if all.any(|text| is_long(text)) {
+        if all.any(|text| is_no_name(text)) {
             return Err(InvalidNetworkReport::Text);
         }
         Ok(())
     }
 }
 
-fn is_long(text: &str) -> bool {
-    text.len() > MAX_TEXT
+fn is_no_name(text: &str) -> bool {
+    text.len() > MAX_TEXT || text.chars().any(char::is_control)
 }
 
 /// `GET /v1/network-reports`: newest first.

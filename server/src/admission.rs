@@ -48,6 +48,10 @@ struct Counts {
     rooms: Rooms,
 }
 
+/// Reports of what doors decided, a minute, where the settings say nothing of rates: each is a line for ever.
+const REPORTS_OF_CALLER: NonZeroU32 = NonZeroU32::new(600).unwrap();
+const REPORTS_OF_TENANT: NonZeroU32 = NonZeroU32::new(6_000).unwrap();
+
 /// Room that is held while a review is judged; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -61,7 +65,10 @@ impl Admission {
         Self {
             counts: Mutex::new(Counts {
                 rates: Rates::new(limits.per_minute_of_caller, limits.per_minute_of_tenant),
-                reports: Rates::new(limits.per_minute_of_caller, limits.per_minute_of_tenant),
+                reports: Rates::new(
+                    limits.per_minute_of_caller.or(Some(REPORTS_OF_CALLER)),
+                    limits.per_minute_of_tenant.or(Some(REPORTS_OF_TENANT)),
+                ),
                 rooms: Rooms::new(u32::from(limits.in_flight_mib) * 1024),
             }),
             slots: Slots::new(limits.models_at_once),

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use protocol::{
-    ModelCost, ReviewDetail, ReviewPage, Sha256Hex, Stats, TenantId, TimelineEntry, VerifyAnswer,
-    WithCount,
+    LetGo, ModelCost, ReviewDetail, ReviewPage, Sha256Hex, Stats, TenantId, TimelineEntry,
+    VerifyAnswer, WithCount,
 };
 
 use crate::key::SigningKey;
@@ -170,7 +170,7 @@ fn percentiles(buckets: Vec<(String, i64)>) -> BTreeMap<String, u64> {
 }
 
 /// What a verification found, as it is told.
-pub(crate) fn verified(verified: Verified) -> VerifyAnswer {
+pub(crate) fn verified(verified: Verified, let_go_by: Vec<LetGo>) -> VerifyAnswer {
     VerifyAnswer {
         holds: verified.broken.is_none(),
         lines: verified.lines,
@@ -180,6 +180,7 @@ pub(crate) fn verified(verified: Verified) -> VerifyAnswer {
             .map(|broken| (broken.seq, broken.what.to_owned())),
         erased: verified.erased,
         let_go: verified.let_go,
+        let_go_by,
     }
 }
 

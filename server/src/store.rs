@@ -369,6 +369,16 @@ pub(crate) enum StoreError {
     /// What it holds contradicts itself.
     #[error("the record contradicts itself: {0}")]
     Corrupt(&'static str),
+    /// It does not hold, so nothing of it is let go.
+    #[error(
+        "line {seq} of the record does not hold ({what}): nothing is let go\nhint: `auto-review-server verify` holds all of it"
+    )]
+    DoesNotHold {
+        /// The number of the line.
+        seq: i64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,

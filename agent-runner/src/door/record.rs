@@ -71,7 +71,8 @@ impl NetworkRecord {
             decisions: decisions.clone(),
             unlisted,
             refused: report.refused,
-        };
+        }
+        .fitting();
         let entry = JournalEntry {
             at: Timestamp::now(),
             event: JournalEvent::Network {
@@ -121,7 +122,7 @@ fn program(action: &Action) -> String {
     };
     let word = word.map_or_else(|| action.tool(), String::as_str);
     let name = Path::new(word).file_name().and_then(|name| name.to_str());
-    let mut name = name.unwrap_or(word).to_owned();
+    let mut name = Printable(name.unwrap_or(word)).to_string();
     name.truncate(name.floor_char_boundary(256));
     name
 }

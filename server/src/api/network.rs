@@ -36,6 +36,8 @@ pub(crate) async fn report(
     desk.admission
         .admit_report(&caller.scope)
         .map_err(ApiError::NotTakenOn)?;
+    // What room is left is for reviews.
+    desk.store.has_room()?;
     match desk
         .store
         .record_network(caller.scope, report, now())
@@ -43,6 +45,10 @@ pub(crate) async fn report(
     {
         Told::Recorded => Ok(StatusCode::NO_CONTENT),
         Told::Otherwise => Err(ApiError::ReportedBefore),
+        Told::SessionTaken => Err(ApiError::SessionTaken),
+        Told::NoSuchReview => Err(ApiError::InvalidBody(
+            "`review_id` is no review of yours".to_owned(),
+        )),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use jiff::Timestamp;
-use protocol::{Printable, TenantId};
+use protocol::{Printable, TenantId, VerifyAnswer};
 
 use super::audit::{Shown, print_json};
 use super::{CommandError, print_line};
@@ -89,7 +89,7 @@ async fn verify(config: &Config, shown: Shown, against: Option<&Path>) -> Result
         Some(path) => read_heads(path)?,
         None => Vec::new(),
     };
-    let lines = verify_all(&config.database, shown, Some((&key, &heads))).await?;
+    let lines = verify_all(&config.database, shown, (&key, &heads)).await?;
     if shown == Shown::Table {
         print_line(&format!("the record holds: {lines} lines"))?;
     }
@@ -118,12 +118,11 @@ fn read_heads(path: &Path) -> Result<Vec<SignedHead>, CommandError> {
         .collect()
 }
 
-/// Verifies every tenant's record, and with a key its signed heads and those that were kept elsewhere; how many lines
-/// hold in all.
+/// Verifies every tenant's record, its signed heads and those that were kept elsewhere; how many lines hold in all.
 async fn verify_all(
     database: &Path,
     shown: Shown,
-    signed: Option<(&SigningKey, &[SignedHead])>,
+    signed: (&SigningKey, &[SignedHead]),
 ) -> Result<i64, CommandError> {
     let store = SqliteStore::open(database).await?;
     let verified = verify_each(&store, shown, signed).await;
@@ -134,39 +133,17 @@ async fn verify_all(
 async fn verify_each(
     store: &SqliteStore,
     shown: Shown,
-    signed: Option<(&SigningKey, &[SignedHead])>,
+    signed: (&SigningKey, &[SignedHead]),
 ) -> Result<i64, CommandError> {
     let tenants = store.tenants().await?;
-    if let Some((_, elsewhere)) = signed {
-        check_known(elsewhere, &tenants)?;
-    }
+    let (key, elsewhere) = signed;
+    check_known(elsewhere, &tenants)?;
     let mut lines = 0;
     for tenant in tenants {
-        let mut heads = Vec::new();
-        if let Some((key, elsewhere)) = signed {
-            heads = store.signed_heads(&tenant.id).await?;
-            let own = elsewhere.iter().filter(|head| head.tenant == tenant.id);
-            heads.extend(own.cloned());
-            if let Some(head) = heads.iter().find(|head| !head.is_signed_by(key)) {
-                return Err(broken(
-                    tenant.id,
-                    head.seq,
-                    "its signed head is not this server's",
-                ));
-            }
-        }
-        if let Some((key, _)) = signed
-            && let Some(start) = store.unsigned_start(&tenant.id, key).await?
-        {
-            return Err(broken(tenant.id, start.seq, start.what));
-        }
-        let found = verified(store.verify_against(&tenant.id, &heads).await?);
+        let found = store.verify(&tenant.id, key, elsewhere).await?;
+        let found = verified(found, store.chain_cuts(&tenant.id).await?);
         if found.let_go > 0 && shown == Shown::Table {
-            print_line(&format!(
-                "`{}`: the lines up to {} were let go",
-                tenant.id.as_str(),
-                found.let_go
-            ))?;
+            print_line(&let_go(&tenant.id, &found))?;
         }
         lines += found.lines;
         if shown == Shown::Json {
@@ -177,6 +154,18 @@ async fn verify_each(
         }
     }
     Ok(lines)
+}
+
+/// What was let go of the record of `tenant`, and by whom last.
+fn let_go(tenant: &TenantId, found: &VerifyAnswer) -> String {
+    let by = found.let_go_by.iter().find(|cut| cut.seq == found.let_go);
+    let by = by.map(|cut| {
+        let at = cut.at.strftime("%Y-%m-%dT%H:%M:%SZ");
+        format!(" by {}, {at}", Printable(&cut.by))
+    });
+    let (tenant, seq) = (tenant.as_str(), found.let_go);
+    let by = by.unwrap_or_default();
+    format!("`{tenant}`: the lines up to {seq} were let go{by}")
 }
 
 /// A tenant whose heads were kept, and that is not there any more, is a record that was cut.
@@ -280,7 +269,8 @@ async fn backup(config: &Config, to: PathBuf) -> Result<(), CommandError> {
     let copied = store.copy_to(&to).await;
     store.close().await;
     copied?;
-    let lines = verify_all(&to, Shown::Table, None).await?;
+    let key = SigningKey::load_or_make(&key_file(&config.database))?;
+    let lines = verify_all(&to, Shown::Table, (&key, &[])).await?;
     // What opening it for the check left beside it.
     let lock = crate::store::sqlite::beside(&to, ".start");
     std::fs::remove_file(lock).unwrap_or_default();

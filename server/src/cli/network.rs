@@ -51,7 +51,7 @@ pub(super) async fn network(config: &Config, which: WhichNetwork) -> Result<(), 
         return print_json(&NetworkReports { reports, next });
     }
     print_line(
-        "TIME                  PROGRAM       HOST                                      VERDICT           TIMES       BYTES",
+        "TIME                  CALLER            PROGRAM       HOST                                      VERDICT           TIMES       BYTES",
     )?;
     for report in &reports {
         for decision in &report.report.decisions {
@@ -91,6 +91,7 @@ async fn find(
 fn line(recorded: &RecordedNetwork, decision: &NetworkDecision) -> String {
     let at = recorded.at.strftime("%Y-%m-%dT%H:%M:%SZ");
     let program = Printable(&recorded.report.program).to_string();
+    let caller = Printable(&recorded.caller).to_string();
     let host = Printable(decision.host.as_deref().unwrap_or("-")).to_string();
     let host = match decision.port {
         Some(port) => format!("{host}:{port}"),
@@ -99,7 +100,7 @@ fn line(recorded: &RecordedNetwork, decision: &NetworkDecision) -> String {
     let verdict = Printable(&decision.verdict).to_string();
     let bytes = decision.sent.saturating_add(decision.received);
     format!(
-        "{at}  {program:<12}  {host:<40}  {verdict:<16}  {:>5}  {bytes:>10}",
+        "{at}  {caller:<16}  {program:<12}  {host:<40}  {verdict:<16}  {:>5}  {bytes:>10}",
         decision.times
     )
 }

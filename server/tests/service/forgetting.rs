@@ -74,13 +74,14 @@ async fn what_is_let_go_is_gone_and_what_is_left_holds_and_goes_on() {
     );
     let told = run(&program, &["verify"]).expect("it holds");
     assert_eq!(
-        told,
-        "`default`: the lines up to 9 were let go\nthe record holds: 10 lines\n"
+        told.replace(told.split([',', '\n']).nth(1).unwrap_or_default(), " THEN"),
+        "`default`: the lines up to 9 were let go by ana, THEN\nthe record holds: 10 lines\n"
     );
     let json: Value =
         serde_json::from_str(&run(&program, &["verify", "--json"]).expect("it holds"))
             .expect("JSON");
     assert_eq!(json["record"]["let_go"], 9);
+    assert_eq!(json["record"]["let_go_by"][0]["by"], "ana");
     let against = ["verify", "--against", heads.to_str().expect("a name")];
     assert!(
         run(&program, &against).is_ok(),
@@ -141,7 +142,7 @@ async fn what_comes_after_goes_on_and_the_last_line_stays() {
     assert!(
         run(&program, &["verify"])
             .expect("it holds")
-            .contains("holds: 2 lines")
+            .contains("holds: 1 lines")
     );
 }
 
@@ -176,6 +177,107 @@ async fn a_review_that_is_open_and_all_after_it_stay() {
             .expect("it holds")
             .contains("holds: 4 lines")
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_review_goes_with_its_first_line_however_late_it_ended() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    let service = embedded(&folder, "").await;
+    let router = service.embedded_router(caller());
+    let waits = |number| {
+        let asked = with(submission(&unclear()), &json!({"must_be_human": true}));
+        with(
+            asked,
+            &json!({"session": {"session_id": format!("s-{number}")}}),
+        )
+    };
+    let end = async |id: &str| {
+        let path = format!("/v1/reviews/{id}/answer");
+        let ended = post(&router, &path, &[], &json!({"answer": "deny"})).await;
+        assert_eq!(ended.review_status(), "denied");
+    };
+    // At no moment is none of them open.
+    let mut open = post(&router, "/v1/reviews", &[], &waits(0)).await.id();
+    let mut between = String::new();
+    for number in 1..40 {
+        let next = post(&router, "/v1/reviews", &[], &waits(number)).await.id();
+        if number == 30 {
+            between = later().await;
+        }
+        end(&open).await;
+        open = next;
+    }
+    end(&open).await;
+    service.close().await;
+    // 31 were opened before, 29 of which had ended.
+    assert_eq!(
+        forget(&program, &between).expect("gone"),
+        "let 60 lines of the record go\n"
+    );
+    let told = run(&program, &["verify"]).expect("it holds");
+    assert!(told.contains("holds: 20 lines"), "{told}");
+    let table = run(&program, &["history"]).expect("a table");
+    assert_eq!(table.lines().count(), 1 + 9, "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_does_not_hold_is_not_cut() {
+    const FREE: &str = "DROP TRIGGER review_events_are_not_changed; DROP TRIGGER IF EXISTS signed_heads_are_not_changed";
+    for attack in [
+        // As if everything were old.
+        "UPDATE review_events SET at = 1 WHERE seq <= 11; UPDATE reviews SET created_at = 1; UPDATE history SET created_at = 1",
+        "UPDATE review_events SET body = replace(body, 'denied', 'approved') WHERE seq <= 4",
+        "UPDATE signed_heads SET hash = zeroblob(32)",
+    ] {
+        let folder = Folder::new();
+        let program = Program::new(&folder, "");
+        old_and_new(&folder).await;
+        run(&program, &["head"]).expect("signed");
+        execute(&folder.database(), &[FREE, attack]).await;
+        let now = later().await;
+        for before in ["2000-01-01T00:00:00Z", &now] {
+            // Nothing is old enough, or it is told that it does not hold.
+            match forget(&program, before) {
+                Ok(told) => assert_eq!(told, "let 0 lines of the record go\n", "{attack}"),
+                Err(told) => assert!(told.contains("does not hold"), "{attack}: {told}"),
+            }
+        }
+        let told = forget(&program, &now).expect_err(attack);
+        assert!(told.contains("nothing is let go"), "{attack}: {told}");
+        assert!(run(&program, &["verify"]).is_err(), "{attack}");
+        let mut connection = raw(&folder.database()).await;
+        let (starts, lines): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM chain_starts), (SELECT count(*) FROM review_events)",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .expect("read");
+        assert_eq!((starts, lines), (0, 15), "{attack}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_let_go_stays_on_record_and_a_copy_knows_its_start() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    let between = old_and_new(&folder).await;
+    forget(&program, &between).expect("gone");
+    let now = later().await;
+    run(&program, &["forget", "--before", &now, "--by", "bob"]).expect("gone");
+    let json = run(&program, &["verify", "--json"]).expect("it holds");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let by = json["record"]["let_go_by"].as_array().expect("a list");
+    let by: Vec<_> = by.iter().map(|cut| cut["by"].as_str()).collect();
+    assert_eq!(by, [Some("bob"), Some("ana")]);
+    execute(
+        &folder.database(),
+        &["DROP TRIGGER chain_starts_go_forward; UPDATE chain_starts SET by = 'eve', seq = seq"],
+    )
+    .await;
+    let copy = folder.path("copy.db");
+    let told = run(&program, &["backup", copy.to_str().expect("a name")]).expect_err("forged");
+    assert!(told.contains("is not this server's word"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

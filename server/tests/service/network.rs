@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{network_report, with};
+use crate::harness::{harmless, network_report, submission, with};
 use crate::roles::Stage;
 
 const PATH: &str = "/v1/network-reports";
@@ -119,7 +119,11 @@ async fn what_is_too_much_is_refused_and_leaves_nothing() {
         json!({"decisions": [with(one.clone(), &json!({"host": long}))]}),
         json!({"decisions": [with(one.clone(), &json!({"addresses": addresses}))]}),
         json!({"decisions": [with(one.clone(), &json!({"port": 70_000}))]}),
-        json!({"decisions": [with(one, &json!({"url": "https://a.example/secret"}))]}),
+        json!({"decisions": [with(one.clone(), &json!({"url": "https://a.example/secret"}))]}),
+        json!({"program": "a\u{1b}[2J"}),
+        json!({"decisions": [with(one.clone(), &json!({"host": "a\nb.example"}))]}),
+        json!({"decisions": std::iter::repeat_n(with(one.clone(), &json!({"rule": "x".repeat(320), "host": "x".repeat(320)})), 60).collect::<Vec<_>>()}),
+        json!({"review_id": "0190e1e0-0000-7000-8000-000000000000"}),
         json!({"refused": -1}),
         json!({"more": 1}),
     ] {
@@ -129,5 +133,71 @@ async fn what_is_too_much_is_refused_and_leaves_nothing() {
     }
     let page = stage.call(&token, "GET", PATH, None).await.body;
     assert_eq!(page, json!({"reports": [], "next": null}));
+    stage.service.close().await;
+}
+
+/// A report of about 30 KB.
+fn long_report(run: &str) -> Value {
+    let one = network_report(run)["decisions"][0].clone();
+    let decisions: Vec<_> = (0..60)
+        .map(|number| {
+            let host = format!("{number}.{}.example", "x".repeat(230));
+            with(one.clone(), &json!({"host": host}))
+        })
+        .collect();
+    with(network_report(run), &json!({"decisions": decisions}))
+}
+
+#[tokio::test]
+async fn pages_end_by_their_bytes_and_the_log_does_not_grow_by_reports_alone() {
+    const REPORTS: usize = 500;
+    let stage = Stage::new().await;
+    let token = stage.token(&[]);
+    for run in 0..REPORTS {
+        let body = long_report(&run.to_string());
+        let told = stage.call(&token, "POST", PATH, Some(&body)).await;
+        assert_eq!(told.status, StatusCode::NO_CONTENT, "{:?}", told.body);
+    }
+    let mut wal = stage.folder.database().into_os_string();
+    wal.push("-wal");
+    let log = std::fs::metadata(&wal).expect("a log").len();
+    assert!(log < 12 << 20, "{log} bytes of log");
+    let (mut found, mut pages) = (0, 0);
+    let mut path = format!("{PATH}?limit=200");
+    loop {
+        let page = stage.call(&token, "GET", &path, None).await.body;
+        assert!(page.to_string().len() < 2 << 20);
+        found += runs(&page).len();
+        pages += 1;
+        let Some(next) = page["next"].as_i64() else {
+            break;
+        };
+        path = format!("{PATH}?limit=200&before={next}");
+    }
+    assert_eq!(found, REPORTS);
+    assert!(pages > 3, "{pages}");
+    stage.service.close().await;
+}
+
+#[tokio::test]
+async fn nobody_reports_into_anothers_session() {
+    let stage = Stage::new().await;
+    let [mine, other] = ["mine", "other"].map(|name| stage.token(&["--name", name]));
+    let question = submission(&harmless());
+    let asked = with(question, &json!({"session": {"session_id": "s-1"}}));
+    let asked = stage.call(&mine, "POST", "/v1/reviews", Some(&asked)).await;
+    let id = asked.body["review_id"].clone();
+    assert!(id.is_string(), "{}", asked.body);
+    let report = network_report("r");
+    let refused = stage.call(&other, "POST", PATH, Some(&report)).await;
+    assert_eq!(refused.told(), (403, "session_taken"));
+    let about = with(
+        report,
+        &json!({"review_id": id, "session": {"session_id": "s-2"}}),
+    );
+    let refused = stage.call(&other, "POST", PATH, Some(&about)).await;
+    assert_eq!(refused.told(), (422, "invalid_body"));
+    let own = stage.call(&mine, "POST", PATH, Some(&about)).await;
+    assert_eq!(own.status, StatusCode::NO_CONTENT);
     stage.service.close().await;
 }

@@ -14,10 +14,17 @@ use super::SqliteStore;
 /// What a piece of work comes to.
 pub(super) type Working<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
 
-/// A piece of work; it answers whoever waits once its transaction is durable.
+/// Says whether what was written is in the database that everybody else reads.
+pub(super) type Counts<'c> = &'c mut (dyn FnMut() -> Result<(), StoreError> + Send);
+
+/// A piece of work; it answers whoever waits once its transaction is durable and counts.
 pub(super) trait Work: Send {
     /// Does it in a transaction of its own; an error where the connection cannot be trusted any more.
-    fn run<'c>(self: Box<Self>, connection: &'c mut SqliteConnection) -> Working<'c, ()>;
+    fn run<'c>(
+        self: Box<Self>,
+        connection: &'c mut SqliteConnection,
+        counts: Counts<'c>,
+    ) -> Working<'c, ()>;
     /// Tells whoever waits that it was not done.
     fn refuse(self: Box<Self>, error: StoreError);
 }
@@ -32,10 +39,15 @@ where
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> Working<'c, T> + Send + 'static,
     T: Send + 'static,
 {
-    fn run<'c>(self: Box<Self>, connection: &'c mut SqliteConnection) -> Working<'c, ()> {
+    fn run<'c>(
+        self: Box<Self>,
+        connection: &'c mut SqliteConnection,
+        counts: Counts<'c>,
+    ) -> Working<'c, ()> {
         Box::pin(async move {
             let Self { work, reply } = *self;
             let done = transact(connection, work).await;
+            let done = done.and_then(|done| counts().map(|()| done));
             let sound = done.as_ref().map(|_| ()).map_err(Clone::clone);
             if reply.send(done).is_err() {
                 tracing::debug!("nobody waits for a piece of work any more");

@@ -20,6 +20,8 @@ use super::writer::is_of_the_disk;
 /// then written over instead of growing: syncing a file that grows costs half as much again (measured on ext4).
 pub(super) const EVERY: usize = 1_024;
 pub(super) const EVERY_COMMITS: usize = 64;
+/// As how many changes a piece of other work counts: it may write hundreds of pages.
+pub(super) const WORK: usize = EVERY / 8;
 /// From how many pages on (8 MiB of them) the writer carries over what is left, while nobody writes, so that the log
 /// starts anew.
 const LONG: i64 = 2_048;

@@ -1,14 +1,14 @@
 //! Lets whole reviews go: the first lines of a chain, and everything that is kept about what they tell of.
 //!
-//! Apart from erasure, which leaves what was decided. Invariants: a chain begins where a signed start says, and a start
-//! comes before anything is removed, so that a crash in between leaves a record that holds; no review is cut in two: what
-//! was opened before the start has ended before it; the last line stays, so that numbers go on. What is told of a review
-//! after its end (`ran`, `erased` and the like) may stand after the start.
+//! Apart from erasure, which leaves what was decided. Invariants: a chain begins where a signed start says; a start is
+//! signed only once what it lets go was held against itself and against what was signed before, and comes before anything
+//! is removed, so that a crash in between leaves a record that holds. A review goes with its first line, and not while it is
+//! open; what is told of it later may stand after the start. The last line stays, so that numbers go on.
 
 use jiff::Timestamp;
-use protocol::{Canonical, Sha256Hex, TenantId};
+use protocol::{Canonical, LetGo, Sha256Hex, TenantId};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::super::StoreError;
 use super::super::chain::Head;
@@ -19,8 +19,8 @@ use crate::key::SigningKey;
 const STEP: i64 = 256;
 /// By how much the clock may have gone back between two lines, in milliseconds: a day.
 const SLACK: i64 = 86_400_000;
-/// How often a start is moved back before what is open, before it is left for the next time.
-const TRIES: usize = 16;
+/// How many starts are told of at most, the newest first.
+const TOLD: i64 = 100;
 
 /// What is to be let go.
 #[derive(Debug, Clone)]
@@ -109,6 +109,25 @@ impl SqliteStore {
         }))
     }
 
+    /// Who let go of what of `tenant`, the newest first.
+    pub(crate) async fn chain_cuts(&self, tenant: &TenantId) -> Result<Vec<LetGo>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT seq, at, by FROM chain_cuts WHERE tenant_id = ? ORDER BY seq DESC LIMIT ?",
+        )
+        .bind(tenant.as_str())
+        .bind(TOLD)
+        .fetch_all(&self.readers)
+        .await?;
+        let cut = |row: &SqliteRow| -> Result<LetGo, StoreError> {
+            Ok(LetGo {
+                seq: row.try_get(0)?,
+                at: sql::time(row.try_get(1)?)?,
+                by: row.try_get(2)?,
+            })
+        };
+        rows.iter().map(cut).collect()
+    }
+
     /// Lets go of what is wanted, and of what an earlier time left half done; how many lines are gone.
     pub(crate) async fn forget(
         &self,
@@ -118,6 +137,7 @@ impl SqliteStore {
         // What is not counted yet would be missing in the sums.
         while self.catch_up().await? > 0 {}
         if let Some(head) = self.last_to_go(&wanted).await? {
+            self.holds_to(&wanted.tenant, &head, key).await?;
             let start = ChainStart::signed(key, &wanted, head);
             self.aside(move |connection| Box::pin(begin_at(connection, start)))
                 .await?;
@@ -133,44 +153,33 @@ impl SqliteStore {
         Ok(removed)
     }
 
-    /// The last line that may go: everything up to it is old, and no review was opened before it and is open or ended
-    /// after it.
+    /// The last line that may go: everything up to it is old, and of no review that is open.
     async fn last_to_go(&self, wanted: &Forgetting) -> Result<Option<Head>, StoreError> {
         let tenant = wanted.tenant.as_str();
         let before = wanted.before.as_millisecond();
         let start = self.chain_start(&wanted.tenant).await?;
         let from = start.map_or(0, |start| start.head.seq);
-        let mut last: i64 = sqlx::query_scalar(
+        let last: Option<i64> = sqlx::query_scalar(
             "SELECT ifnull((SELECT min(seq) FROM review_events WHERE tenant_id = ?1 AND seq > ?2 AND at >= ?3), \
              (SELECT max(seq) FROM review_events WHERE tenant_id = ?1)) - 1",
         )
         .bind(tenant)
         .bind(from)
         .bind(before)
-        .fetch_optional(&self.readers)
-        .await?
-        .flatten()
-        .unwrap_or(from);
-        for _ in 0..TRIES {
-            if last <= from {
-                return Ok(None);
-            }
-            let cut: Option<i64> = sqlx::query_scalar(
-                "SELECT min(o.seq) FROM reviews r CROSS JOIN review_events o ON o.review_id = r.review_id \
-                 AND o.kind = 'opened' WHERE r.tenant_id = ?1 AND r.created_at < ?2 \
-                 AND (r.ended_seq IS NULL OR r.ended_seq > ?3) AND o.seq <= ?3",
-            )
-            .bind(tenant)
-            .bind(before)
-            .bind(last)
-            .fetch_one(&self.readers)
-            .await?;
-            match cut {
-                Some(opened) => last = opened - 1,
-                None => return self.line(&wanted.tenant, last).await.map(Some),
-            }
+        .fetch_one(&self.readers)
+        .await?;
+        let open: Option<i64> = sqlx::query_scalar(
+            "SELECT min(o.seq) FROM reviews r CROSS JOIN review_events o ON o.review_id = r.review_id \
+             AND o.kind = 'opened' WHERE r.tenant_id = ? AND r.status = 'reviewing'",
+        )
+        .bind(tenant)
+        .fetch_one(&self.readers)
+        .await?;
+        let before_open = open.map_or(i64::MAX, |opened| opened - 1);
+        match last.unwrap_or(from).min(before_open) {
+            last if last > from => self.line(&wanted.tenant, last).await.map(Some),
+            _ => Ok(None),
         }
-        Ok(None)
     }
 
     async fn line(&self, tenant: &TenantId, seq: i64) -> Result<Head, StoreError> {
@@ -224,12 +233,24 @@ async fn begin_at(connection: &mut SqliteConnection, start: ChainStart) -> Resul
     .bind(start.at)
     .bind(&start.by)
     .bind(&start.signature)
+    .execute(&mut *connection)
+    .await?;
+    // Each for itself as well: the next one takes the place of the last.
+    sqlx::query(
+        "INSERT OR IGNORE INTO chain_cuts (tenant_id, seq, at, by, signature) VALUES (?, ?, ?, ?, ?)",
+    )
+    .bind(start.tenant.as_str())
+    .bind(start.head.seq)
+    .bind(start.at)
+    .bind(&start.by)
+    .bind(&start.signature)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Removes the next few reviews that ended up to line `start`; how far it looked. `None`: there are no more.
+/// Removes the next few reviews whose first line is one of those up to `start`; how far it looked. `None`: there are no
+/// more.
 async fn reviews(
     connection: &mut SqliteConnection,
     tenant: TenantId,
@@ -237,8 +258,9 @@ async fn reviews(
     (after, number): Reached,
 ) -> Result<Option<Reached>, StoreError> {
     let rows = sqlx::query(
-        "SELECT h.created_at, h.review_no, h.review_id, r.ended_seq <= ?4 FROM history h INDEXED BY history_by_time \
-         JOIN reviews r ON r.review_no = h.review_no WHERE h.tenant_id = ?1 AND (h.created_at, h.review_no) > (?2, ?3) \
+        "SELECT h.created_at, h.review_no, h.review_id, r.ended_seq IS NOT NULL AND ifnull(o.seq, 0) <= ?4 \
+         FROM history h INDEXED BY history_by_time JOIN reviews r ON r.review_no = h.review_no \
+         LEFT JOIN review_events o ON o.review_id = h.review_id AND o.kind = 'opened' WHERE h.tenant_id = ?1 AND (h.created_at, h.review_no) > (?2, ?3) \
          AND h.created_at <= ?6 + (SELECT at FROM review_events WHERE tenant_id = ?1 AND seq <= ?4 \
          ORDER BY seq DESC LIMIT 1) ORDER BY h.created_at, h.review_no LIMIT ?5",
     )
@@ -256,7 +278,7 @@ async fn reviews(
     let reached = (last.try_get(0)?, last.try_get(1)?);
     overwrite(connection, "PRAGMA secure_delete = ON").await?;
     for row in &rows {
-        if row.try_get::<Option<bool>, _>(3)? == Some(true) {
+        if row.try_get(3)? {
             review(connection, row.try_get(1)?, row.try_get(2)?).await?;
         }
     }

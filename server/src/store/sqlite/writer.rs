@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::StoreError;
 use super::aside::Work;
 use super::batch::{Fold, State};
-use super::checkpoint::{EVERY, EVERY_COMMITS, Log};
+use super::checkpoint::{EVERY, EVERY_COMMITS, Log, WORK};
 use super::command::{Command, Outcome};
 use super::tip::Tip;
 use super::{beside, rows, sql};
@@ -135,9 +135,10 @@ impl Writer {
         };
         match connection {
             Ok(mut connection) => {
-                let sound = match work.run(&mut connection).await {
+                let mut counts = || self.still_the_database();
+                let sound = match work.run(&mut connection, &mut counts).await {
                     Ok(()) => {
-                        self.telling.commits.send_replace(());
+                        self.written(WORK);
                         true
                     }
                     Err(_told) => rolled_back(&mut connection).await,
@@ -146,15 +147,31 @@ impl Writer {
             }
             Err(error) => work.refuse(error.into()),
         }
+        self.catch_up().await;
+    }
+
+    /// Something was committed, about as much as so many changes.
+    fn written(&mut self, changes: usize) {
+        self.telling.commits.send_replace(());
+        self.changes += changes;
+        self.commits += 1;
+        if self.changes >= EVERY || self.commits >= EVERY_COMMITS {
+            (self.changes, self.commits) = (0, 0);
+            self.telling.log.grow();
+        }
+    }
+
+    async fn catch_up(&mut self) {
+        if self.telling.log.is_behind() {
+            self.carry_over().await;
+        }
     }
 
     /// Writes a batch and tells everybody. What fails as a whole, and not because of the disk, is tried one by one, so
     /// that one change cannot take the others with it.
     async fn settle(&mut self, batch: Vec<Command>) {
         self.write(batch).await;
-        if self.telling.log.is_behind() {
-            self.carry_over().await;
-        }
+        self.catch_up().await;
     }
 
     async fn write(&mut self, batch: Vec<Command>) {
@@ -199,13 +216,7 @@ impl Writer {
         };
         // Frames synced into a file that has no name any more are on no disk that a restart would read.
         self.still_the_database()?;
-        self.telling.commits.send_replace(());
-        self.changes += batch.len();
-        self.commits += 1;
-        if self.changes >= EVERY || self.commits >= EVERY_COMMITS {
-            (self.changes, self.commits) = (0, 0);
-            self.telling.log.grow();
-        }
+        self.written(batch.len());
         Ok(outcomes)
     }
 
@@ -375,6 +386,7 @@ impl StoreError {
             | Self::Lost
             | Self::Gone
             | Self::Corrupt(_)
+            | Self::DoesNotHold { .. }
             | Self::Closed => false,
         }
     }

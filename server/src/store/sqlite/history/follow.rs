@@ -13,6 +13,8 @@ use super::detail::{TimelineEvent, json};
 
 /// The events of one page, at most.
 const PAGE: i64 = 256;
+/// The bytes of their bodies, at most; one event alone may have more.
+const BYTES: i64 = 1 << 20;
 
 /// Events in the order of the chain.
 #[derive(Debug)]
@@ -40,24 +42,26 @@ impl SqliteStore {
         after: i64,
     ) -> Result<Followed, StoreError> {
         let rows = sqlx::query(
-            "SELECT e.seq, e.kind, e.at, e.body, e.hash, e.review_id, r.review_no FROM \
-             (SELECT * FROM review_events WHERE tenant_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3) e \
+            "SELECT e.seq, e.kind, e.at, e.body, e.hash, e.review_id, e.told, r.review_no FROM \
+             (SELECT *, sum(octet_length(body)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS told FROM \
+             (SELECT * FROM review_events WHERE tenant_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3)) e \
              LEFT JOIN reviews r ON ?4 IS NOT NULL AND r.tenant_id = ?1 AND r.caller = ?4 AND r.review_id = e.review_id \
-             ORDER BY e.seq",
+             WHERE e.told - octet_length(e.body) < ?5 ORDER BY e.seq",
         )
         .bind(sight.tenant().as_str())
         .bind(after)
         .bind(PAGE)
         .bind(sight.caller().map(protocol::CallerId::as_str))
+        .bind(BYTES)
         .fetch_all(&self.readers)
         .await?;
-        let reached = match rows.last() {
-            Some(row) => row.try_get(0)?,
-            None => after,
+        let (reached, told) = match rows.last() {
+            Some(row) => (row.try_get(0)?, row.try_get(6)?),
+            None => (after, 0),
         };
         let mut events = Vec::with_capacity(rows.len());
         for row in &rows {
-            let own: Option<i64> = row.try_get(6)?;
+            let own: Option<i64> = row.try_get(7)?;
             if sight.caller().is_none() || own.is_some() {
                 events.push(event(row)?);
             }
@@ -65,7 +69,7 @@ impl SqliteStore {
         Ok(Followed {
             events,
             reached,
-            more: more(&rows),
+            more: more(&rows, told),
         })
     }
 
@@ -84,13 +88,14 @@ impl SqliteStore {
         query.push_bind(sql::bytes(review_id));
         query.push(" AND tenant_id = ").push_bind(tenant.as_str());
         query.push(" AND seq > ").push_bind(after);
+        // A review has few of them, and of a size that its own bounds know.
         query.push(" ORDER BY seq LIMIT ").push_bind(PAGE);
         let rows = query.build().fetch_all(&self.readers).await?;
         let events: Vec<_> = rows.iter().map(event).collect::<Result<_, _>>()?;
         Ok(Followed {
             reached: events.last().map_or(after, |(_, event)| event.seq),
             events,
-            more: more(&rows),
+            more: more(&rows, 0),
         })
     }
 
@@ -105,8 +110,8 @@ impl SqliteStore {
     }
 }
 
-fn more(rows: &[SqliteRow]) -> More {
-    if i64::try_from(rows.len()).is_ok_and(|rows| rows >= PAGE) {
+fn more(rows: &[SqliteRow], bytes: i64) -> More {
+    if bytes >= BYTES || i64::try_from(rows.len()).is_ok_and(|rows| rows >= PAGE) {
         More::Maybe
     } else {
         More::NotYet

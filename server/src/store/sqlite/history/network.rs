@@ -14,7 +14,9 @@ use super::super::super::{Scope, Sight, StoreError};
 use super::super::{SqliteStore, append, sql};
 
 /// How many lines one page looks at, most of them without finding anything where it is narrowed.
-const LOOKED_AT: u32 = 4_096;
+const LOOKED_AT: u32 = 1_024;
+/// How many bytes of reports stand on one page; one report alone may have more.
+const LISTED: i64 = 1 << 20;
 
 /// What stands in the chain.
 #[derive(Serialize, Deserialize)]
@@ -30,6 +32,10 @@ pub(crate) enum Told {
     Recorded,
     /// The same caller told something else about that run before.
     Otherwise,
+    /// It names another caller's session.
+    SessionTaken,
+    /// It names a review that is not this caller's.
+    NoSuchReview,
 }
 
 /// Which reports are wanted.
@@ -76,11 +82,16 @@ impl SqliteStore {
             caller: scope.caller.as_str().to_owned(),
             report,
         };
-        let body = serde_json::to_string(&body)
+        let text = serde_json::to_string(&body)
             .map_err(|_| StoreError::Corrupt("a report cannot be spelled"))?;
-        let tenant = scope.tenant;
+        let report = body.report;
         self.aside(move |connection| {
-            Box::pin(async move { record(connection, &tenant, (id, &body), at).await })
+            Box::pin(async move {
+                match stranger(connection, &scope, &report).await? {
+                    Some(told) => Ok(told),
+                    None => record(connection, &scope.tenant, (id, &text), at).await,
+                }
+            })
         })
         .await
     }
@@ -93,7 +104,8 @@ impl SqliteStore {
     ) -> Result<NetworkPage, StoreError> {
         let _lane = self.lanes.enter(sight.tenant()).await;
         let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT seq, at, body FROM (SELECT seq, at, body FROM review_events INDEXED BY review_events_network \
+            "SELECT seq, at, body, listed FROM (SELECT seq, at, body, sum(octet_length(body)) OVER (ORDER BY seq DESC \
+             ROWS UNBOUNDED PRECEDING) AS listed FROM (SELECT seq, at, body FROM review_events INDEXED BY review_events_network \
              WHERE kind = 'network' AND tenant_id = ",
         );
         query.push_bind(sight.tenant().as_str());
@@ -106,9 +118,14 @@ impl SqliteStore {
         query
             .push(" ORDER BY seq DESC LIMIT ")
             .push_bind(search.limit);
+        query.push(") WHERE listed - octet_length(body) < ");
+        query.push_bind(LISTED).push(" ORDER BY seq DESC");
         let rows = query.build().fetch_all(&self.readers).await?;
         let reports = rows.iter().map(recorded).collect::<Result<Vec<_>, _>>()?;
-        let next = if u32::try_from(reports.len()).is_ok_and(|found| found >= search.limit) {
+        let listed: i64 = rows.last().map_or(Ok(0), |last| last.try_get(3))?;
+        let full = listed >= LISTED
+            || u32::try_from(reports.len()).is_ok_and(|found| found >= search.limit);
+        let next = if full {
             reports.last().map(|last| last.seq)
         } else {
             self.last_looked_at(sight, search).await?
@@ -156,6 +173,38 @@ fn push_wanted(query: &mut QueryBuilder<Sqlite>, sight: &Sight, search: &Network
             .push_bind(host.clone())
             .push(")");
     }
+}
+
+/// What speaks against a report of `scope`: a session or a review that it names is somebody else's.
+async fn stranger(
+    connection: &mut SqliteConnection,
+    scope: &Scope,
+    report: &ReportNetwork,
+) -> Result<Option<Told>, StoreError> {
+    let (tenant, caller) = (scope.tenant.as_str(), scope.caller.as_str());
+    let taken: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM sessions WHERE tenant_id = ? AND session_id = ? AND caller <> ?)",
+    )
+    .bind(tenant)
+    .bind(&report.session.session_id)
+    .bind(caller)
+    .fetch_one(&mut *connection)
+    .await?;
+    if taken {
+        return Ok(Some(Told::SessionTaken));
+    }
+    let Some(review) = report.review_id else {
+        return Ok(None);
+    };
+    let own: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM reviews WHERE tenant_id = ? AND caller = ? AND review_id = ?)",
+    )
+    .bind(tenant)
+    .bind(caller)
+    .bind(sql::bytes(review))
+    .fetch_one(connection)
+    .await?;
+    Ok((!own).then_some(Told::NoSuchReview))
 }
 
 async fn record(

@@ -17,7 +17,6 @@ use super::super::forget::ChainStart;
 use super::super::heads::SignedHead;
 use super::super::{SqliteStore, sql};
 use crate::key::SigningKey;
-use crate::stream::ends;
 use leaves::Leaves;
 
 mod leaves;
@@ -101,17 +100,16 @@ impl Verified {
     }
 }
 
-/// The hashes that lines of `tenant` were signed with, by their number.
-fn signed_lines(
-    tenant: &TenantId,
-    heads: &[SignedHead],
-) -> Result<BTreeMap<i64, Sha256Hex>, Break> {
+/// The hashes that lines were signed with, by their number; with the one that is looked for.
+fn signed_lines(asked: Asked<'_>, heads: &[SignedHead]) -> Result<BTreeMap<i64, Sha256Hex>, Break> {
+    let cut = asked.to.map(|cut| (cut.seq, Sha256Hex::of(&cut.hash)));
+    let said = heads.iter().map(|head| (head.seq, head.hash.clone()));
     let mut signed = BTreeMap::new();
-    for head in heads.iter().filter(|head| head.tenant == *tenant) {
-        let before = signed.insert(head.seq, head.hash.clone());
-        if before.is_some_and(|before| before != head.hash) {
+    for (seq, hash) in said.chain(cut) {
+        let before = signed.insert(seq, hash.clone());
+        if before.is_some_and(|before| before != hash) {
             return Err(Break {
-                seq: head.seq,
+                seq,
                 what: "two signed heads say different things about it",
             });
         }
@@ -119,55 +117,84 @@ fn signed_lines(
     Ok(signed)
 }
 
+/// What a record is held against.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    tenant: &'a TenantId,
+    key: &'a SigningKey,
+    /// Heads that were kept elsewhere.
+    elsewhere: &'a [SignedHead],
+    /// Only as far as needed to tell that the chain led to this line: `None` is all of it.
+    to: Option<&'a Head>,
+}
+
+/// How often a verification begins anew because first lines were let go meanwhile.
+const ANEW: usize = 3;
+
 impl SqliteStore {
-    /// Verifies the record of `tenant`, and that it still holds the heads that were signed and kept, each by `key`.
-    pub(crate) async fn verify_signed(
+    /// Verifies the record of `tenant`: that it begins where `key` said, that it holds the heads that were signed and kept,
+    /// here and `elsewhere`, each by `key`, and that it holds itself.
+    pub(crate) async fn verify(
         &self,
         tenant: &TenantId,
         key: &SigningKey,
+        elsewhere: &[SignedHead],
     ) -> Result<Verified, StoreError> {
-        let heads = self.signed_heads(tenant).await?;
-        if let Some(head) = heads.iter().find(|head| !head.is_signed_by(key)) {
-            return Ok(Verified::nothing(Break {
-                seq: head.seq,
-                what: "its signed head is not this server's",
-            }));
+        let asked = Asked {
+            tenant,
+            key,
+            elsewhere,
+            to: None,
+        };
+        let mut tries = 1..ANEW;
+        loop {
+            let start = self.chain_start(tenant).await?;
+            let found = self.verify_from(start.as_ref(), asked).await?;
+            let moved = || async { Ok::<_, StoreError>(self.chain_start(tenant).await? != start) };
+            if found.broken.is_none() || !moved().await? || tries.next().is_none() {
+                return Ok(found);
+            }
         }
-        if let Some(broken) = self.unsigned_start(tenant, key).await? {
-            return Ok(Verified::nothing(broken));
-        }
-        self.verify_against(tenant, &heads).await
     }
 
-    /// That the chain of `tenant` begins where `key` never said so.
-    pub(crate) async fn unsigned_start(
+    /// Holds the record of `tenant` up to the line `cut`, and on to the next head that was signed, where there is one.
+    ///
+    /// # Errors
+    /// It does not hold.
+    pub(in super::super) async fn holds_to(
         &self,
         tenant: &TenantId,
+        cut: &Head,
         key: &SigningKey,
-    ) -> Result<Option<Break>, StoreError> {
+    ) -> Result<(), StoreError> {
+        let asked = Asked {
+            tenant,
+            key,
+            elsewhere: &[],
+            to: Some(cut),
+        };
         let start = self.chain_start(tenant).await?;
-        let start = start.filter(|start| !start.is_signed_by(key));
-        Ok(start.map(|start| Break {
-            seq: start.head.seq,
-            what: "that the lines up to it were let go is not this server's word",
-        }))
+        match self.verify_from(start.as_ref(), asked).await?.broken {
+            None => Ok(()),
+            Some(Break { seq, what }) => Err(StoreError::DoesNotHold { seq, what }),
+        }
     }
 
-    /// Verifies the record of `tenant`, and that it still holds what `heads` say that it held once.
-    pub(crate) async fn verify_against(
+    async fn verify_from(
         &self,
-        tenant: &TenantId,
-        heads: &[SignedHead],
+        start: Option<&ChainStart>,
+        asked: Asked<'_>,
     ) -> Result<Verified, StoreError> {
-        let signed = match signed_lines(tenant, heads) {
-            Ok(signed) => signed,
+        let Asked { tenant, to, .. } = asked;
+        let begin = match self.believed(start, asked).await? {
+            Ok(begin) => begin,
             Err(broken) => return Ok(Verified::nothing(broken)),
         };
-        let start = self.chain_start(tenant).await?;
-        let start = match start.map(|start| begins_at(&start, &signed)).transpose() {
-            Ok(start) => start.unwrap_or(Head::EMPTY),
-            Err(broken) => return Ok(Verified::nothing(broken)),
-        };
+        let (start, signed) = begin;
+        let end = to.map_or(i64::MAX, |cut| {
+            let mut heads = signed.range(cut.seq + 1..);
+            heads.next().map_or(i64::MAX, |(seq, _)| *seq)
+        });
         let mut walk = Walk {
             signed,
             tenant,
@@ -180,7 +207,7 @@ impl SqliteStore {
             leaves: Leaves::read(self, tenant, start.seq).await?,
         };
         let mut broken = None;
-        while broken.is_none() {
+        while broken.is_none() && walk.head.seq < end {
             let _lane = self.lanes.enter(tenant).await;
             let rows = sqlx::query(LINES)
                 .bind(tenant.as_str())
@@ -199,7 +226,10 @@ impl SqliteStore {
                 }
             }
         }
-        let broken = broken.or_else(|| walk.left_over());
+        let broken = broken.or_else(|| match to {
+            None => walk.left_over(),
+            Some(_) => walk.ends_early(),
+        });
         Ok(Verified {
             lines: walk.head.seq - walk.start,
             let_go: walk.start,
@@ -207,6 +237,34 @@ impl SqliteStore {
             broken,
             erased: walk.erased,
         })
+    }
+
+    /// Where the walk begins, and the lines that were signed on its way; or what speaks against all of them.
+    async fn believed(
+        &self,
+        start: Option<&ChainStart>,
+        asked: Asked<'_>,
+    ) -> Result<Result<(Head, BTreeMap<i64, Sha256Hex>), Break>, StoreError> {
+        let mut heads = self.signed_heads(asked.tenant).await?;
+        let own = |head: &&SignedHead| head.tenant == *asked.tenant;
+        heads.extend(asked.elsewhere.iter().filter(own).cloned());
+        if let Some(head) = heads.iter().find(|head| !head.is_signed_by(asked.key)) {
+            return Ok(Err(Break {
+                seq: head.seq,
+                what: "its signed head is not this server's",
+            }));
+        }
+        if let Some(start) = start.filter(|start| !start.is_signed_by(asked.key)) {
+            return Ok(Err(Break {
+                seq: start.head.seq,
+                what: "that the lines up to it were let go is not this server's word",
+            }));
+        }
+        let signed = signed_lines(asked, &heads);
+        Ok(signed.and_then(|signed| {
+            let start = start.map(|start| begins_at(start, &signed)).transpose()?;
+            Ok((start.unwrap_or(Head::EMPTY), signed))
+        }))
     }
 }
 
@@ -249,8 +307,12 @@ impl Walk<'_> {
                 what: "a leave was given, spent or withdrawn without a line",
             });
         }
-        let (seq, _) = self.signed.last_key_value()?;
-        (*seq > self.head.seq).then_some(Break {
+        self.ends_early()
+    }
+
+    fn ends_early(&self) -> Option<Break> {
+        let mut after = self.signed.range(self.head.seq + 1..);
+        after.next().is_some().then_some(Break {
             seq: self.head.seq + 1,
             what: "the record ends before a head that was signed",
         })
@@ -295,8 +357,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether it tells of a review that was let go: one that was opened before the start has ended there, too, and what
-    /// comes after that has nothing to be held against.
+    /// Whether it tells of a review that was let go with its first line: there is nothing that it could be held against.
     fn was_let_go(&self, row: &SqliteRow, event: ReviewEvent) -> Result<bool, &'static str> {
         if self.start == 0 {
             return Ok(false);
@@ -305,8 +366,8 @@ impl Walk<'_> {
         if opened.is_some_and(|opened| opened > self.start) {
             return Ok(false);
         }
-        if event == ReviewEvent::Opened || ends(event) {
-            return Err("its review was let go before it ended");
+        if event == ReviewEvent::Opened {
+            return Err("its review was let go before it was opened");
         }
         Ok(true)
     }
