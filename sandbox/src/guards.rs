@@ -110,48 +110,51 @@ impl Guarded {
 /// The guards of a running command. Holds its mount namespace: to be dropped when the command has ended.
 #[derive(Debug)]
 pub(crate) struct Guards {
+    /// What is to be guarded, until the first look.
+    wanted: Option<Guarded>,
     paths: BTreeSet<PathBuf>,
     /// Those of them that cover a socket.
     sockets: BTreeSet<PathBuf>,
     /// Where a covered socket stood and nothing does now.
     empty: BTreeSet<PathBuf>,
     list: File,
-    /// What the list said when it was opened, until somebody looks.
-    first: Option<BTreeSet<PathBuf>>,
     /// Tells of sealed files that are moved, and of what comes into an empty place (`inotify(7)`). Only where there are
     /// some: giving one back takes milliseconds.
     moved: Option<OwnedFd>,
 }
 
 impl Guards {
-    /// Those of the command below the process `init`. The first look is still to come.
+    /// Those of the command below the process `init`. The first look is still to come; what changes before it is told by
+    /// [`Guards::watched`].
     ///
     /// # Errors
     /// The process is gone, or they cannot be watched.
-    pub(crate) fn open(guarded: &Guarded, init: i32) -> io::Result<Self> {
+    pub(crate) fn open(guarded: Guarded, init: i32) -> io::Result<Self> {
         let moved = (!guarded.sealed.is_empty()).then(|| watched(&guarded.sealed));
-        let mut guards = Self {
-            paths: guarded.sealed.clone(),
+        Ok(Self {
+            paths: BTreeSet::new(),
             sockets: BTreeSet::new(),
             empty: BTreeSet::new(),
             list: File::open(format!("/proc/{init}/mountinfo"))?,
-            first: None,
             moved: moved.transpose()?,
-        };
-        guards.paths.extend(guarded.kept.iter().cloned());
-        let mounted = guards.mounted()?;
+            wanted: Some(guarded),
+        })
+    }
+
+    /// Finds out which of the paths that are to be guarded can be.
+    fn begin(&mut self, guarded: &Guarded, mounted: &BTreeSet<PathBuf>) {
+        self.paths.clone_from(&guarded.sealed);
+        self.paths.extend(guarded.kept.iter().cloned());
         let (stand, gone): (Vec<_>, Vec<_>) = guarded
             .sockets
             .iter()
             .partition(|path| mounted.contains(*path));
-        guards.sockets.extend(stand.into_iter().cloned());
-        guards.paths.extend(guards.sockets.iter().cloned());
-        guards.without_cover(guarded, gone);
+        self.sockets.extend(stand.into_iter().cloned());
+        self.paths.extend(self.sockets.iter().cloned());
+        self.without_cover(guarded, gone);
         let wanted = guarded.covered.iter();
         let wanted = wanted.filter(|path| mounted.contains(*path) || guarded.is_reachable(path));
-        guards.paths.extend(wanted.cloned());
-        guards.first = Some(mounted);
-        Ok(guards)
+        self.paths.extend(wanted.cloned());
     }
 
     /// Takes in sockets that have no cover: gone before they got one, or out of the command's reach.
@@ -172,8 +175,10 @@ impl Guards {
             // What was moved does not matter; the list says what it did.
             while rustix::io::read(moved, &mut told).is_ok_and(|bytes| bytes > 0) {}
         }
-        let first = self.first.take();
-        let mounted = first.unwrap_or_else(|| self.mounted().unwrap_or_default());
+        let mounted = self.mounted().unwrap_or_default();
+        if let Some(guarded) = self.wanted.take() {
+            self.begin(&guarded, &mounted);
+        }
         let missing: Vec<PathBuf> = self.paths.difference(&mounted).cloned().collect();
         for path in missing {
             if !self.sockets.contains(&path) {
@@ -304,7 +309,7 @@ mod tests {
                 sockets: paths(sockets),
                 ..Guarded::default()
             };
-            Guards::open(&guarded, own).unwrap().lost()
+            Guards::open(guarded, own).unwrap().lost()
         };
         assert_eq!(opened(&[], &[]), None);
         assert_eq!(opened(&["/", "/proc"], &["/"]), None);

@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -67,6 +68,9 @@ const FASTEST: u64 = 8 << 30;
 /// Between two looks at memory: no less, so that looking costs little, and no more, so that nothing hangs on the guess.
 const SOONEST: Duration = Duration::from_millis(20);
 const LATEST: Duration = Duration::from_millis(500);
+/// Until the first look at what guards paths, unless the list of mounts changes sooner: a command that is over by then is not
+/// held up by it, on the processor that it needs itself.
+const FIRST: Duration = Duration::from_millis(2);
 /// The machine is short when less than this part of its memory is available.
 const SHORT: u64 = 8;
 
@@ -106,7 +110,10 @@ pub(crate) fn of_the_kernel(limits: &Limits) -> Vec<(Resource, Rlimit)> {
 
 /// Ends a command that goes beyond its time or its memory, or that loses a guard of its paths.
 #[derive(Debug)]
-pub(crate) struct Warden(JoinHandle<Watched>);
+pub(crate) struct Warden {
+    thread: JoinHandle<()>,
+    saw: mpsc::Receiver<Watched>,
+}
 
 /// What the warden saw.
 #[derive(Debug, Default)]
@@ -127,6 +134,7 @@ impl Warden {
             return Ok(None);
         }
         let pidfd = pidfd.try_clone_to_owned()?;
+        let guards = guards(&pidfd, guarded)?;
         let begin = now();
         let watch = Watch {
             pidfd,
@@ -134,17 +142,23 @@ impl Warden {
             memory,
             short: crate::policy::machine() / SHORT,
             ended_by_kernel: None,
+            guards,
+        };
+        let (tell, saw) = mpsc::channel();
+        let watch = move || {
+            let (watched, guards) = watch.run();
+            // Whoever waits goes on while the command's mounts go, for which the kernel takes its time.
+            tell.send(watched).unwrap_or_default();
+            drop(guards);
         };
         let thread = std::thread::Builder::new().name("warden".to_owned());
-        let thread = thread
-            .stack_size(128 * 1024)
-            .spawn(move || watch.run(&guarded))?;
-        Ok(Some(Self(thread)))
+        let thread = thread.stack_size(128 * 1024).spawn(watch)?;
+        Ok(Some(Self { thread, saw }))
     }
 
-    /// Waits until nothing of the command is held any more; to be called when it is gone.
-    pub(crate) fn finish(self) -> Watched {
-        self.0.join().unwrap_or_default()
+    /// What was seen, to be called when the command is gone; its mounts are gone as well when the thread has ended.
+    pub(crate) fn finish(self) -> (Watched, JoinHandle<()>) {
+        (self.saw.recv().unwrap_or_default(), self.thread)
     }
 }
 
@@ -168,24 +182,51 @@ struct Watch {
     /// The machine is short when fewer bytes than these are available.
     short: u64,
     ended_by_kernel: Option<u64>,
+    guards: Option<Guards>,
+}
+
+/// What guards the paths of the command whose init is behind `pidfd`. Those of a command that is gone guard nothing.
+fn guards(pidfd: &OwnedFd, guarded: Guarded) -> io::Result<Option<Guards>> {
+    let Some(init) = process_behind(pidfd.as_fd()).filter(|_| !guarded.is_empty()) else {
+        return Ok(None);
+    };
+    match Guards::open(guarded, init) {
+        Ok(guards) => Ok(Some(guards)),
+        // It was quicker: a process that is ending has no mounts already (`EINVAL`).
+        Err(_) if is_ending(pidfd) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a process that seems to be ending does.
+fn is_ending(pidfd: &OwnedFd) -> bool {
+    let mut watched = [PollFd::new(pidfd, PollFlags::IN)];
+    let patience = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    let polled = rustix::io::retry_on_intr(|| rustix::event::poll(&mut watched, Some(&patience)));
+    polled.is_ok_and(|ended| ended > 0)
 }
 
 impl Watch {
-    fn run(mut self, guarded: &Guarded) -> Watched {
-        let mut guards = match self.guards(guarded) {
-            Ok(guards) => guards,
-            Err(watched) => return watched,
-        };
+    fn run(mut self) -> (Watched, Option<Guards>) {
+        let mut guards = self.guards.take();
+        (self.watch(guards.as_mut()), guards)
+    }
+
+    fn watch(mut self, mut guards: Option<&mut Guards>) -> Watched {
+        let mut first = Some(FIRST);
         let mut next = self.memory.map(|most| pause(most, 0));
         let mut growth = self.memory.map(|_| Growth::from_now());
         loop {
             let left = self.until.map(|until| until.saturating_sub(now()));
-            let look = guards.is_some().then_some(LATEST);
+            let look = guards.is_some().then(|| first.take().unwrap_or(LATEST));
             let wait = left.into_iter().chain(next).chain(look).min();
-            if self.has_ended(guards.as_ref(), wait) {
+            if self.has_ended(guards.as_deref(), wait) {
                 return self.saw(None);
             }
-            if let Some(lost) = guards.as_mut().and_then(Guards::lost) {
+            if let Some(lost) = guards.as_deref_mut().and_then(Guards::lost) {
                 return self.end_without(lost);
             }
             if self.until.is_some_and(|until| until <= now()) {
@@ -229,23 +270,6 @@ impl Watch {
             return Err(LimitReached::HostMemory);
         }
         Ok(pause(most, known).min(pause(available, self.short)))
-    }
-
-    /// The guards, which all have to stand now. Those of a command that is gone guard nothing.
-    fn guards(&self, guarded: &Guarded) -> Result<Option<Guards>, Watched> {
-        let Some(init) = process_behind(self.pidfd.as_fd()).filter(|_| !guarded.is_empty()) else {
-            return Ok(None);
-        };
-        let mut guards = match Guards::open(guarded, init) {
-            Ok(guards) => guards,
-            // It was quicker than the first look.
-            Err(_) if self.has_ended(None, Some(Duration::ZERO)) => return Ok(None),
-            Err(_) => return Err(self.end(LimitReached::GuardLost)),
-        };
-        match guards.lost() {
-            Some(lost) => Err(self.end_without(lost)),
-            None => Ok(Some(guards)),
-        }
     }
 
     /// Ends a command whose guard of a path is lost.
@@ -365,8 +389,9 @@ mod tests {
             memory: Some(96 << 20),
             short,
             ended_by_kernel: None,
+            guards: None,
         };
-        let watched = watch.run(&Guarded::default());
+        let (watched, _) = watch.run();
         child.wait().unwrap();
         watched.reached
     }
@@ -397,6 +422,7 @@ mod tests {
             memory: None,
             short,
             ended_by_kernel: None,
+            guards: None,
         };
         let (held, much) = (Held::by_family(own.cast_signed()), 1 << 40);
         let short = watch(u64::MAX);

@@ -512,12 +512,17 @@ impl Running {
     fn reap(&mut self) -> io::Result<sys::Waited> {
         let waited = sys::wait(self.pidfd.as_fd());
         self.state = State::Reaped;
-        // It holds the mounts, and no name that is a mount point can be removed cheaply.
-        self.watched = self.warden.take().map(Warden::finish);
+        // It holds the mounts, and no name that is a mount point can be removed cheaply; it is letting them go now.
+        let warden = self.warden.take().map(Warden::finish);
+        let (watched, going) = warden.unzip();
+        self.watched = watched;
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
         self.terminals.restore();
+        if let Some(going) = going {
+            going.join().unwrap_or_default();
+        }
         waited
     }
 }
