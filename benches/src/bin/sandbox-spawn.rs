@@ -32,27 +32,39 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let program = std::env::current_exe()?.with_file_name("agent-runner");
     if program.exists() {
-        let (bare, walled) = rounds(|| command_line(&program, &workspace.0))?;
-        println!(
-            "{}",
-            line("command line: agent-runner sandbox", &walled, &bare)
-        );
+        command_lines(&program, &workspace.0)?;
     } else {
         println!("command line: not measured; build agent-runner with the same profile first");
     }
-    if Path::new("/usr/bin/bwrap").exists() {
-        let (bare, walled) = rounds(|| bubblewrap(&workspace.0))?;
+    Ok(())
+}
+
+/// Both command lines in the same rounds, since what else the machine does moves them more than what they do themselves.
+fn command_lines(program: &Path, workspace: &Path) -> Result<(), Box<dyn Error>> {
+    if !Path::new("/usr/bin/bwrap").exists() {
+        println!("for comparison: bwrap is not installed (Debian: apt-get install bubblewrap)");
+        let (bare, [ours]) = rounds([&mut || command_line(program, workspace)])?;
         println!(
             "{}",
-            line(
-                "for comparison: bwrap, the same walls by mounts",
-                &walled,
-                &bare
-            )
+            line("command line: agent-runner sandbox", &ours, &bare)
         );
-    } else {
-        println!("for comparison: bwrap is not installed (Debian: apt-get install bubblewrap)");
+        return Ok(());
     }
+    let (bare, [ours, theirs]) = rounds([&mut || command_line(program, workspace), &mut || {
+        bubblewrap(workspace)
+    }])?;
+    for (what, samples) in [
+        ("command line: agent-runner sandbox", &ours),
+        ("for comparison: bwrap, the same walls by mounts", &theirs),
+    ] {
+        println!("{}", line(what, samples, &bare));
+    }
+    let added = |samples: &Samples| {
+        let added = samples.percentile(50).saturating_sub(bare.percentile(50));
+        added.as_secs_f64()
+    };
+    let ratio = added(&ours) / added(&theirs).max(f64::EPSILON);
+    println!("what the command line adds is ×{ratio:.2} of what bwrap adds");
     Ok(())
 }
 
@@ -64,7 +76,7 @@ fn library_rows(
     parent: &str,
 ) -> Result<(), Box<dyn Error>> {
     let mut next = Some(Ahead::begin(policy.network())?);
-    let (bare, walled) = rounds(|| {
+    let (bare, [walled]) = rounds([&mut || {
         let ahead = match next.take() {
             Some(ahead) => ahead,
             None => Ahead::begin(policy.network())?,
@@ -72,14 +84,14 @@ fn library_rows(
         let took = library(policy, workspace, || Ok(ahead))?;
         next = Some(Ahead::begin(policy.network())?);
         Ok(took)
-    })?;
+    }])?;
     println!(
         "{}",
         line(&format!("library call, {parent}"), &walled, &bare)
     );
     drop(next);
-    let (bare, walled) =
-        rounds(|| library(policy, workspace, || Ok(Ahead::begin(policy.network())?)))?;
+    let begun_now = || Ok(Ahead::begin(policy.network())?);
+    let (bare, [walled]) = rounds([&mut || library(policy, workspace, begun_now)])?;
     println!(
         "{}",
         line(&format!("first library call, {parent}"), &walled, &bare)
@@ -107,13 +119,22 @@ impl Drop for Workspace {
 
 type Timed = Result<Duration, Box<dyn Error>>;
 
-fn rounds(mut walled: impl FnMut() -> Timed) -> Result<(Samples, Samples), Box<dyn Error>> {
-    let (mut yardstick, mut samples) = (Samples::default(), Samples::default());
+/// Rounds of a bare spawn and of each of `walled`.
+fn rounds<const N: usize>(
+    mut walled: [&mut dyn FnMut() -> Timed; N],
+) -> Result<(Samples, [Samples; N]), Box<dyn Error>> {
+    let mut yardstick = Samples::default();
+    let mut samples = std::array::from_fn(|_| Samples::default());
     for round in 0..ROUNDS + 10 {
-        let (bare, ours) = (bare()?, walled()?);
+        let bare = bare()?;
+        for (walled, samples) in walled.iter_mut().zip(&mut samples) {
+            let took = walled()?;
+            if round >= 10 {
+                samples.push(took);
+            }
+        }
         if round >= 10 {
             yardstick.push(bare);
-            samples.push(ours);
         }
     }
     Ok((yardstick, samples))
@@ -125,7 +146,14 @@ fn bare() -> Timed {
 
 fn run(command: &mut Bare) -> Timed {
     let started = Instant::now();
-    let status = command.stdin(Stdio::null()).status()?;
+    // What prints has somewhere to print that costs nobody anything.
+    let nowhere = [Stdio::null(), Stdio::null(), Stdio::null()];
+    let [stdin, stdout, stderr] = nowhere;
+    let status = command
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
+        .status()?;
     let took = started.elapsed();
     if status.success() {
         Ok(took)

@@ -233,6 +233,27 @@ fn print_table(subjects: &[(&str, Subject)], rows: &[Row]) {
             };
             println!("  {name:<14} {:>10.0}{cost}", median(&numbers));
         }
+        print_ratios(kind, subjects, rows);
+    }
+}
+
+/// What the door from inside costs for each, beside every other that was measured in the same rounds.
+fn print_ratios(kind: &str, subjects: &[(&str, Subject)], rows: &[Row]) {
+    let cost = |row: &Row| median(row.cost.get(kind).map_or(&[][..], Vec::as_slice));
+    let mut measured = subjects.iter().zip(rows);
+    let ours = measured.find(|((_, subject), _)| matches!(subject, Subject::Inside(_)));
+    let Some(ours) = ours.map(|(_, row)| cost(row)).filter(|cost| *cost > 0.0) else {
+        return;
+    };
+    for ((name, subject), row) in subjects.iter().zip(rows) {
+        let theirs = cost(row);
+        let other = !matches!(subject, Subject::Direct | Subject::Inside(_));
+        if other && !name.starts_with("door") && theirs > 0.0 {
+            println!(
+                "  the door's processor time, inside, is ×{:.2} of {name}'s",
+                ours / theirs
+            );
+        }
     }
 }
 
