@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
@@ -50,6 +51,8 @@ pub struct Ahead {
     go: PipeWriter,
     go_end: OwnedFd,
     runner: OwnedFd,
+    /// Kept for the new process, which has it by its number.
+    _settings: Option<OwnedFd>,
 }
 
 /// What the waiting process knows.
@@ -165,9 +168,10 @@ impl Ahead {
         let go_end = fcntl_dupfd_cloexec(&go_end, HIGH).map_err(|error| set_up(error.into()))?;
         let runner = this_process().map_err(set_up)?;
         let namespaces = flags(namespaces);
+        let settings = settings(namespaces);
         let mut early = Vec::new();
-        if namespaces & libc::CLONE_NEWUSER != 0 {
-            early.extend(early::leave_half());
+        if let Some(settings) = &settings {
+            early.extend(early::leave_half(settings.as_raw_fd()));
         }
         if staged == Staged::Yes {
             early.extend(early::steps(identity));
@@ -196,6 +200,7 @@ impl Ahead {
             go,
             go_end,
             runner,
+            _settings: settings,
         };
         if namespaces & libc::CLONE_NEWUSER != 0 {
             let pid = ahead.process()?.pid();
@@ -324,6 +329,13 @@ fn live(crib: &Crib) -> Ended {
             child::end()
         }
     }
+}
+
+/// The kernel's numbers, for a process that gets a user namespace with numbers of its own.
+fn settings(namespaces: libc::c_int) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = || rustix::fs::open(early::SETTINGS, flags, Mode::empty()).ok();
+    (namespaces & libc::CLONE_NEWUSER != 0).then(open).flatten()
 }
 
 fn ready(crib: &Crib) -> Result<&Prepared, (usize, Errno)> {

@@ -213,8 +213,10 @@ fn cover(tree: RawFd, at: &CStr, gone: Gone) -> Result<(), Errno> {
 }
 
 /// Writes half of the number in the file `from` to the file `to`, and at least one.
-fn halve(from: &CStr, to: &CStr) -> Result<(), Errno> {
-    let open = |path, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+fn halve(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<(), Errno> {
+    let open = |path: &CStr, flags| {
+        rustix::fs::openat(folder, path, flags | OFlags::CLOEXEC, Mode::empty())
+    };
     let mut text = [0; 32];
     let length = rustix::io::read(open(from, OFlags::RDONLY)?, &mut text)?;
     let digits = text.get(..length).unwrap_or_default().trim_ascii();
@@ -254,9 +256,13 @@ fn confine(act: &Confine) -> Result<(), Errno> {
     match act {
         Confine::NewKeyring => child::new_keyring(),
         Confine::Limit { resource, limit } => rustix::process::setrlimit(*resource, *limit),
-        Confine::Half { host, own } => {
+        Confine::Half {
+            settings,
+            host,
+            own,
+        } => {
             // A host that shows or takes no such number has none to share.
-            halve(host, own).ok();
+            child::with_descriptor(*settings, |settings| halve(settings, host, own)).ok();
             Ok(())
         }
         Confine::NoPrivilegesByExec => rustix::thread::set_no_new_privs(true),

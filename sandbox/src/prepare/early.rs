@@ -5,6 +5,7 @@
 //! command's `/proc` will stand over it; the plan's own steps take it from there.
 
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::MountFlags;
@@ -33,24 +34,28 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 
 /// What the kernel counts for each user across all of its programs, also for those in user namespaces that the user made,
 /// and which may be less within such a one (`user_namespaces(7)`, kernel 4.9; `inotify(7)`): so that a command does not
-/// take everything from the user's editor. By the host's name, and by the namespace's own.
+/// take everything from the user's editor. By the host's name, and by the namespace's own, below [`SETTINGS`].
 const COUNTED_BY_USER: [(&CStr, &CStr); 2] = [
     (
-        c"/proc/sys/fs/inotify/max_user_instances",
-        c"/proc/sys/user/max_inotify_instances",
+        c"fs/inotify/max_user_instances",
+        c"user/max_inotify_instances",
     ),
-    (
-        c"/proc/sys/fs/inotify/max_user_watches",
-        c"/proc/sys/user/max_inotify_watches",
-    ),
+    (c"fs/inotify/max_user_watches", c"user/max_inotify_watches"),
 ];
+/// Where the kernel's numbers are, some of them each user namespace's own (`proc_sys(5)`).
+pub(crate) const SETTINGS: &str = "/proc/sys";
 
-/// Leaves half to the user's other programs. Only within a user namespace of one's own: anywhere else it is the host's.
-pub(crate) fn leave_half() -> impl Iterator<Item = Step> {
-    COUNTED_BY_USER.into_iter().map(|(host, own)| Step {
+/// Leaves half to the user's other programs, by way of the folder `settings`. Only within a user namespace of one's own:
+/// anywhere else it is the host's.
+///
+/// By way of a folder of the host's mount: what is open for writing in a mount of the new namespace, and be it for a moment
+/// in a program that this one starts just then, keeps that mount from being made read-only.
+pub(crate) fn leave_half(settings: RawFd) -> impl Iterator<Item = Step> {
+    COUNTED_BY_USER.into_iter().map(move |(host, own)| Step {
         what: "leave half to the user of",
         object: "the command".into(),
         act: Act::Confine(Confine::Half {
+            settings,
             host: host.to_owned(),
             own: own.to_owned(),
         }),

@@ -119,6 +119,7 @@ pub(crate) enum Confine {
     },
     /// Lets the command's user namespace have half of what the host lets the user have.
     Half {
+        settings: RawFd,
         host: CString,
         own: CString,
     },

@@ -30,6 +30,29 @@ fn a_command_runs_in_what_was_begun_before() {
 }
 
 #[test]
+fn programs_that_start_beside_it_do_not_keep_a_command_from_starting() {
+    let lab = Lab::new();
+    let policy = lab.policy().build().unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                Bare::new("/bin/true").status().unwrap();
+            }
+        });
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..150 {
+                let seen = lab.under(&policy, "echo in");
+                assert_eq!(seen.output, "in\n");
+            }
+        }));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        busy.join().unwrap();
+        ran.unwrap();
+    });
+}
+
+#[test]
 fn what_is_begun_and_not_used_leaves_neither_process_nor_descriptor() {
     // In a process of its own, where no other test opens anything.
     let this = std::env::current_exe().unwrap();
