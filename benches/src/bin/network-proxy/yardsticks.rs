@@ -213,40 +213,48 @@ fn print_table(subjects: &[(&str, Subject)], rows: &[Row]) {
     for (kind, unit) in KINDS {
         println!("\n{unit}");
         for ((name, subject), row) in subjects.iter().zip(rows) {
-            let numbers: Vec<f64> = row
-                .numbers
-                .get(kind)
-                .into_iter()
-                .flatten()
-                .filter_map(|n| u32::try_from(*n).ok())
-                .map(f64::from)
-                .collect();
-            // What does not speak the kind answers nothing.
-            if median(&numbers) < 1.0 {
+            let Some(answered) = answered(row, kind) else {
                 continue;
-            }
-            let cost = median(row.cost.get(kind).map_or(&[][..], Vec::as_slice));
+            };
+            let cost = cost(row, kind);
             let cost = match (subject, kind) {
                 (Subject::Direct, _) => String::new(),
                 (_, "bulk") => format!("   {:.2} processor-seconds/GB", cost * 1e3),
                 _ => format!("   {cost:.0} µs of processor each"),
             };
-            println!("  {name:<14} {:>10.0}{cost}", median(&numbers));
+            println!("  {name:<14} {answered:>10.0}{cost}");
         }
         print_ratios(kind, subjects, rows);
     }
 }
 
+/// What was measured of the kind; what does not speak it answers nothing.
+fn answered(row: &Row, kind: &str) -> Option<f64> {
+    let numbers = row.numbers.get(kind).into_iter().flatten();
+    let numbers: Vec<f64> = numbers
+        .filter_map(|number| u32::try_from(*number).ok())
+        .map(f64::from)
+        .collect();
+    Some(median(&numbers)).filter(|answered| *answered >= 1.0)
+}
+
+/// The processor time of each.
+fn cost(row: &Row, kind: &str) -> f64 {
+    median(row.cost.get(kind).map_or(&[][..], Vec::as_slice))
+}
+
 /// What the door from inside costs for each, beside every other that was measured in the same rounds.
 fn print_ratios(kind: &str, subjects: &[(&str, Subject)], rows: &[Row]) {
-    let cost = |row: &Row| median(row.cost.get(kind).map_or(&[][..], Vec::as_slice));
     let mut measured = subjects.iter().zip(rows);
     let ours = measured.find(|((_, subject), _)| matches!(subject, Subject::Inside(_)));
-    let Some(ours) = ours.map(|(_, row)| cost(row)).filter(|cost| *cost > 0.0) else {
+    let Some(ours) = ours
+        .map(|(_, row)| cost(row, kind))
+        .filter(|cost| *cost > 0.0)
+    else {
         return;
     };
     for ((name, subject), row) in subjects.iter().zip(rows) {
-        let theirs = cost(row);
+        let theirs = answered(row, kind).map_or(0.0, |_| cost(row, kind));
         let other = !matches!(subject, Subject::Direct | Subject::Inside(_));
         if other && !name.starts_with("door") && theirs > 0.0 {
             println!(
