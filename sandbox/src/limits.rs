@@ -221,7 +221,8 @@ impl Watch {
         let mut growth = self.memory.map(|_| Growth::from_now());
         loop {
             let left = self.until.map(|until| until.saturating_sub(now()));
-            let look = guards.is_some().then(|| first.take().unwrap_or(LATEST));
+            let begins = first.take().filter(|_| guards.is_some());
+            let look = guards.is_some().then(|| begins.unwrap_or(LATEST));
             let wait = left.into_iter().chain(next).chain(look).min();
             if self.has_ended(guards.as_deref(), wait) {
                 return self.saw(None);
@@ -231,6 +232,10 @@ impl Watch {
             }
             if self.until.is_some_and(|until| until <= now()) {
                 return self.end(LimitReached::WallTime);
+            }
+            // Too soon for a command to hold anything much.
+            if begins.is_some() {
+                continue;
             }
             if let (Some(most), Some(growth)) = (self.memory, growth.as_mut()) {
                 self.ended_by_kernel = self.ended_by_kernel.or_else(ended_by_kernel);

@@ -301,10 +301,16 @@ async fn send_everything(seed: u64) {
         let fine = ["200", "201", "202", "204"]
             .iter()
             .any(|it| statuses.get(it).is_some());
-        // What only fits a review in one state is seldom hit by chance.
-        let rare = ["/ran", "/answer", "/abort", "/resend"]
-            .iter()
-            .any(|it| call.ends_with(it));
+        // What only fits a review in one state, or the caller's own review and session, is seldom hit by chance.
+        let rare = [
+            "/ran",
+            "/answer",
+            "/abort",
+            "/resend",
+            "POST /v1/network-reports",
+        ]
+        .iter()
+        .any(|it| call.ends_with(it));
         assert!(
             fine || rare || call.starts_with("DELETE"),
             "{call} never worked: {statuses}"

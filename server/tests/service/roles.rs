@@ -129,7 +129,11 @@ fn body_of(method: &str, path: &str) -> Option<Value> {
             Some(json!({"reason": "r", "action_digest": harmless().digest()}))
         }
         "/v1/reviews/{id}/leave/withdraw" => Some(json!({"reason": "r"})),
-        "/v1/network-reports" if method == "POST" => Some(network_report("run-1")),
+        "/v1/network-reports" if method == "POST" => Some(with(
+            network_report("run-1"),
+            // Not the other caller's session.
+            &json!({"session": {"session_id": "s-of-its-own"}}),
+        )),
         "/v1/policies" if method == "POST" => Some(json!({"policy": {"deny": ["program:dd"]}})),
         "/v1/policies/changes" => Some(json!({"step": "rollback", "reason": "r"})),
         "/v1/tokens" if method == "POST" => Some(json!({"roles": ["runner"], "name": "n"})),
