@@ -271,7 +271,13 @@ fn read_message(connection: &mut TcpStream) -> io::Result<Option<(Head, Vec<u8>)
 
 fn read_more(connection: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
     let mut buffer = [0; 16 * 1024];
-    let read = connection.read(&mut buffer)?;
+    // With a time limit the kernel does not go on by itself after a signal or a stop (`signal(7)`).
+    let read = loop {
+        match connection.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
     bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
     Ok(read > 0)
 }
