@@ -214,13 +214,12 @@ impl Observation {
             }
         };
         let decision = match (report.status, report.route) {
-            (None, "refused") => "denied",
+            (None, "refused") | (Some(ReviewStatus::Denied), _) => "denied",
+            // Where somebody had to be asked and nobody answered, nobody approved and nobody denied.
+            (None, "ask") | (Some(ReviewStatus::Failed | ReviewStatus::Reviewing), _) => "failed",
             (None | Some(ReviewStatus::Approved), _) => "approved",
             (Some(ReviewStatus::TimedOut), _) => "timed_out",
             (Some(ReviewStatus::Aborted), _) => "abort",
-            (Some(ReviewStatus::Denied | ReviewStatus::Failed | ReviewStatus::Reviewing), _) => {
-                "denied"
-            }
         };
         let decided = self
             .tool("codex.tool_decision")

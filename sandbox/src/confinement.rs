@@ -63,6 +63,8 @@ enum LimitsBy {
     ControlGroupOfProcesses,
     /// The kernel counts processes by user; memory is watched.
     ProcessAndWatch,
+    /// Neither has a limit.
+    Nobody,
 }
 
 /// What becomes of processes the command leaves behind.
@@ -93,7 +95,10 @@ impl Confinement {
             },
             made_by: MadeBy::OwnCalls,
             unix_sockets_refused: unix_refused.then(|| plan.unlocated_host_sockets()),
-            limits_by: LimitsBy::ProcessAndWatch,
+            limits_by: match (plan.limits().memory_bytes, plan.limits().processes) {
+                (None, None) => LimitsBy::Nobody,
+                _ => LimitsBy::ProcessAndWatch,
+            },
             leftovers: if own_processes {
                 Leftovers::Ended
             } else {
@@ -106,6 +111,9 @@ impl Confinement {
     /// The same in a control group of its own, where there is one.
     pub(crate) fn in_a_group(self, group: Option<&Leaf>) -> Self {
         let holds = group.map(Leaf::holds).unwrap_or_default();
+        if self.limits_by == LimitsBy::Nobody {
+            return self;
+        }
         let limits_by = match (holds.memory, holds.processes) {
             (true, true) => LimitsBy::ControlGroup,
             (true, false) => LimitsBy::ControlGroupOfMemory,

@@ -339,6 +339,9 @@ fn past_leading_options(command: &Command) -> Option<&[Word]> {
     let Some((_, valued)) = VALUED.iter().find(|(name, _)| *name == program) else {
         return Some(arguments);
     };
+    if program == "git" && brings_settings(command) {
+        return None;
+    }
     let mut option: Option<&str> = None;
     for (at, word) in arguments.iter().enumerate() {
         let prefix = word.literal_prefix();
@@ -365,11 +368,18 @@ fn past_leading_options(command: &Command) -> Option<&[Word]> {
     Some(&[])
 }
 
+/// Whether a variable of this one call says where git finds its settings, or some of them (git-config(1), "ENVIRONMENT").
+fn brings_settings(command: &Command) -> bool {
+    command.assignments().iter().any(|(name, _)| {
+        name.starts_with("GIT_CONFIG") || matches!(name.as_str(), "HOME" | "XDG_CONFIG_HOME")
+    })
+}
+
 /// `git -c alias.p=push p`: a setting that gives a subcommand another name, or brings one along.
 fn renames(option: &str, setting: &str) -> bool {
     let setting = setting.to_ascii_lowercase();
     matches!(option, "-c" | "--config-env" | "--config")
-        && ["alias.", "include", "alias="]
+        && ["alias.", "include", "alias=", "help.autocorrect"]
             .iter()
             .any(|name| setting.starts_with(name))
 }

@@ -59,6 +59,8 @@ fn destroys(command: &Command) -> Option<Spelling> {
         .filter(|(name, _)| matches!(name.as_str(), "TF_CLI_ARGS" | "TF_CLI_ARGS_apply"))
         .filter_map(|(_, value)| match value.literal() {
             None => Some(HitCertainty::Possible),
+            // Terraform takes quotation marks away as a shell does.
+            Some(text) if text.contains(['"', '\'', '\\']) => Some(HitCertainty::Possible),
             Some(text) => text
                 .split_whitespace()
                 .filter_map(|word| says_destroy(&Word::from_text(word)))

@@ -59,34 +59,62 @@ fn lists_rules(words: &[&str]) -> bool {
         })
 }
 
-/// Forms of `ps` that show no environment. Its letters without a dash are another language, in which `e` shows it.
+/// Forms of `ps` that show no environment. Its letters without a dash are another language, in which `e` shows it, and `ps`
+/// takes `-ax` for that language: beside it and beside such letters, no other letters are read the way they look.
 fn lists_processes(words: &[&str]) -> bool {
+    let other_language = |word: &&str| {
+        matches!(
+            *word,
+            "aux" | "auxw" | "auxww" | "axu" | "ax" | "u" | "x" | "axjf" | "auxf" | "-ax" | "-aux"
+        )
+    };
+    let columns = |value: &str| {
+        value
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || matches!(c, ',' | '%' | '_'))
+    };
+    let says_the_same = |word: &str| {
+        matches!(word, "--no-headers" | "--forest" | "-w" | "-ww")
+            || word
+                .strip_prefix("--sort=")
+                .is_some_and(|key| columns(key.trim_start_matches(['-', '+'])))
+    };
+    if let ["-axo", layout, rest @ ..] = words {
+        return columns(layout) && rest.iter().all(|word| says_the_same(word));
+    }
     let mut rest = words.iter();
+    let mut kinds = (0, 0);
     while let Some(word) = rest.next() {
-        let columns = |value: &str| {
+        let names = |value: &&str| {
             value
                 .chars()
-                .all(|c| c.is_ascii_lowercase() || matches!(c, ',' | '%' | '_'))
+                .all(|c| c.is_ascii_alphanumeric() || "-_,".contains(c))
         };
         let fine = match *word {
-            "aux" | "auxw" | "auxww" | "axu" | "ax" | "u" | "x" | "axjf" | "auxf" | "-ef"
-            | "-e" | "-A" | "-f" | "-ax" | "-aux" | "--no-headers" | "--forest" | "-w" | "-ww"
-            | "-L" | "-eLf" => true,
-            "-u" | "-p" | "-C" | "--pid" | "--ppid" => rest.next().is_none_or(|value| {
-                value
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_,".contains(c))
-            }),
-            "-o" | "-eo" | "-axo" | "--format" => rest.next().is_some_and(|value| columns(value)),
-            _ => word
-                .strip_prefix("--sort=")
-                .is_some_and(|key| columns(key.trim_start_matches(['-', '+']))),
+            _ if other_language(word) => {
+                kinds.0 += 1;
+                true
+            }
+            _ if says_the_same(word) => true,
+            "-ef" | "-e" | "-A" | "-f" | "-L" | "-eLf" => {
+                kinds.1 += 1;
+                true
+            }
+            "-u" | "-p" | "-C" | "--pid" | "--ppid" => {
+                kinds.1 += 1;
+                rest.next().is_some_and(names)
+            }
+            "-o" | "-eo" | "--format" => {
+                kinds.1 += 1;
+                rest.next().is_some_and(|value| columns(value))
+            }
+            _ => false,
         };
         if !fine {
             return false;
         }
     }
-    true
+    matches!(kinds, (0, _) | (1, 0))
 }
 
 /// Whether every word but the first, which is an option, is a package's name or a pattern of names.

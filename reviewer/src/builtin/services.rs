@@ -18,7 +18,7 @@ use super::{listed, machine, sql, stores};
 /// Words that speak of secrets, wherever they stand in a call.
 const SECRETS: &str = "\
     secret token password passwd credential keyvault private-key userdata user-data environ .env \
-    config.env getenv kubeconfig --raw dockerconfigjson";
+    config.env getenv kubeconfig --raw dockerconfigjson oauth";
 
 /// Options that may stand before the subcommand.
 const LEADING: &str = "--user --system --no-pager";
@@ -101,7 +101,7 @@ fn names_secrets(command: &Command) -> bool {
     });
     let line = Line {
         flags: "",
-        valued: "-R --repo --env -e --filter:? --format:? --json",
+        valued: "-R:/ --repo:/ --env -e --filter:? --format:? --json",
     };
     plain && only_narrows(&line, rest, |_| false)
 }
@@ -154,7 +154,7 @@ fn is_operand(program: &str, form: &[&str], word: &str) -> bool {
     match (program, form) {
         ("gh", ["api"]) => word != "graphql" && is_path_of_an_api(word),
         // With one more part, the first is a host.
-        ("gh" | "glab", _) => is_name(word) && owned,
+        ("gh" | "glab", _) => is_of_this_host(word),
         ("docker" | "podman", ["images" | "history" | "image", ..]) => is_name(word),
         ("kubectl" | "oc", _) => is_name(word) && owned,
         _ => is_name(word) && !word.contains('/'),
@@ -180,6 +180,11 @@ fn is_name(word: &str) -> bool {
         && word
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "-_.,:=!@+*/".contains(c))
+}
+
+/// A name, or an owner's and a name: no host before them, in none of the ways that git reads one.
+fn is_of_this_host(word: &str) -> bool {
+    is_name(word) && word.matches('/').count() <= 1 && !word.contains(['@', ':'])
 }
 
 /// An expression that selects or lays out: one that reads no environment and no file.
@@ -221,7 +226,8 @@ fn lays_out(text: &str) -> bool {
 
 /// Layouts and parts of a resource that show more than columns.
 const WHOLE: &str = "\
-    json yaml text flattened object config multi default diff env metadata masterauth spec template connection uri data";
+    json yaml text flattened object config multi default diff env metadata masterauth spec template connection uri data \
+    steps options substitutions version source build params variables";
 
 /// What the value of an option may be: `None` where the option is none of `valued`.
 fn takes<'a>(valued: &'a str, option: &str) -> Option<&'a str> {
@@ -236,7 +242,7 @@ fn is_value(kind: &str, value: &str) -> bool {
         "" => is_name(value),
         "#" => !value.is_empty() && value.chars().all(|c| c.is_ascii_digit()),
         "?" => selects(value),
-        "/" => is_name(value) && value.matches('/').count() <= 1,
+        "/" => is_of_this_host(value),
         "~" => is_region(value),
         "|" => lays_out(value),
         _ => kind.split('|').any(|one| one == value),

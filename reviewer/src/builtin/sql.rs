@@ -50,7 +50,14 @@ pub(super) fn is_question(text: &str) -> bool {
         first.as_str(),
         "select" | "show" | "explain" | "describe" | "desc" | "table"
     );
+    // What stands before the first word, on a further line or between quotation marks a client or server may read as
+    // something else: a comment, a command of the client's own, a function by its name.
+    let plain = text.to_ascii_lowercase().starts_with(first.as_str())
+        && !text.chars().any(char::is_control)
+        && !text.contains(['#', '`', '"'])
+        && !words.iter().any(|word| word == "uescape");
     opens
+        && plain
         && !text.contains([';', '\\'])
         && !text.contains("--")
         && !text.contains("/*")

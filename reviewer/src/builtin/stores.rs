@@ -63,7 +63,10 @@ fn prints_certificate(words: &[&str]) -> bool {
     let mut quiet = false;
     while let Some(word) = words.next() {
         let fine = match *word {
-            "-in" => words.next().is_some_and(|file| !file.starts_with('-')),
+            // With a colon it is an address, which OpenSSL may load an engine or a provider for.
+            "-in" => words
+                .next()
+                .is_some_and(|file| !file.starts_with('-') && !file.contains(':')),
             "-noout" => {
                 quiet = true;
                 true
@@ -106,6 +109,8 @@ mod tests {
         );
         assert_eq!(
             all(&[
+                "openssl x509 -in org.openssl.engine:/w/evil.so:k -noout",
+                "openssl x509 -in pkcs11:object=k -noout -subject",
                 "redis-cli -h cache.example ping",
                 "redis-cli flushall",
                 "redis-cli config get requirepass",
@@ -119,7 +124,7 @@ mod tests {
                 "openssl x509 -in a -noout -out b",
                 "openssl x509 -req -in a -CAkey k -noout",
             ]),
-            [false; 12]
+            [false; 14]
         );
     }
 }

@@ -34,6 +34,9 @@ pub enum InvalidPattern {
     /// `\` with nothing behind it.
     #[error("nothing follows a `\\`")]
     Escape,
+    /// `**` that braces make a part of something longer.
+    #[error("with braces, `**` stands alone between `/`")]
+    DeepInBraces,
     /// Braces that stand for too much.
     #[error("its braces stand for more than {MOST_ALTERNATIVES} patterns")]
     Alternatives,
@@ -68,12 +71,17 @@ enum Part {
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let mut alternatives = Vec::new();
+        let has_braces = braces(text)?.is_some();
         let mut open = vec![text.to_owned()];
         while let Some(text) = open.pop() {
             if alternatives.len() + open.len() >= MOST_ALTERNATIVES {
                 return Err(InvalidPattern::Alternatives);
             }
             match braces(&text)? {
+                // Elsewhere it is two stars; here people mean folders, and other readers of patterns take it so.
+                None if has_braces && !deep_stands_alone(&text) => {
+                    return Err(InvalidPattern::DeepInBraces);
+                }
                 None => alternatives.push(Alternative::parse(&text)?),
                 Some(braces) => open.extend(braces.spelled_out(&text)),
             }
@@ -105,6 +113,14 @@ impl Braces {
             .map(|choice| format!("{before}{choice}{after}"))
             .collect()
     }
+}
+
+fn deep_stands_alone(text: &str) -> bool {
+    text.match_indices("**").all(|(at, deep)| {
+        let before = text.get(..at).unwrap_or_default();
+        let after = text.get(at + deep.len()..).unwrap_or_default();
+        (before.is_empty() || before.ends_with('/')) && (after.is_empty() || after.starts_with('/'))
+    })
 }
 
 /// The outermost braces that come first.
@@ -190,6 +206,7 @@ impl Alternative {
                 '\\' => {
                     let escaped = rest.chars().next().ok_or(InvalidPattern::Escape)?;
                     rest = rest.get(escaped.len_utf8()..).unwrap_or_default();
+                    begins = escaped == '/';
                     push_bytes(&mut parts, escaped);
                 }
                 other => push_bytes(&mut parts, other),
@@ -290,6 +307,10 @@ fn class(text: &str) -> Result<(Part, &str), InvalidPattern> {
             Some(to) if from <= to => {
                 ranges.push((from, to));
                 rest = after.get(1 + to.len_utf8()..).unwrap_or_default();
+                // A range behind a range reads differently everywhere.
+                if rest.starts_with('-') && !rest.starts_with("-]") {
+                    return Err(InvalidPattern::Range);
+                }
             }
             Some(_) => return Err(InvalidPattern::Range),
         }
@@ -298,7 +319,8 @@ fn class(text: &str) -> Result<(Part, &str), InvalidPattern> {
 
 /// The first character and its length; a byte that begins none counts as one that is in no class.
 fn one(bytes: &[u8]) -> Option<(char, usize)> {
-    let chunk = bytes.utf8_chunks().next()?;
+    // No character is longer.
+    let chunk = bytes.get(..bytes.len().min(4))?.utf8_chunks().next()?;
     let character = chunk.valid().chars().next();
     Some(character.map_or((char::REPLACEMENT_CHARACTER, 1), |it| (it, it.len_utf8())))
 }

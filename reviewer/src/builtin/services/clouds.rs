@@ -56,7 +56,7 @@ const AWS_OPTIONS: (&str, &str) = (
     "--query:? --output:json|yaml|yaml-stream|text|table --region:~ --profile --max-items:# --page-size:# --filters:? --filter:? --instance-ids --group-ids --names \
      --cluster --clusters --cluster-name --name --stack-name --log-group-name --log-group-name-prefix --table-name \
      --db-instance-identifier --auto-scaling-group-names --vpc-ids --subnet-ids --volume-ids --image-ids --owners \
-     --repository-name --bucket --prefix --since --hosted-zone-id --services",
+     --repository-name --bucket --since --hosted-zone-id --services",
 );
 
 /// `gcloud compute instances list`, `az vm list`, `aws ec2 describe-instances`.
@@ -77,7 +77,15 @@ pub(super) fn looks(program: &str, words: &[&str]) -> bool {
         .position(|word| !listed(LISTED, word))
         .unwrap_or(subcommands.len());
     let (before, from) = subcommands.split_at(verb);
-    let with_metadata = program == "gcloud" && before.contains(&"instances");
+    // What an instance is given to begin with may hold anything.
+    let with_metadata = matches!(program, "gcloud" | "oci" | "aliyun")
+        && before
+            .iter()
+            .any(|word| matches!(*word, "instance" | "instances"));
+    // Told whole, whatever the options.
+    if with_metadata && program == "oci" {
+        return false;
+    }
     let shown = || !with_metadata && before.iter().all(|word| listed(SHOWN, word));
     let narrows = narrow(OPTIONS, rest) || (shown() && narrow(WHOLE, rest));
     if !narrows {
@@ -99,7 +107,7 @@ pub(super) fn looks(program: &str, words: &[&str]) -> bool {
 fn of_aws(subcommands: &[&str], rest: &[&str]) -> bool {
     narrow(AWS_OPTIONS, rest)
         && match subcommands {
-            ["s3", "ls", places @ ..] => places.iter().all(|place| place.starts_with("s3://")),
+            ["s3", "ls", places @ ..] => places.iter().all(|place| is_bucket(place)),
             ["sts", "get-caller-identity"] => true,
             ["logs", "tail", group] => is_name(group.trim_start_matches('/')),
             ["iam", verb] => {
@@ -109,9 +117,10 @@ fn of_aws(subcommands: &[&str], rest: &[&str]) -> bool {
                 matches!(*verb, "describe-clusters" | "describe-services")
             }
             // Parameters, outputs and properties hold what a template was given.
-            ["cloudformation", verb] if verb.starts_with("describe-") => {
-                *verb == "describe-stack-resources"
-            }
+            ["cloudformation", verb] => matches!(
+                *verb,
+                "describe-stack-resources" | "list-stacks" | "list-stack-resources"
+            ),
             [service, verb] => {
                 listed(AWS, service)
                     && (verb.starts_with("describe-") || verb.starts_with("list-"))
@@ -120,6 +129,19 @@ fn of_aws(subcommands: &[&str], rest: &[&str]) -> bool {
             }
             _ => false,
         }
+}
+
+/// A bucket alone: what is asked for in it goes to whoever owns it.
+fn is_bucket(place: &str) -> bool {
+    let name = place
+        .strip_prefix("s3://")
+        .map(|name| name.trim_end_matches('/'));
+    name.is_some_and(|name| {
+        (3..=63).contains(&name.len())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
+    })
 }
 
 fn narrow((flags, valued): (&str, &str), rest: &[&str]) -> bool {

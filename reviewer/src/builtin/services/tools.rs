@@ -225,7 +225,7 @@ pub(super) const TOOLS: &[Forms] = &[
     ),
     forms(
         "snap",
-        "list; info; find",
+        "list; find",
         ("--all --verbose", ""),
         Operands::Packages,
     ),
@@ -293,7 +293,7 @@ pub(super) const TOOLS: &[Forms] = &[
 ];
 
 const PIP: (&str, &str) = (
-    "-o --outdated -l --local -q --quiet --not-required -f --files",
+    "-o --outdated -l --local -q --quiet --not-required --files",
     "--format:columns|freeze|json",
 );
 const GPG: (&str, &str) = ("", "--keyid-format:short|long|0xshort|0xlong|none");

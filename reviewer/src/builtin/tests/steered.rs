@@ -130,7 +130,7 @@ fn a_service_s_tool_that_obeys_files_of_the_workspace_is_left_to_others() {
         "gh pr list",
         "kubectl get pods",
         "docker ps",
-        "aws s3 ls s3://bucket/x",
+        "aws s3 ls s3://bucket/",
         "pip list",
         "apt list --installed",
         "node --version",

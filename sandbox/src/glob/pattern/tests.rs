@@ -28,6 +28,8 @@ fn each_sign_takes_what_it_stands_for() {
         ("*.{pem,key}", &["a.pem", "b.key"], &["a.crt"]),
         ("{a,b{c,d}}/x", &["a/x", "bc/x", "bd/x"], &["b/x"]),
         (r"\*\{", &["*{"], &["a{"]),
+        (r"a\/**/c", &["a/x/y/c", "a/c"], &["a/xc"]),
+        ("{**/a,b/**}", &["x/y/a", "b/c/d"], &["b", "xa"]),
         ("a*b*c*d", &["abcd", "axbxcxd"], &["abdc"]),
     ] {
         for path in yes {
@@ -51,6 +53,9 @@ fn what_is_not_understood_is_refused() {
         ("[]", InvalidPattern::OpenClass),
         ("[!]", InvalidPattern::OpenClass),
         ("[z-a]", InvalidPattern::Range),
+        ("[a-b-z]", InvalidPattern::Range),
+        ("{secrets/**,keys/**}.pem", InvalidPattern::DeepInBraces),
+        ("a{**/b,c}", InvalidPattern::DeepInBraces),
         ("{a,b", InvalidPattern::OpenBraces),
         ("{a,{b}", InvalidPattern::OpenBraces),
         ("a}", InvalidPattern::ClosingBrace),
@@ -108,7 +113,12 @@ proptest! {
             return Ok(());
         };
         let theirs = theirs.compile_matcher().is_match(&path);
-        let ours = Pattern::parse(&text).expect("what the library reads").matches(path.as_bytes());
+        let ours = match Pattern::parse(&text) {
+            Ok(ours) => ours.matches(path.as_bytes()),
+            // Read differently there, and refused here.
+            Err(InvalidPattern::DeepInBraces | InvalidPattern::Range) => return Ok(()),
+            Err(other) => panic!("the library reads {text}: {other}"),
+        };
         if path.is_ascii() || !text.contains(['?', '[']) {
             let more = ours && text.ends_with('/');
             prop_assert!(more || ours == theirs, "{} on {}", text, path);
