@@ -292,6 +292,30 @@ async fn in_a_network_of_its_own() {
     }
 }
 
+/// A web server and one of git's, for the folder `web`.
+fn origins(web: &str) -> [Running; 2] {
+    let http = Running(serve(&[
+        "python3",
+        "-m",
+        "http.server",
+        "18080",
+        "--bind",
+        "127.0.0.1",
+        "--directory",
+        web,
+    ]));
+    let git = Running(serve(&[
+        "git",
+        "daemon",
+        "--listen=127.0.0.1",
+        "--port=19418",
+        "--export-all",
+        &format!("--base-path={web}"),
+        web,
+    ]));
+    [http, git]
+}
+
 async fn reaches_what_is_allowed() {
     let folder = std::env::temp_dir().join(format!("network-proxy-tools-{}", std::process::id()));
     furnish_and_clear(&folder);
@@ -300,25 +324,7 @@ async fn reaches_what_is_allowed() {
     let pem = folder.join("authority.pem");
     std::fs::write(&pem, authority).expect("a file");
     let web = folder.join("web").display().to_string();
-    let _http = Running(serve(&[
-        "python3",
-        "-m",
-        "http.server",
-        "18080",
-        "--bind",
-        "127.0.0.1",
-        "--directory",
-        &web,
-    ]));
-    let _git = Running(serve(&[
-        "git",
-        "daemon",
-        "--listen=127.0.0.1",
-        "--port=19418",
-        "--export-all",
-        &format!("--base-path={web}"),
-        &web,
-    ]));
+    let _origins = origins(&web);
 
     let listeners = listeners();
     let proxy = listeners.address().expect("an address");
