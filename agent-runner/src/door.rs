@@ -127,7 +127,8 @@ impl OpenDoor {
         let (settings, unknown) = (&prepared.settings, prepared.unknown_hosts);
         let mut hosts = StandingHosts::of(prepared, &request.session)?;
         let notes = std::mem::take(&mut hosts.notes);
-        let asker = Asker::of(settings, unknown, TerminalIs::now(request.terminal));
+        let terminal = TerminalIs::now(request.terminal);
+        let asker = Asker::of(settings, unknown, terminal);
         let misses = asker.misses(settings, unknown, &hosts);
         let DoorPolicy { compiled, doorway } =
             DoorPolicy::with_misses(settings, misses, environment)?;
@@ -135,7 +136,8 @@ impl OpenDoor {
         let (interceptor, sealed) = trusted
             .map(|trusted| (trusted.interceptor, trusted.sealed))
             .unzip();
-        let (gate, reviews) = Reviews::of(prepared, environment, request, (asker, hosts))?;
+        let (gate, reviews) =
+            Reviews::of(prepared, environment, request, (asker, terminal, hosts))?;
         let log = Arc::new(NetworkLog::default());
         let ports = Ports {
             resolver: Arc::new(SystemResolver::default()),

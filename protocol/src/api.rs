@@ -236,9 +236,9 @@ pub struct RedeemAnswer {
     pub action_digest: ActionDigest,
     /// When.
     pub redeemed_at: Timestamp,
-    /// How long an approver's yes about a host holds; told only where the runner asked to hear it (`Prefer: host-scope`).
-    #[serde(default, skip_serializing_if = "HostScope::is_once")]
-    pub scope: HostScope,
+    /// How long leave for a host holds; told only where the runner asked to hear it (`Prefer: host-scope`).
+    #[serde(default, skip_serializing_if = "ReceiptScope::is_once")]
+    pub scope: ReceiptScope,
     /// The server's signature over the receipt.
     pub signature: String,
 }
@@ -275,6 +275,40 @@ impl HostScope {
     #[must_use]
     pub fn is_once(&self) -> bool {
         *self == Self::Once
+    }
+}
+
+/// How long leave for a host holds, as a receipt says it.
+///
+/// Part of what is signed: whether a person or a reviewer gave the leave is what makes it last, so neither can be passed off as
+/// the other between server and runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ReceiptScope {
+    /// For the command that asked: a person chose it, or nothing was said.
+    #[default]
+    Once,
+    /// For the rest of the session: a person chose it.
+    Session,
+    /// A reviewer gave it: for as long as the runner's own settings let a reviewer's yes hold.
+    Reviewer,
+}
+
+impl ReceiptScope {
+    /// Whether it is the narrowest, which is never spelled.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        *self == Self::Once
+    }
+}
+
+impl From<HostScope> for ReceiptScope {
+    fn from(scope: HostScope) -> Self {
+        match scope {
+            HostScope::Once => Self::Once,
+            HostScope::Session => Self::Session,
+        }
     }
 }
 

@@ -33,8 +33,9 @@ pub use action::{
 };
 pub use api::{
     Answer, ClientDescription, CreateToken, CreatedToken, EnvironmentDescription, HistoryEntry,
-    HostScope, PersonsAnswer, Problem, RedeemAnswer, RedeemRequest, ReviewPage, ReviewResource,
-    SessionReference, SessionResource, SubmitReview, TokenList, TokenResource, TurnResource,
+    HostScope, PersonsAnswer, Problem, ReceiptScope, RedeemAnswer, RedeemRequest, ReviewPage,
+    ReviewResource, SessionReference, SessionResource, SubmitReview, TokenList, TokenResource,
+    TurnResource,
 };
 pub use assessment::{Assessment, Outcome, Rationale, RiskLevel, UserAuthorization};
 pub use audit::{

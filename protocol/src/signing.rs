@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::action::ActionDigest;
-use crate::api::{HostScope, RedeemAnswer, ReviewResource};
+use crate::api::{ReceiptScope, RedeemAnswer, ReviewResource};
 use crate::assessment::{Assessment, Outcome};
 use crate::canonical::Canonical;
 use crate::decision::{DecidedBy, Decision, Denial, Judge, Judgement, RuleId};
@@ -52,8 +52,8 @@ pub enum StatementKind {
     Receipt {
         /// When, to the millisecond.
         redeemed_at: Timestamp,
-        /// How long leave for a host holds, where an approver said so.
-        scope: HostScope,
+        /// How long leave for a host holds, and by whose word.
+        scope: ReceiptScope,
     },
 }
 
@@ -71,8 +71,9 @@ impl Statement {
             StatementKind::Receipt { redeemed_at, scope } => {
                 // The narrowest is spelled as it always was, so that runners of every version can check it.
                 let kind = match scope {
-                    HostScope::Once => "receipt",
-                    HostScope::Session => "receipt_for_session",
+                    ReceiptScope::Once => "receipt",
+                    ReceiptScope::Session => "receipt_for_session",
+                    ReceiptScope::Reviewer => "receipt_by_reviewer",
                 };
                 out.text(kind)
                     .text(&redeemed_at.as_millisecond().to_string());
@@ -198,13 +199,13 @@ pub enum ForgedAnswer {
 pub struct Receipt {
     review_id: ReviewId,
     action_digest: ActionDigest,
-    scope: HostScope,
+    scope: ReceiptScope,
 }
 
 impl Receipt {
-    /// How long leave for a host holds, as an approver said and the server signed.
+    /// How long leave for a host holds and by whose word, as the server signed it.
     #[must_use]
-    pub fn scope(&self) -> HostScope {
+    pub fn scope(&self) -> ReceiptScope {
         self.scope
     }
 

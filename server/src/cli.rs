@@ -14,6 +14,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use protocol::{InvalidTenantId, ReviewId, TenantId};
 use reviewer::{InvalidSettings, Reviewer};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use thiserror::Error;
 
 use crate::auth::AuthError;
@@ -320,6 +321,7 @@ pub fn run() -> ExitCode {
         }
     };
     start_logging();
+    stay_out_of_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -330,6 +332,14 @@ pub fn run() -> ExitCode {
             report(&error);
             error.exit_code()
         }
+    }
+}
+
+/// Keeps this program's memory, which holds the signing key and the models' keys, out of core files, and from being traced by
+/// other programs of the same user: `PR_SET_DUMPABLE`, prctl(2).
+fn stay_out_of_dumps() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "this program's memory, keys and all, may stand in a core file if it crashes");
     }
 }
 

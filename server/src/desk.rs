@@ -277,7 +277,7 @@ impl Desk {
         if told == ScopeIs::Told {
             let sight = Sight::Own(redemption.scope.clone());
             let recorded = self.recorded(&sight, redemption.review_id).await?;
-            let scope = recorded.end.map(|end| end.verdict.scope);
+            let scope = recorded.end.map(|end| end.verdict.receipt_scope());
             redemption.host_scope = scope.unwrap_or_default();
         }
         match self.store.redeem(redemption.clone()).await? {

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use protocol::{
-    ActionDigest, CallerId, FailedStep, HistoryEntry, HostScope, Nonce, ReviewId, ReviewStatus,
+    ActionDigest, CallerId, FailedStep, HistoryEntry, Nonce, ReceiptScope, ReviewId, ReviewStatus,
     TenantId,
 };
 use thiserror::Error;
@@ -213,7 +213,7 @@ pub(crate) struct Redemption {
     pub(crate) session_id: Option<String>,
     pub(crate) action_digest: ActionDigest,
     /// How long leave for a host holds, where the runner is told.
-    pub(crate) host_scope: HostScope,
+    pub(crate) host_scope: ReceiptScope,
     pub(crate) at: Timestamp,
 }
 

@@ -4,8 +4,8 @@
 //! outcome `allow`, only a denial `deny`; whatever failed has neither risk nor outcome.
 
 use protocol::{
-    DecidedBy, Decision, Denial, HostScope, Judge, Judgement, Outcome, Rationale, ReviewEvent,
-    ReviewFailure, ReviewId, ReviewStatus, RiskLevel, RuleId, UserAuthorization,
+    DecidedBy, Decision, Denial, HostScope, Judge, Judgement, Outcome, Rationale, ReceiptScope,
+    ReviewEvent, ReviewFailure, ReviewId, ReviewStatus, RiskLevel, RuleId, UserAuthorization,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,15 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
+    /// How long leave for a host holds that this verdict gives.
+    pub(crate) fn receipt_scope(&self) -> ReceiptScope {
+        match self.decided_by {
+            DecidedBy::BuiltIn | DecidedBy::Model => ReceiptScope::Reviewer,
+            DecidedBy::Person => self.scope.into(),
+            DecidedBy::Rule | DecidedBy::None => ReceiptScope::Once,
+        }
+    }
+
     /// The flat form of `decision`. `persons_reason` is what a person said with a yes.
     pub(crate) fn of(decision: Decision, persons_reason: Option<Rationale>) -> Self {
         let (status, decided_by) = (decision.status(), decision.decided_by());

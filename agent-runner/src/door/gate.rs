@@ -8,10 +8,11 @@
 mod keep;
 mod person;
 mod queue;
+mod server;
 mod terms;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +23,19 @@ use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use network_proxy::{Answer, Destination, Gate, Question};
 use protocol::{
-    Action, Decision, Evidence, Grant, HostScope, NetworkAccess, NetworkProtocol, PermittedAction,
-    Printable, ReviewFailure, ReviewId, ReviewStatus, SubmitReview, TriggerKind,
+    Action, Decision, Evidence, Grant, NetworkAccess, NetworkProtocol, PermittedAction, Printable,
+    ReceiptScope, ReviewFailure, ReviewId, ReviewStatus, SubmitReview, TriggerKind,
 };
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{Mutex, OnceCell, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
-use self::queue::{Put, Said, Who, goes_to_queue, patience};
+use self::queue::{Follows, Put, Said, patience};
+use self::server::Server;
 use self::terms::{protocol, words};
-use super::asker::Asker;
-use crate::answer::set_up;
+use super::asker::{Asker, TerminalIs};
 use crate::ask::Holds;
-use crate::config::{Environment, Fallback, Settings};
+use crate::config::{Environment, Settings};
 use crate::failure::Failure;
 use crate::journal::{self, JournalEntry, JournalEvent};
 use crate::leaves::StandingHosts;
@@ -70,10 +71,15 @@ pub(crate) struct Reviews {
     state: State,
     /// The body of every question but for the host.
     body: SubmitReview,
-    client: OnceCell<Result<ReviewClient, ReviewFailure>>,
+    /// Of the reviewer that is configured.
+    configured: Server,
+    /// For a person's answers, where the reviewer's is elsewhere.
+    local: Server,
     asks: mpsc::Receiver<Asking>,
     asked: RefCell<Asked>,
     asker: Asker,
+    /// Whose it is while the command runs.
+    terminal_is: TerminalIs,
     /// What the session has leave for already.
     hosts: StandingHosts,
     /// One question at a time stands on a person's terminal.
@@ -83,8 +89,6 @@ pub(crate) struct Reviews {
 #[derive(Debug, Default)]
 struct Asked {
     questions: usize,
-    /// Reviews whose end nobody has seen.
-    open: BTreeSet<ReviewId>,
     /// Destinations whose review did not come off: they are not asked about again.
     failed: HashSet<Destination>,
     /// What was opened by leave that stood before, and is on record.
@@ -120,7 +124,7 @@ impl Reviews {
         prepared: &Prepared,
         environment: &Environment,
         request: &RunRequest,
-        (asker, hosts): (Asker, StandingHosts),
+        (asker, terminal_is, hosts): (Asker, TerminalIs, StandingHosts),
     ) -> Result<(ReviewGate, Self), Failure> {
         let shown = Shown::by(prepared.state.mask_key()?);
         let words: Vec<String> = request
@@ -153,10 +157,12 @@ impl Reviews {
             environment: environment.clone(),
             state: prepared.state.clone(),
             body,
-            client: OnceCell::new(),
+            configured: Server::default(),
+            local: Server::default(),
             asks,
             asked: RefCell::default(),
             asker,
+            terminal_is,
             hosts,
             terminal: Mutex::default(),
         };
@@ -181,15 +187,9 @@ impl Reviews {
 
     /// Takes back what nobody answered, and says what was asked.
     pub(super) async fn close(self) -> Vec<HostReview> {
-        let asked = self.asked.into_inner();
-        if let Some(Ok(client)) = self.client.into_inner() {
-            for review in asked.open {
-                // Should it not reach the server, the review ends by its deadline.
-                client.abort(review).await.unwrap_or_default();
-            }
-            client.close().await;
-        }
-        asked.reviews
+        self.configured.close().await;
+        self.local.close().await;
+        self.asked.into_inner().reviews
     }
 
     /// Answers one question, unless nobody waits for it any more.
@@ -220,25 +220,24 @@ impl Reviews {
             return Answer::Failed;
         }
         let action = Action::NetworkAccess(access);
-        let ended = match self.client().await {
-            Ok(client) => self.put(client, &question, &action).await,
-            Err(failure) => self.failed(&action, failure, None),
-        };
-        let mut asked = self.asked.borrow_mut();
-        if let Some(review) = ended.review_id {
-            let _was_open = asked.open.remove(&review);
+        let ended = self.put(&question, &action).await;
+        let answer = ended.answer.clone();
+        if matches!(answer, Answer::Failed | Answer::TimedOut) {
+            let _new = self.asked.borrow_mut().failed.insert(question.to.clone());
         }
-        if matches!(ended.answer, Answer::Failed | Answer::TimedOut) {
-            let _new = asked.failed.insert(question.to.clone());
-        }
-        asked.reviews.push(HostReview {
-            host: question.to.host.to_string(),
-            port: question.to.port,
+        self.report(&question.to, &ended);
+        answer
+    }
+
+    /// Says in the report how a question ended.
+    fn report(&self, to: &Destination, ended: &Ended) {
+        self.asked.borrow_mut().reviews.push(HostReview {
+            host: to.host.to_string(),
+            port: to.port,
             review_id: ended.review_id,
             status: ended.status,
             holds: ended.holds,
         });
-        ended.answer
     }
 
     /// Whether the destination is put to anybody: not what failed before, and not without end.
@@ -251,44 +250,76 @@ impl Reviews {
         true
     }
 
-    async fn client(&self) -> Result<&ReviewClient, ReviewFailure> {
-        let made = self.client.get_or_init(async || {
+    /// The server that questions for `asker` are put to: a person's answer is taken by the local one alone.
+    fn server(&self, asker: Asker) -> &Server {
+        let elsewhere = self.settings.runner.server.is_some();
+        match asker {
+            Asker::Person if elsewhere => &self.local,
+            Asker::Person | Asker::Reviewer(_) | Asker::Approver | Asker::Nobody => {
+                &self.configured
+            }
+        }
+    }
+
+    async fn client(&self, asker: Asker) -> Result<&ReviewClient, ReviewFailure> {
+        let made = async || {
             let (settings, environment, state) = (&self.settings, &self.environment, &self.state);
-            let client = match self.asker {
+            match asker {
                 Asker::Person => reviewers::local(settings, environment, state).await,
                 Asker::Reviewer(_) | Asker::Approver | Asker::Nobody => {
                     reviewers::configured(settings, environment, state).await
                 }
-            };
-            client.map_err(|failure| set_up(&failure))
-        });
-        made.await.as_ref().map_err(Clone::clone)
+            }
+        };
+        self.server(asker).client(made).await
     }
 
-    /// Puts the question to the asker in force, and to an approver where the settings say so of how that ended.
-    async fn put(&self, client: &ReviewClient, question: &Question, action: &Action) -> Ended {
-        let _terminal = match self.asker {
+    /// Puts the question to the asker in force, and to a person where the settings say so of how that ended.
+    async fn put(&self, question: &Question, action: &Action) -> Ended {
+        let (ended, next) = self.ask((self.asker, question), action).await;
+        let Some(next) = next else {
+            return ended;
+        };
+        // How the reviewer left it stands in the report beside what the person says.
+        self.report(&question.to, &ended);
+        self.ask((next, question), action).await.0
+    }
+
+    /// Asks `asker`; how that ended, and who is asked next.
+    async fn ask(
+        &self,
+        (asker, question): (Asker, &Question),
+        action: &Action,
+    ) -> (Ended, Option<Asker>) {
+        let _terminal = match asker {
             Asker::Person => Some(self.terminal.lock().await),
             Asker::Reviewer(_) | Asker::Approver | Asker::Nobody => None,
         };
-        let first = self.ask(client, (self.asker, question), action).await;
-        let queue = |put: &Put| goes_to_queue(self.asker, &put.answered, self.fallback());
-        let put = match first {
-            Ok(put) if queue(&put) => {
-                let _was_open = self.asked.borrow_mut().open.remove(&put.review_id);
-                // The same server again, which now asks nobody but an approver.
-                self.ask(client, (Asker::Approver, question), action).await
+        let after = Follows {
+            asker,
+            fallback: self.settings.runner.fallback,
+            terminal: self.terminal_is,
+        };
+        let put = match self.client(asker).await {
+            Ok(client) => {
+                let put = self.answered(client, (asker, question), action).await;
+                put.map(|put| (client, put))
             }
-            other => other,
+            Err(failure) => Err(failure),
         };
         match put {
-            Ok(put) => self.settle(client, put, action).await,
-            Err(failure) => self.failed(action, failure, None),
+            Ok((client, put)) => {
+                let (review_id, next) = (put.review_id, after.decision(&put.answered.decision));
+                let ended = self.settle(client, put, action).await;
+                self.server(asker).ended(review_id);
+                (ended, next)
+            }
+            Err(failure) => (self.failed(action, failure, None), after.nothing()),
         }
     }
 
-    /// Asks `asker`, and waits for the end.
-    async fn ask(
+    /// Puts the question to `asker`, and waits for the end.
+    async fn answered(
         &self,
         client: &ReviewClient,
         (asker, question): (Asker, &Question),
@@ -298,7 +329,7 @@ impl Reviews {
         let put = client.question(body, patience(asker));
         let review = client.submit(&put, Duration::ZERO).await?;
         let review_id = review.review_id;
-        let _new = self.asked.borrow_mut().open.insert(review_id);
+        self.server(asker).opened(review_id);
         let (answered, holds) = match (asker, action) {
             (Asker::Person, Action::NetworkAccess(access)) => {
                 let asked = self.for_person(access.clone());
@@ -331,13 +362,12 @@ impl Reviews {
         };
         match answered.decision {
             Decision::Approved(grant) => {
-                let by = Who::gave(&grant);
                 let spent = spend(client, &asked.put, (review_id, grant), action).await;
                 let (permitted, scope) = match spent {
                     Ok(spent) => spent,
                     Err(failure) => return self.failed(action, failure, Some(review_id)),
                 };
-                let holds = asked.holds.after(by, scope);
+                let holds = asked.holds.after(scope);
                 let holds = self.keep(permitted, review_id, holds).await;
                 Ended {
                     holds: Some(holds),
@@ -357,10 +387,6 @@ impl Reviews {
                 ended(Answer::Failed)
             }
         }
-    }
-
-    fn fallback(&self) -> Fallback {
-        self.settings.runner.fallback
     }
 
     fn body_for(&self, (asker, question): (Asker, &Question), action: &Action) -> SubmitReview {
@@ -417,14 +443,13 @@ impl Gate for ReviewGate {
     }
 }
 
-/// Spends the approval and trades it for leave, which the connections that wait use up; and how long it holds, as an
-/// approver said.
+/// Spends the approval and trades it for leave, which the connections that wait use up; and how long it holds.
 async fn spend(
     client: &ReviewClient,
     put: &review_client::Question,
     (review_id, grant): (ReviewId, Grant),
     action: &Action,
-) -> Result<(PermittedAction, HostScope), ReviewFailure> {
+) -> Result<(PermittedAction, ReceiptScope), ReviewFailure> {
     let receipt = client.redeem(put, review_id, &grant).await?;
     let permitted = grant.permit(&receipt, action.clone());
     match permitted {

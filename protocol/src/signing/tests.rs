@@ -3,7 +3,7 @@ use jiff::Timestamp;
 
 use super::{Expected, ForgedAnswer, Nonce, ServerKey, Statement, StatementKind};
 use crate::action::{Action, NetworkAccess, NetworkProtocol};
-use crate::api::{HostScope, RedeemAnswer, ReviewResource};
+use crate::api::{ReceiptScope, RedeemAnswer, ReviewResource};
 use crate::assessment::{Outcome, RiskLevel, UserAuthorization};
 use crate::decision::{DecidedBy, Decision};
 use crate::permit::GrantMismatch;
@@ -90,10 +90,10 @@ fn approved() -> ReviewResource {
 }
 
 fn receipt() -> RedeemAnswer {
-    receipt_for(HostScope::Once)
+    receipt_for(ReceiptScope::Once)
 }
 
-fn receipt_for(scope: HostScope) -> RedeemAnswer {
+fn receipt_for(scope: ReceiptScope) -> RedeemAnswer {
     let redeemed_at = Timestamp::from_millisecond(1_000).expect("a time");
     RedeemAnswer {
         review_id: review(),
@@ -107,11 +107,19 @@ fn receipt_for(scope: HostScope) -> RedeemAnswer {
 #[test]
 fn how_long_leave_holds_is_signed_and_nothing_said_is_once() {
     let read = |answer: &RedeemAnswer| pinned().read_receipt(answer, review(), &expected());
-    for scope in [HostScope::Once, HostScope::Session] {
+    for scope in [
+        ReceiptScope::Once,
+        ReceiptScope::Session,
+        ReceiptScope::Reviewer,
+    ] {
         let told = receipt_for(scope);
         assert_eq!(read(&told).expect("a receipt").scope(), scope);
         // Neither widened on its way nor narrowed.
-        for other in [HostScope::Once, HostScope::Session] {
+        for other in [
+            ReceiptScope::Once,
+            ReceiptScope::Session,
+            ReceiptScope::Reviewer,
+        ] {
             let mut changed = told.clone();
             changed.scope = other;
             assert_eq!(
@@ -125,9 +133,9 @@ fn how_long_leave_holds_is_signed_and_nothing_said_is_once() {
     let spelled = serde_json::to_value(receipt()).expect("spelled");
     assert_eq!(spelled.get("scope"), None);
     let told: RedeemAnswer = serde_json::from_value(spelled).expect("read");
-    assert_eq!(read(&told).expect("a receipt").scope(), HostScope::Once);
-    assert!(serde_json::from_str::<HostScope>("\"always\"").is_err());
-    assert!(HostScope::Once < HostScope::Session);
+    assert_eq!(read(&told).expect("a receipt").scope(), ReceiptScope::Once);
+    assert!(serde_json::from_str::<ReceiptScope>("\"always\"").is_err());
+    assert!(crate::HostScope::Once < crate::HostScope::Session);
 }
 
 fn grant() -> crate::Grant {

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
-use protocol::{Answer, HostScope, RedeemRequest, ReviewId, RunReport, SubmitReview};
+use protocol::{Answer, ReceiptScope, RedeemRequest, ReviewId, RunReport, SubmitReview};
 use tokio::time::Instant;
 
 use super::body::{StrictJson, answer as answer_json};
@@ -151,7 +151,7 @@ pub(crate) async fn redeem(
         scope: caller.scope,
         session_id: body.session_id,
         action_digest: body.action_digest,
-        host_scope: HostScope::Once,
+        host_scope: ReceiptScope::Once,
         at: now(),
     };
     let told = scope_of_preference(&headers);

@@ -3,7 +3,7 @@
 //! Apart, because every back end must write the same bytes. A payload stands here by its SHA-256 only, so that it can be
 //! erased without breaking the chain.
 
-use protocol::{CallerId, HostScope, ReviewId, Sha256Hex};
+use protocol::{CallerId, ReceiptScope, ReviewId, Sha256Hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -39,8 +39,8 @@ struct RedeemedBody<'a> {
     caller: &'a str,
     session_id: Option<&'a str>,
     action_digest: String,
-    #[serde(skip_serializing_if = "HostScope::is_once")]
-    scope: HostScope,
+    #[serde(skip_serializing_if = "ReceiptScope::is_once")]
+    scope: ReceiptScope,
 }
 
 /// What stands in the chain of a leave: everything of it that the review itself does not say.

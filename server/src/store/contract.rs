@@ -114,7 +114,7 @@ fn redemption(review_id: ReviewId) -> Redemption {
         scope: scope(1),
         session_id: Some("s-1".to_owned()),
         action_digest: digest(),
-        host_scope: protocol::HostScope::Once,
+        host_scope: protocol::ReceiptScope::Once,
         at: now(),
     }
 }

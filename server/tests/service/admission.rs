@@ -171,7 +171,7 @@ async fn who_asks_too_often_is_told_when_to_ask_again_and_nothing_is_recorded() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_review_whose_turn_does_not_come_in_time_failed_and_was_not_denied() {
     let folder = Folder::new();
-    let model = SilentModel::new();
+    let model = AlikeModel::new("allow", "low").await;
     let limits = Limits {
         models_at_once: NonZeroU32::MIN,
         ..Limits::default()
@@ -180,6 +180,7 @@ async fn a_review_whose_turn_does_not_come_in_time_failed_and_was_not_denied() {
     let router = service.embedded_router(caller());
     let first = post(&router, "/v1/reviews", &[], &submission(&unclear())).await;
     assert_eq!(first.status, 202);
+    model.asked_beyond(0).await;
     let other = json!({"session": {"session_id": "s-2"}, "deadline_ms": 300});
     let late = submit(&router, &with(submission(&unclear()), &other)).await;
     assert_eq!(late.end(), "failed/admission/no_slot");
@@ -190,7 +191,7 @@ async fn a_review_whose_turn_does_not_come_in_time_failed_and_was_not_denied() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn overloaded_models_turn_away_neither_what_the_rules_decide_nor_what_a_person_decides() {
     let folder = Folder::new();
-    let model = SilentModel::new();
+    let model = AlikeModel::new("allow", "low").await;
     let limits = Limits {
         models_at_once: NonZeroU32::MIN,
         ..Limits::default()
@@ -204,8 +205,11 @@ async fn overloaded_models_turn_away_neither_what_the_rules_decide_nor_what_a_pe
     // One slot was held for longer than those who come next have, and is held again.
     let slow = submit(&router, &asked(&unclear(), "s-1", 2_000)).await;
     assert_eq!(slow.review_status(), "timed_out", "{}", slow.text);
+    let before = model.asked();
     let holding = post(&router, "/v1/reviews", &[], &submission(&unclear())).await;
     assert_eq!(holding.status, 202);
+    // It has the slot once its model is asked, a moment after it was taken on.
+    model.asked_beyond(before).await;
     let refused = submit(&router, &asked(&unclear(), "s-3", 300)).await;
     assert_eq!(refused.status, 503, "{}", refused.text);
     for (action, end) in [(harmless(), "approved"), (harmful(), "denied")] {

@@ -5,8 +5,12 @@
 //! each must hold something, so that looking means something.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
@@ -286,4 +290,37 @@ async fn no_key_token_or_typed_secret_stands_in_any_table_file_log_or_export() {
         let may = table == "review_requests";
         assert_eq!(with_it > 0, may, "a conversation in `{table}`");
     }
+}
+
+/// `command` in `folder`, with a core file of any size.
+fn with_core(folder: &Folder, command: &Command) -> Command {
+    let mut with = Command::new("sh");
+    with.args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]);
+    with.arg(command.get_program()).args(command.get_args());
+    with.current_dir(folder.path(""));
+    with
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_crashes_leaves_its_keys_in_no_core_file() {
+    let folder = Folder::new();
+    let mut sleeping = Command::new("sleep");
+    let mut other = with_core(&folder, sleeping.arg("60")).spawn().expect("run");
+    let core_of_another = {
+        // A signal before `exec` would end the shell.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let pid = rustix::process::Pid::from_child(&other);
+        rustix::process::kill_process(pid, Signal::ABORT).expect("signalled");
+        other.wait().expect("gone").core_dumped()
+    };
+    if !core_of_another {
+        eprintln!("NOT TRIED: no program leaves a core file here");
+    }
+    let program = Program::new(&folder, "");
+    let _token = program.token();
+    let serving = program.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut server = Server::start(&mut with_core(&folder, &serving));
+    let ended = server.end_by(Signal::ABORT);
+    assert_eq!(ended.signal(), Some(Signal::ABORT.as_raw()));
+    assert!(!ended.core_dumped(), "{ended:?}");
 }

@@ -1,10 +1,14 @@
 //! How long an approver's yes about a host holds: said by them, kept in the chain, and told in a signed receipt to a runner
 //! that knows of it.
 
-use protocol::{Action, HostScope, NetworkAccess, NetworkProtocol, RedeemAnswer};
+use protocol::{Action, NetworkAccess, NetworkProtocol, ReceiptScope, RedeemAnswer};
 use serde_json::{Value, json};
 
-use crate::harness::{Answered, bearer, expected, redeem_body, submission, unclear, with};
+use crate::api::caller;
+use crate::harness::{
+    AlikeModel, Answered, Folder, bearer, embedded, expected, post, redeem_body, submission,
+    submit, unclear, with,
+};
 use crate::people::Office;
 
 fn host() -> Action {
@@ -88,7 +92,7 @@ async fn the_scope_is_on_record_and_a_signed_receipt_says_it_to_who_asks() {
         let (key, held) = (office.program.key(), expected(&host(), &caller, nonce));
         let believed = key.read_receipt(&answer, answer.review_id, &held);
         let scope = believed.expect("signed").scope();
-        let wanted = told.map_or(HostScope::Once, |_| HostScope::Session);
+        let wanted = told.map_or(ReceiptScope::Once, |_| ReceiptScope::Session);
         assert_eq!(scope, wanted);
         // What is spent is spent; it is not told again by another preference.
         let again = spent(&office, &id, Some("host-scope")).await;
@@ -96,6 +100,25 @@ async fn the_scope_is_on_record_and_a_signed_receipt_says_it_to_who_asks() {
     }
     let (code, out, err) = office.program.output(&["verify"]);
     assert_eq!(code, 0, "{out} {err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reviewers_yes_is_told_as_one_so_that_no_persons_can_be_made_to_look_like_it() {
+    let folder = Folder::new();
+    let model = AlikeModel::new("allow", "low").await;
+    model.let_go();
+    let service = embedded(&folder, &model.settings()).await;
+    let router = service.embedded_router(caller());
+    for (preference, told) in [("host-scope", Some("reviewer")), ("wait=3", None)] {
+        let asked = submit(&router, &submission(&host())).await;
+        assert_eq!(asked.end(), "approved", "{}", asked.text);
+        let path = format!("/v1/reviews/{}/redeem", asked.id());
+        let spend = redeem_body(host().digest(), Some("s-1"));
+        let receipt = post(&router, &path, &[("prefer", preference)], &spend).await;
+        assert_eq!(receipt.status, 200, "{}", receipt.text);
+        assert_eq!(receipt.body.get("scope").and_then(Value::as_str), told);
+    }
+    service.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use harness::{
-    Missing, Ran, Run, Script, ScriptedModel, Stage, Terminal, assessment, eventually, lacks,
+    Missing, Ran, Run, Script, ScriptedModel, Stage, Terminal, TestServer, assessment, eventually,
+    lacks,
 };
 use serde_json::{Value, json};
 
@@ -16,6 +17,7 @@ use super::peer::SETTINGS;
 const SESSION: &[&str] = &["-c", "approvals_reviewer=user", "--session", "s-1"];
 const OPEN: &str = "\"reason\":\"dns_failed\"\n";
 const NOT_ALLOWED: &str = "\"reason\":\"not_allowed\"\n";
+const DENIED: &str = "\"reason\":\"review_denied\"\n";
 const NOBODY: &str = "\"reason\":\"review_failed\"\n";
 
 fn ask_for(url: &str) -> String {
@@ -272,6 +274,44 @@ fn what_a_rule_would_open_too_far_is_not_offered_and_a_choice_that_is_not_offere
     assert_eq!(said, OPEN);
     assert!(events(&stage, "host_allowed").is_empty());
     assert_eq!(away(&stage, SESSION, &script).text(), NOT_ALLOWED);
+}
+
+#[test]
+fn the_person_is_asked_behind_a_reviewer_where_the_settings_say_so() {
+    if !can_be_shown() {
+        return;
+    }
+    let script = ask_for("http://nowhere.invalid/");
+    let auto = &["-c", "approvals_reviewer=auto_review"];
+    let refusing = ScriptedModel::start(Script::Says(assessment("deny", "high", "unknown")));
+    let server = TestServer::with("");
+    let elsewhere = Stage::new();
+    elsewhere.ask_at(&server, "http://127.0.0.1:9");
+    let gone = fs::read_to_string(elsewhere.codex("agent-runner.toml")).expect("settings");
+    for (reviewer, end, left, key, told) in [
+        ("", "on_failure", NOBODY, "y", OPEN),
+        ("", "on_failure", NOBODY, "n", DENIED),
+        (&refusing.table("openai-chat"), "on_deny", DENIED, "y", OPEN),
+        (&gone, "on_failure", NOBODY, "y", OPEN),
+    ] {
+        let stage = stage();
+        let settings = format!("{reviewer}\n[fallback]\n{end} = \"user\"\n");
+        stage.runner_settings(&settings);
+        let shown = ("nowhere.invalid, port 80", key);
+        assert_eq!(answered(&stage, auto, &script, shown), told, "{settings}");
+        // What the person said is on record here, wherever the reviewer is.
+        stage.runner_settings("");
+        let by_person = stage.history().into_iter().find_map(|line| {
+            let review = &line["review"];
+            (review["decided_by"] == "person").then(|| review["status"].clone())
+        });
+        let wanted = if key == "y" { "approved" } else { "denied" };
+        assert_eq!(by_person, Some(json!(wanted)));
+        stage.runner_settings(&settings);
+        // Nobody sits anywhere: it stays as the reviewer left it.
+        let ran = away(&stage, auto, &script);
+        assert_eq!(ran.text(), left, "{}", ran.stderr);
+    }
 }
 
 #[test]

@@ -124,12 +124,17 @@ fn a_person_narrows_what_the_settings_give_a_reviewers_yes() {
     // What no model judges waits for a person, whose yes holds as long as they say.
     let queue = Queue::new("", own);
     let auto = ["--session", "s-1"];
-    let ran = queue.answered(&auto, HOST, &json!({"scope": "once"}));
-    assert_eq!(ran.reported("/network/reviews/0/holds"), "command");
-    let ran = queue.answered(&auto, HOST, &json!({}));
-    assert_eq!(ran.reported("/network/reviews/0/holds"), "command");
-    let ran = queue.answered(&auto, HOST, &json!({"scope": "session"}));
-    assert_eq!(ran.reported("/network/reviews/0/holds"), "session");
+    for (scope, holds) in [
+        (json!({"scope": "once"}), "command"),
+        (json!({}), "command"),
+        (json!({"scope": "session"}), "session"),
+    ] {
+        let ran = queue.answered(&auto, HOST, &scope);
+        // How the reviewer left it, and what the person said.
+        assert_eq!(ran.reported("/network/reviews/0/status"), "failed");
+        assert_eq!(ran.reported("/network/reviews/1/status"), "approved");
+        assert_eq!(ran.reported("/network/reviews/1/holds"), holds);
+    }
     drop(queue);
     let queue = Queue::new(&model.table("openai-chat"), own);
     let ran = queue.asks(&auto, HOST).wait();

@@ -1,15 +1,15 @@
-//! When a question about a host waits for an approver at the server, and how long their yes holds.
+//! Who is asked about a host behind a reviewer, and how long a yes holds.
 //!
-//! Apart and pure, because here a yes is made to last longer or not. Invariants: what a person said in the receipt's scope
-//! alone is what their yes holds for, whatever the settings give a reviewer's; a yes from elsewhere never holds always.
+//! Apart and pure, because here a yes is made to last longer or not. Invariants: only the signed receipt says who gave it and
+//! how long a person's holds; the settings count for a reviewer's alone; a yes from elsewhere never holds always.
 
 use std::time::Duration;
 
-use protocol::{Decision, Denial, Grant, HostScope, ReviewId};
+use protocol::{Decision, Denial, ReceiptScope, ReviewId};
 
 use crate::ask::Holds;
 use crate::config::{Fallback, OnEnd};
-use crate::door::Asker;
+use crate::door::{Asker, TerminalIs};
 use crate::review_client::{Answered, Question};
 use crate::reviewers;
 
@@ -31,31 +31,15 @@ pub(super) enum Said {
 }
 
 impl Said {
-    /// How long a yes of `by` holds whose receipt says `scope`.
-    pub(super) fn after(self, by: Who, scope: HostScope) -> Holds {
-        match (self, by, scope) {
-            (Self::Here(holds), Who::Person, _) | (Self::Set(holds), Who::Reviewer, _) => holds,
-            (Self::Set(_), Who::Person, HostScope::Session) => Holds::Session,
-            (Self::Set(_), Who::Person, HostScope::Once) | (Self::Here(_), Who::Reviewer, _) => {
+    /// How long a yes holds whose receipt says `scope`.
+    pub(super) fn after(self, scope: ReceiptScope) -> Holds {
+        match (self, scope) {
+            (Self::Here(holds), ReceiptScope::Once | ReceiptScope::Session)
+            | (Self::Set(holds), ReceiptScope::Reviewer) => holds,
+            (Self::Set(_), ReceiptScope::Session) => Holds::Session,
+            (Self::Set(_), ReceiptScope::Once) | (Self::Here(_), ReceiptScope::Reviewer) => {
                 Holds::Command
             }
-        }
-    }
-}
-
-/// Who said yes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Who {
-    Person,
-    Reviewer,
-}
-
-impl Who {
-    /// Who gave `grant`: behind a person's there is no judgement.
-    pub(super) fn gave(grant: &Grant) -> Self {
-        match grant.judgement() {
-            Some(_) => Self::Reviewer,
-            None => Self::Person,
         }
     }
 }
@@ -68,57 +52,75 @@ pub(super) fn patience(asker: Asker) -> Duration {
     }
 }
 
-/// Whether what a reviewer left so is put to an approver. What a rule or a person said is final, and so is what could not be
-/// put to the server at all.
-pub(super) fn goes_to_queue(asker: Asker, answered: &Answered, fallback: Fallback) -> bool {
-    let follows = match (asker, &answered.decision) {
-        (Asker::Reviewer(_), Decision::Denied(Denial::Judged(_))) => fallback.on_deny,
-        (Asker::Reviewer(_), Decision::TimedOut) => fallback.on_timeout,
-        (Asker::Reviewer(_), Decision::Failed(_)) => fallback.on_failure,
-        (
-            Asker::Reviewer(_),
-            Decision::Approved(_)
-            | Decision::Aborted
-            | Decision::Denied(Denial::ByRule(_) | Denial::ByPerson(_)),
-        )
-        | (Asker::Nobody | Asker::Person | Asker::Approver, _) => OnEnd::Block,
-    };
-    follows == OnEnd::Queue
+/// What decides who is asked next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Follows {
+    /// Who was asked.
+    pub(super) asker: Asker,
+    pub(super) fallback: Fallback,
+    pub(super) terminal: TerminalIs,
+}
+
+impl Follows {
+    /// Who is asked behind `decision`. What a rule or a person said is final, and nobody is asked a third time.
+    pub(super) fn decision(self, decision: &Decision) -> Option<Asker> {
+        let follows = match (self.asker, decision) {
+            (Asker::Reviewer(_), Decision::Denied(Denial::Judged(_))) => self.fallback.on_deny,
+            (Asker::Reviewer(_), Decision::TimedOut) => self.fallback.on_timeout,
+            (Asker::Reviewer(_), Decision::Failed(_)) => self.fallback.on_failure,
+            (
+                Asker::Reviewer(_),
+                Decision::Approved(_)
+                | Decision::Aborted
+                | Decision::Denied(Denial::ByRule(_) | Denial::ByPerson(_)),
+            )
+            | (Asker::Nobody | Asker::Person | Asker::Approver, _) => OnEnd::Block,
+        };
+        match (follows, self.terminal) {
+            (OnEnd::Queue, _) => Some(Asker::Approver),
+            (OnEnd::User, TerminalIs::Free) => Some(Asker::Person),
+            (OnEnd::Block, _) | (OnEnd::User, TerminalIs::Taken) => None,
+        }
+    }
+
+    /// Who is asked where the server could not be: no approver, who waits at the same one.
+    pub(super) fn nothing(self) -> Option<Asker> {
+        match (self.asker, self.fallback.on_failure, self.terminal) {
+            (Asker::Reviewer(_), OnEnd::User, TerminalIs::Free) => Some(Asker::Person),
+            (Asker::Reviewer(_) | Asker::Nobody | Asker::Person | Asker::Approver, _, _) => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use protocol::{Decision, Denial, HostScope};
+    use protocol::{Decision, Denial, ReceiptScope};
 
-    use super::{Said, Who, goes_to_queue};
+    use super::{Follows, Said};
     use crate::ask::Holds;
     use crate::config::{Fallback, OnEnd};
     use crate::door::Asker;
-    use crate::review_client::{Answered, Retry, server_failure};
+    use crate::door::TerminalIs::{Free, Taken};
+    use crate::review_client::{Retry, server_failure};
 
     #[test]
-    fn only_an_approvers_own_word_makes_a_yes_from_elsewhere_last_and_it_narrows_as_well() {
-        use HostScope::{Once, Session};
-        let all = [Holds::Command, Holds::Session, Holds::Always];
-        for holds in all {
-            for scope in [Once, Session] {
-                // The person at this terminal chose; what a server says of it is of no matter.
-                assert_eq!(Said::Here(holds).after(Who::Person, scope), holds);
-                // Nothing that a receipt says makes a model's yes last longer than the settings let it.
-                assert_eq!(Said::Set(holds).after(Who::Reviewer, scope), holds);
-            }
-            assert_eq!(Said::Set(holds).after(Who::Person, Once), Holds::Command);
-            assert_eq!(Said::Set(holds).after(Who::Person, Session), Holds::Session);
+    fn only_a_signed_word_makes_a_yes_from_elsewhere_last_and_it_narrows_as_well() {
+        use ReceiptScope::{Once, Reviewer, Session};
+        for holds in [Holds::Command, Holds::Session, Holds::Always] {
+            let (here, set) = (Said::Here(holds), Said::Set(holds));
+            // The person at this terminal chose; what a server says of it is of no matter.
+            assert_eq!([Once, Session].map(|it| here.after(it)), [holds; 2]);
             // Who was to be a person and was none opens nothing beyond the command.
-            assert_eq!(
-                Said::Here(holds).after(Who::Reviewer, Session),
-                Holds::Command
-            );
+            assert_eq!(here.after(Reviewer), Holds::Command);
+            // What the settings let a reviewer's yes hold for is nothing to a person's, or to one that nobody signed for.
+            assert_eq!(set.after(Reviewer), holds);
+            assert_eq!(set.after(Once), Holds::Command);
+            assert_eq!(set.after(Session), Holds::Session);
         }
     }
 
     #[test]
-    fn an_approver_is_asked_where_the_settings_say_so_of_how_a_review_ended() {
+    fn a_person_is_asked_where_the_settings_say_so_of_how_a_review_ended() {
         let ends = || {
             [
                 Decision::TimedOut,
@@ -128,32 +130,38 @@ mod tests {
                 Decision::Denied(Denial::ByRule(protocol::RuleId::new("r"))),
             ]
         };
-        let asked = |asker, fallback| {
-            ends().map(|decision| {
-                let answered = Answered {
-                    decision,
-                    review: None,
-                };
-                goes_to_queue(asker, &answered, fallback)
-            })
-        };
-        let reviewer = Asker::Reviewer(Holds::Session);
-        let queue = Fallback {
-            on_deny: OnEnd::Queue,
-            on_timeout: OnEnd::Queue,
-            on_failure: OnEnd::Queue,
-        };
-        assert_eq!(asked(reviewer, queue), [true, true, false, false, false]);
-        let never = [false; 5];
-        assert_eq!(asked(Asker::Approver, queue), never, "asked once");
-        assert_eq!(asked(Asker::Person, queue), never);
-        for end in [OnEnd::Block, OnEnd::User] {
+        let after = |asker, end, terminal| {
             let fallback = Fallback {
                 on_deny: end,
                 on_timeout: end,
                 on_failure: end,
             };
-            assert_eq!(asked(reviewer, fallback), never);
+            let follows = Follows {
+                asker,
+                fallback,
+                terminal,
+            };
+            let next = ends().map(|decision| follows.decision(&decision));
+            (next, follows.nothing())
+        };
+        let reviewer = Asker::Reviewer(Holds::Session);
+        let first_two = |next| ([Some(next), Some(next), None, None, None], None);
+        for terminal in [Free, Taken] {
+            let asked = after(reviewer, OnEnd::Queue, terminal);
+            assert_eq!(asked, first_two(Asker::Approver));
+            for asker in [Asker::Approver, Asker::Person, Asker::Nobody] {
+                for end in [OnEnd::Queue, OnEnd::User] {
+                    assert_eq!(after(asker, end, terminal), ([None; 5], None), "asked once");
+                }
+            }
+            let blocked = after(reviewer, OnEnd::Block, terminal);
+            assert_eq!(blocked, ([None; 5], None));
         }
+        // The person here answers for a server that cannot be reached as well; never beside a command's own terminal.
+        let (next, unreached) = after(reviewer, OnEnd::User, Free);
+        assert_eq!((next, None), first_two(Asker::Person));
+        assert_eq!(unreached, Some(Asker::Person));
+        let taken = after(reviewer, OnEnd::User, Taken);
+        assert_eq!(taken, ([None; 5], None));
     }
 }
