@@ -3,6 +3,8 @@
 //! Apart from the reading because rules, reviewers and evidence ask commands one by one. Invariant: [`Class::KnownSafe`]
 //! is given by [`crate::safe`] alone, and only to words that are certain.
 
+use std::sync::Arc;
+
 use crate::safe;
 use crate::shell::Redirect;
 use crate::word::Word;
@@ -13,6 +15,8 @@ use crate::wrapper::is_shell;
 pub struct Command {
     pub(crate) words: Vec<Word>,
     pub(crate) assignments: Vec<(String, Word)>,
+    /// What the whole reading exports, or gives to shells and wrappers: each command's environment may hold it.
+    pub(crate) exported: Arc<[(String, Word)]>,
     pub(crate) redirects: Vec<Redirect>,
     pub(crate) fed_by: Vec<usize>,
     pub(crate) role: Role,
@@ -69,6 +73,12 @@ impl Command {
     #[must_use]
     pub fn assignments(&self) -> &[(String, Word)] {
         &self.assignments
+    }
+
+    /// What may stand in its environment by this reading: `NAME=value` in front of it, in front of a wrapper around it, or
+    /// exported anywhere, for rules that restrict.
+    pub(crate) fn environment(&self) -> impl Iterator<Item = &(String, Word)> {
+        self.assignments.iter().chain(self.exported.iter())
     }
 
     /// Where its descriptors go.

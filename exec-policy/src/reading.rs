@@ -3,10 +3,12 @@
 //! Invariant: [`Reading::is_complete`] is true only where every script was read whole and every program's name is
 //! certain; wrapping a command never makes its reading milder.
 
+use std::sync::Arc;
+
 use crate::command::{Command, Role};
 use crate::shell::{MAX_COMMANDS, Redirect, Shape, SimpleCommand, Unread, read_script};
 use crate::word::Word;
-use crate::wrapper::{Certainty, Wrapped, evaluates, unwrap};
+use crate::wrapper::{Certainty, Wrapped, evaluates, is_assignment, unwrap};
 
 /// How many scripts and wrappers may stand within each other.
 const MAX_NESTING: usize = 8;
@@ -17,10 +19,15 @@ const RESERVED: &[&str] = &[
     "function", "if", "select", "then", "until", "while",
 ];
 
+/// Builtins that put `NAME=value` among their arguments into the environment, or may (bash(1), SHELL BUILTIN COMMANDS).
+const DECLARES: &[&str] = &["declare", "export", "local", "readonly", "typeset"];
+
 /// What an argument vector does, as far as it can be read without running it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     commands: Vec<Command>,
+    /// While it is read: what commands export.
+    exported: Vec<(String, Word)>,
     unread: Option<Unread>,
     shape: Shape,
 }
@@ -39,6 +46,7 @@ impl Reading {
     pub fn of_argv(argv: &[String]) -> Self {
         let mut reading = Self {
             commands: Vec::new(),
+            exported: Vec::new(),
             unread: None,
             shape: Shape::Plain,
         };
@@ -47,7 +55,18 @@ impl Reading {
             ..SimpleCommand::default()
         };
         reading.add(whole, &[]);
+        reading.share_exports();
         reading
+    }
+
+    /// Tells each command what any of them exports: when and where that happens is the shell's to know.
+    fn share_exports(&mut self) {
+        let exported: Arc<[(String, Word)]> = self.exported.drain(..).collect();
+        if !exported.is_empty() {
+            for command in &mut self.commands {
+                command.exported = Arc::clone(&exported);
+            }
+        }
     }
 
     /// Every command, wrappers before what they wrap.
@@ -99,9 +118,11 @@ impl Reading {
             self.stop(Unread::TooMany);
             return Vec::new();
         }
+        self.exported.extend(simple.declared);
         let mut command = Command {
             words: simple.words,
             assignments: simple.assignments,
+            exported: Arc::default(),
             redirects: simple.redirects,
             fed_by: simple.fed_by,
             role: Role::Itself,
@@ -111,7 +132,9 @@ impl Reading {
             self.stop(Unread::Dynamic);
         }
         let Some(name) = command.program().map(str::to_owned) else {
-            if !command.words.is_empty() {
+            if command.words.is_empty() {
+                self.exported.extend(command.assignments.iter().cloned());
+            } else {
                 self.stop(Unread::Dynamic);
             }
             self.commands.push(command);
@@ -127,10 +150,19 @@ impl Reading {
             return vec![self.commands.len() - 1];
         }
         let wrapped = unwrap(&name, &command.words);
-        let inner_via: Vec<String> = via.iter().cloned().chain([name]).collect();
         if !matches!(wrapped, Wrapped::Nothing | Wrapped::Beside(_)) {
             command.role = Role::Wrapper;
+            self.exported.extend(command.assignments.iter().cloned());
         }
+        // Of a wrapper, what stands before the words that it runs: `env NAME=value program`.
+        let own = match &wrapped {
+            Wrapped::Command { words, .. } => command.words.len().saturating_sub(words.len()),
+            _ if DECLARES.contains(&name.as_str()) => command.words.len(),
+            Wrapped::Nothing | Wrapped::Script(_) | Wrapped::Input | Wrapped::Beside(_) => 0,
+        };
+        let own = command.words.iter().take(own);
+        self.exported.extend(own.filter_map(assigned));
+        let inner_via: Vec<String> = via.iter().cloned().chain([name]).collect();
         self.commands.push(command.clone());
         let mut ids = vec![self.commands.len() - 1];
         ids.extend(self.add_wrapped(wrapped, &command, &inner_via));
@@ -223,6 +255,13 @@ impl Reading {
     }
 }
 
+/// `NAME=value` as an argument.
+fn assigned(word: &Word) -> Option<(String, Word)> {
+    let (name, _) = word.literal_prefix().split_once('=')?;
+    let value = word.without_prefix(&format!("{name}="))?;
+    is_assignment(word).then(|| (name.to_owned(), value))
+}
+
 /// Whether a shell runs what stands in the value: where the variable is a prompt or a start file, or where the value is
 /// used as a number later on.
 pub(crate) fn evaluated((name, value): &(String, Word)) -> bool {
@@ -236,6 +275,7 @@ pub(crate) fn evaluated((name, value): &(String, Word)) -> bool {
 
 fn inherit(words: Vec<Word>, outer: &Command) -> SimpleCommand {
     SimpleCommand {
+        declared: Vec::new(),
         assignments: outer.assignments.clone(),
         words,
         redirects: outer.redirects.clone(),

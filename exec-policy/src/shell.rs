@@ -46,6 +46,8 @@ pub enum Shape {
 pub struct SimpleCommand {
     /// `NAME=value` in front.
     pub assignments: Vec<(String, Word)>,
+    /// `NAME=value` behind `export` and its like.
+    pub declared: Vec<(String, Word)>,
     /// Program and arguments; empty where only redirects or assignments stand.
     pub words: Vec<Word>,
     /// Where its descriptors go.

@@ -368,9 +368,9 @@ fn past_leading_options(command: &Command) -> Option<&[Word]> {
     Some(&[])
 }
 
-/// Whether a variable of this one call says where git finds its settings, or some of them (git-config(1), "ENVIRONMENT").
+/// Whether a variable of this call says where git finds its settings, or some of them (git-config(1), "ENVIRONMENT").
 fn brings_settings(command: &Command) -> bool {
-    command.assignments().iter().any(|(name, _)| {
+    command.environment().any(|(name, _)| {
         name.starts_with("GIT_CONFIG") || matches!(name.as_str(), "HOME" | "XDG_CONFIG_HOME")
     })
 }

@@ -278,20 +278,28 @@ pub(super) enum Named {
     Anything,
 }
 
+/// The programs that variables name which steer other programs. `None`: nobody knows.
+fn in_environment(command: &Command) -> Option<Vec<String>> {
+    let steering = |(name, _): &&(String, Word)| steers(name);
+    let mut programs = Vec::new();
+    for (_, value) in command.assignments().iter().filter(steering) {
+        programs.extend(starts(value.literal()?));
+    }
+    // Scripts export much that only they know (`PYTHONPATH=$PWD`): what is certain counts.
+    for (_, value) in command.exported.iter().filter(steering) {
+        programs.extend(value.literal().into_iter().flat_map(starts));
+    }
+    Some(programs)
+}
+
 /// The programs that `command` names indirectly.
 pub(super) fn named(command: &Command) -> Named {
     let Some(program) = command.program() else {
         return Named::Programs(Vec::new());
     };
-    let mut programs = Vec::new();
-    for (name, value) in command.assignments() {
-        if steers(name) {
-            match value.literal() {
-                Some(text) => programs.extend(starts(text)),
-                None => return Named::Anything,
-            }
-        }
-    }
+    let Some(mut programs) = in_environment(command) else {
+        return Named::Anything;
+    };
     if let Some((name, flags)) = interpreter(program) {
         let inline = code(command, name, flags);
         for word in inline {

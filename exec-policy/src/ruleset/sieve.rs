@@ -248,6 +248,7 @@ mod tests {
             let command = Command {
                 words: std::iter::once(Word::from_text("git")).chain(arguments).collect(),
                 assignments: Vec::new(),
+                exported: std::sync::Arc::default(),
                 redirects: Vec::new(),
                 fed_by: Vec::new(),
                 role: Role::Itself,

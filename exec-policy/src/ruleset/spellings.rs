@@ -54,8 +54,7 @@ fn destroys(command: &Command) -> Option<Spelling> {
     }
     let by_words = command.arguments().iter().filter_map(says_destroy);
     let by_variables = command
-        .assignments()
-        .iter()
+        .environment()
         .filter(|(name, _)| matches!(name.as_str(), "TF_CLI_ARGS" | "TF_CLI_ARGS_apply"))
         .filter_map(|(_, value)| match value.literal() {
             None => Some(HitCertainty::Possible),

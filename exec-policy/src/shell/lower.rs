@@ -190,6 +190,7 @@ impl<'s> Lowering<'s> {
                         return Err(Unread::Dynamic);
                     }
                     parts.command.fed_by.extend(inner.command.fed_by);
+                    parts.command.declared.extend(inner.command.assignments);
                     self.argument(child, Word::unknown(), parts);
                 }
                 "file_redirect" | "herestring_redirect" => self.redirect(child, parts)?,

@@ -29,8 +29,6 @@ fn another_spelling_of_what_is_forbidden_is_forbidden() {
         "terraform apply -auto-approve -destroy=true",
         "terraform -chdir=infra apply -destroy=1",
         "terraform -chdir=infra apply -input=false -destroy=T x.tfvars",
-        "TF_CLI_ARGS_apply=-destroy terraform apply",
-        "TF_CLI_ARGS='-no-color -destroy' terraform apply -auto-approve",
         "sudo /usr/bin/terraform apply -destroy",
         "npm publish",
         "npm pub",
@@ -56,13 +54,6 @@ fn another_spelling_of_what_is_forbidden_is_forbidden() {
         "terraform apply $FLAGS",
         "terraform apply \"$PLAN\"",
         "terraform apply -des$x",
-        "TF_CLI_ARGS_apply=$X terraform apply",
-        "TF_CLI_ARGS_apply='\"-destroy\"' terraform apply",
-        "TF_CLI_ARGS='-de\\stroy' terraform apply",
-        "GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=alias.p GIT_CONFIG_VALUE_0=clean git p",
-        "GIT_CONFIG_PARAMETERS=\"'alias.p'='clean'\" git p",
-        "GIT_CONFIG_GLOBAL=/tmp/x git p",
-        "HOME=/tmp/x git p",
         "git -c help.autocorrect=immediate claen",
         "npm pub$x",
         "npm $(cat cmd)",
@@ -81,6 +72,46 @@ fn another_spelling_of_what_is_forbidden_is_forbidden() {
 }
 
 #[test]
+fn what_the_environment_makes_of_a_command_counts_wherever_it_is_set() {
+    let rules = rules(RULES);
+    let certain = [
+        "env TF_CLI_ARGS_apply=-destroy terraform apply",
+        "sudo TF_CLI_ARGS_apply=-destroy terraform apply",
+        "export TF_CLI_ARGS_apply=-destroy; terraform apply",
+        "export 'TF_CLI_ARGS_apply=-destroy' && cd infra && terraform apply",
+        "declare -x TF_CLI_ARGS=-destroy\nterraform apply",
+        "TF_CLI_ARGS=-destroy; export TF_CLI_ARGS; terraform apply",
+        "f() { terraform apply; }; export TF_CLI_ARGS=-destroy; f",
+        "TF_CLI_ARGS=-destroy bash -c 'cd infra; terraform apply'",
+        "env -i PATH=/usr/bin TF_CLI_ARGS=-destroy bash -c 'terraform apply'",
+        "TF_CLI_ARGS_apply=-destroy terraform apply",
+        "TF_CLI_ARGS='-no-color -destroy' terraform apply -auto-approve",
+    ];
+    let possible = [
+        "TF_CLI_ARGS_apply=$X terraform apply",
+        "TF_CLI_ARGS_apply='\"-destroy\"' terraform apply",
+        "TF_CLI_ARGS='-de\\stroy' terraform apply",
+        "GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=alias.p GIT_CONFIG_VALUE_0=clean git p",
+        "GIT_CONFIG_PARAMETERS=\"'alias.p'='clean'\" git p",
+        "GIT_CONFIG_GLOBAL=/tmp/x git p",
+        "HOME=/tmp/x git p",
+        "env HOME=/tmp/x git p",
+        "export HOME=/tmp/x; git p",
+        "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=alias.p GIT_CONFIG_VALUE_0=clean; git p",
+        "XDG_CONFIG_HOME=/tmp/x sh -c 'git p'",
+        "export TF_CLI_ARGS=$X; terraform apply",
+    ];
+    for (texts, wanted) in [
+        (&certain[..], HitCertainty::Certain),
+        (&possible[..], HitCertainty::Possible),
+    ] {
+        for text in texts {
+            assert_eq!(certainty(&rules, text), Some(wanted), "{text}");
+        }
+    }
+}
+
+#[test]
 fn their_everyday_neighbours_are_not_disturbed() {
     let rules = rules(RULES);
     for text in [
@@ -91,6 +122,10 @@ fn their_everyday_neighbours_are_not_disturbed() {
         "terraform apply -target=module.destroy",
         "terraform plan -destroy",
         "TF_CLI_ARGS_plan=-destroy terraform apply",
+        "export TF_CLI_ARGS_plan=-destroy; terraform apply",
+        "export TF_IN_AUTOMATION=1 TF_INPUT=0; terraform apply -auto-approve",
+        "export PYTHONPATH=$PWD/src; pytest; git-status",
+        "HOME=/tmp/x ls && git-status",
         "npm install",
         "npm i publish",
         "npm ci",
