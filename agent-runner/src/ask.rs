@@ -169,7 +169,7 @@ fn describe(text: &mut String, command: &CommandAction) {
     };
     text.push_str(&format!(
         "\nThe agent wants {wants}:\n  {}\n",
-        crate::report::shown_command(&command.command)
+        protocol::shown_command(&command.command)
     ));
     text.push_str(&format!("  in {}\n", Printable(command.cwd.as_str())));
     if let Some(program) = &command.program {

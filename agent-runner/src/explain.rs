@@ -6,7 +6,7 @@ mod tool;
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use protocol::{Printable, SandboxPermissions};
+use protocol::{Printable, SandboxPermissions, shown_command};
 use sandbox::{Command, Plan};
 use serde::Serialize;
 
@@ -19,7 +19,6 @@ use crate::leaves;
 use crate::prepare::Prepared;
 #[cfg(feature = "embedded")]
 use crate::prepare::{action, hold_failure, submission};
-use crate::report::shown_command;
 use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::{AfterDenial, Denied, Question, Route, on_denial};
 use crate::ruled::{RuleHit, shown_words};

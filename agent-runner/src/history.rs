@@ -3,14 +3,13 @@
 use std::io::Write;
 
 use jiff::Timestamp;
-use protocol::{Action, HistoryEntry, NetworkDecision, Printable, ReviewStatus};
+use protocol::{Action, HistoryEntry, NetworkDecision, Printable, ReviewStatus, shown_command};
 use serde::Serialize;
 
 use crate::cli;
 use crate::config::{Environment, Overrides, Settings};
 use crate::failure::Failure;
 use crate::journal::{self, JournalEntry, JournalEvent};
-use crate::report::shown_command;
 use crate::review_client::ReviewClient;
 use crate::reviewers;
 use crate::state::State;

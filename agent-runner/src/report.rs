@@ -185,24 +185,6 @@ fn open_file(target: &str) -> std::io::Result<std::fs::File> {
     Ok(file)
 }
 
-/// A command as one line: words quoted where a shell would need it, nothing that steers a terminal.
-pub(crate) fn shown_command<W: AsRef<str>>(words: &[W]) -> String {
-    let quoted = words.iter().map(|word| {
-        let word = word.as_ref();
-        let plain = !word.is_empty()
-            && word
-                .chars()
-                .all(|c| c.is_alphanumeric() || "-_./=:,@%+~^".contains(c));
-        let shown = Printable(word).to_string();
-        if plain {
-            shown
-        } else {
-            format!("'{}'", shown.replace('\'', r"'\''"))
-        }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
-}
-
 /// The command of a request, short enough for one line of a refusal; the record holds it whole. What is said ends up in logs,
 /// so that secrets are marks here too: the same mark for all, since nothing is to be compared.
 pub(crate) fn shown_request(request: &RunRequest) -> String {
@@ -211,7 +193,7 @@ pub(crate) fn shown_request(request: &RunRequest) -> String {
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let line = shown_command(&protocol::mask_words(&words, &|_| Sha256Hex::of(&[0; 32])));
+    let line = protocol::shown_command(&protocol::mask_words(&words, &|_| Sha256Hex::of(&[0; 32])));
     match line.char_indices().nth(200) {
         Some((cut, _)) => format!("{}…", line.get(..cut).unwrap_or_default()),
         None => line,
@@ -322,9 +304,9 @@ impl std::fmt::Display for Refusal {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{Decision, Denial, FailedStep, ReviewFailure, RuleId};
+    use protocol::{Decision, Denial, FailedStep, ReviewFailure, RuleId, shown_command};
 
-    use super::{Refusal, open_file, shown_command};
+    use super::{Refusal, open_file};
 
     #[test]
     fn a_report_goes_where_it_is_said_and_through_no_link() {

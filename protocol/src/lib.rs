@@ -61,7 +61,7 @@ pub use policy::{
     ChangePolicy, KeepPolicy, PolicyBody, PolicyChange, PolicyList, PolicyMode, PolicyResource,
     PolicyStep, PolicyText, ShadowStats,
 };
-pub use printable::Printable;
+pub use printable::{Printable, shown_command};
 pub use review::{InvalidReviewId, ReviewEvent, ReviewId, ReviewStatus};
 pub use signing::{
     Expected, ForgedAnswer, InvalidServerKey, Nonce, Receipt, ServerKey, Statement, StatementKind,

@@ -41,6 +41,25 @@ fn hidden(c: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// A command as one line: words quoted where a shell would need it, nothing that steers a terminal.
+#[must_use]
+pub fn shown_command<W: AsRef<str>>(words: &[W]) -> String {
+    let quoted = words.iter().map(|word| {
+        let word = word.as_ref();
+        let plain = !word.is_empty()
+            && word
+                .chars()
+                .all(|c| c.is_alphanumeric() || "-_./=:,@%+~^".contains(c));
+        let shown = Printable(word).to_string();
+        if plain {
+            shown
+        } else {
+            format!("'{}'", shown.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::Printable;

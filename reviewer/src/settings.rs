@@ -4,7 +4,7 @@
 //! environment or from a file of its owner's alone, and is never shown.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -78,6 +78,19 @@ pub struct ReviewerTable {
     /// to 60,000; the first answer counts. Off where not set, and never more than one call in twenty.
     #[serde(default)]
     pub hedge_after_ms: Option<u64>,
+}
+
+impl ReviewerTable {
+    /// The table with its paths as `whole` makes them: what they are relative to is for who read the file to say.
+    #[must_use]
+    pub fn with_paths(mut self, whole: &dyn Fn(&Path) -> PathBuf) -> Self {
+        for model in &mut self.model {
+            for path in [&mut model.api_key_file, &mut model.ca_file] {
+                *path = path.as_deref().map(whole);
+            }
+        }
+        self
+    }
 }
 
 /// `[[reviewer.model]]`: one model.
@@ -195,6 +208,17 @@ pub struct PolicyTable {
     /// What is never done: `host:NAME`, `program:NAME`, `tool:SERVER/NAME`, `path:/FOLDER`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
+}
+
+impl PolicyTable {
+    /// The table with its path as `whole` makes it, as [`ReviewerTable::with_paths`].
+    #[must_use]
+    pub fn with_paths(self, whole: &dyn Fn(&Path) -> PathBuf) -> Self {
+        Self {
+            section_file: self.section_file.as_deref().map(whole),
+            ..self
+        }
+    }
 }
 
 /// Everything that is wrong with the settings.

@@ -30,6 +30,7 @@ use crate::store::sqlite::OpenStoreError;
 
 mod api_client;
 mod audit;
+mod existing;
 mod keeping;
 mod network;
 mod people;
@@ -185,6 +186,10 @@ pub(crate) enum CommandError {
     Open(#[from] OpenError),
     #[error(transparent)]
     OpenStore(#[from] OpenStoreError),
+    #[error("there is no database `{}`\nhint: say which with `--config FILE`; `auto-review-server token create` begins a new one", .0.display())]
+    NoDatabase(PathBuf),
+    #[error("the signing key `{}` is missing, so that nothing signed can be checked\nhint: put it back from where the backup is; where none was ever made, `auto-review-server key show` makes one", .0.display())]
+    NoKey(PathBuf),
     #[error(transparent)]
     Token(#[from] AuthError),
     #[error("otel: {0}")]
@@ -201,10 +206,10 @@ pub(crate) enum CommandError {
         seq: i64,
         what: String,
     },
-    #[error("`{}`, line {line}: {problem}", path.display())]
+    #[error("`{}`{}: {problem}", path.display(), line.map_or_else(String::new, |line| format!(", line {line}")))]
     Heads {
         path: PathBuf,
-        line: usize,
+        line: Option<usize>,
         problem: String,
     },
     #[error("`{}`: {problem}", path.display())]
@@ -219,12 +224,18 @@ pub(crate) enum CommandError {
         "`--digest` is not what waits: it is `{0}`\nhint: look at the action again before you answer"
     )]
     OtherDigest(String),
+    #[error(
+        "`--digest` must be `sha256:` and 12 digits at least, as `auto-review-server queue` shows it"
+    )]
+    ShortDigest,
     #[error("cannot read the token")]
     TokenFile(#[source] crate::private_files::NotPrivate),
     #[error("the token file holds no token")]
     NoTokenInFile,
-    #[error("the server at `{0}` could not be asked")]
-    Unreachable(String, #[source] reqwest::Error),
+    #[error(
+        "the server at `{0}` could not be asked: {1}\nhint: is it running? `--server URL` names another"
+    )]
+    Unreachable(String, String),
     #[error("`--reason` must have 1 to 1000 characters")]
     Reason,
     #[error("a webhook is named by letters and digits\nhint: `auto-review-server webhook list`")]
@@ -268,6 +279,8 @@ impl CommandError {
             | Self::Eval(_)
             | Self::Request { .. }
             | Self::UnknownTenant(_)
+            | Self::NoDatabase(_)
+            | Self::NoKey(_)
             | Self::KnownTenant(_)
             | Self::Tenant(_)
             | Self::OnlyTimes
@@ -286,6 +299,7 @@ impl CommandError {
             )
             | Self::NoTokenInFile
             | Self::OtherDigest(_)
+            | Self::ShortDigest
             | Self::Heads { .. }
             | Self::Name(_) => ExitCode::from(2),
             Self::Key(_)
@@ -317,7 +331,10 @@ pub fn run() -> ExitCode {
             // Help and version are no errors, and go to stdout.
             let printed = error.print();
             let usage = u8::try_from(error.exit_code()).unwrap_or(2);
-            return ExitCode::from(printed.map_or(1, |()| usage));
+            return match printed {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(1),
+                Ok(()) | Err(_) => ExitCode::from(usage),
+            };
         }
     };
     start_logging();
@@ -328,6 +345,10 @@ pub fn run() -> ExitCode {
         .map_err(CommandError::Runtime);
     match runtime.and_then(|runtime| runtime.block_on(execute(arguments))) {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads has read enough: `… | head`.
+        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             report(&error);
             error.exit_code()

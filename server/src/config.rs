@@ -177,8 +177,12 @@ impl<'a> Reading<'a> {
         let reviewer = ReviewerSettings {
             reviewer: reading
                 .take::<ReviewerTable>("reviewer")
-                .unwrap_or_default(),
-            policy: reading.take::<PolicyTable>("policy").unwrap_or_default(),
+                .unwrap_or_default()
+                .with_paths(&|path| reading.beside(path)),
+            policy: reading
+                .take::<PolicyTable>("policy")
+                .unwrap_or_default()
+                .with_paths(&|path| reading.beside(path)),
         };
         let tenants = reading.tenants(&reviewer);
         let (limits, webhooks) = (reading.limits(), reading.webhooks());
@@ -200,6 +204,12 @@ impl<'a> Reading<'a> {
         } else {
             Err(InvalidConfig(reading.faults))
         }
+    }
+
+    /// `path` as the file means it: a relative one belongs to the file's folder.
+    fn beside(&self, path: &Path) -> PathBuf {
+        let folder = Path::new(self.file).parent();
+        folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }
 
     fn fault(&mut self, key: Option<&str>, problem: impl Into<String>) {
@@ -289,9 +299,14 @@ impl<'a> Reading<'a> {
     fn tenants(&mut self, everybody: &ReviewerSettings) -> BTreeMap<TenantId, ReviewerSettings> {
         let tables: BTreeMap<TenantId, TenantTable> = self.take("tenants").unwrap_or_default();
         let settings = tables.into_iter().map(|(tenant, table)| {
-            let reviewer = table.reviewer.unwrap_or_else(|| everybody.reviewer.clone());
-            let policy = table.policy.unwrap_or_else(|| everybody.policy.clone());
-            (tenant, ReviewerSettings { reviewer, policy })
+            let whole = |path: &Path| self.beside(path);
+            let reviewer = table.reviewer.map(|it| it.with_paths(&whole));
+            let policy = table.policy.map(|it| it.with_paths(&whole));
+            let settings = ReviewerSettings {
+                reviewer: reviewer.unwrap_or_else(|| everybody.reviewer.clone()),
+                policy: policy.unwrap_or_else(|| everybody.policy.clone()),
+            };
+            (tenant, settings)
         });
         settings.collect()
     }

@@ -159,7 +159,7 @@ impl ApiError {
                 "An older program kept this policy's text alone. Keep it again to put it in force."
             }
             Self::Unauthorized => {
-                "A valid token is wanted: `Authorization: Bearer TOKEN`. `auto-review-server token create` makes one."
+                "The token is missing, unknown, revoked or expired. `auto-review-server token list` says which there are, `token create` makes one; it goes with each call as `Authorization: Bearer TOKEN`."
             }
             Self::Forbidden => {
                 "The token has no role that may do this. An admin can make one that has."

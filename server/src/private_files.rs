@@ -39,7 +39,7 @@ pub enum NotPrivate {
         uid: u32,
     },
     /// Group or others have access.
-    #[error("`{}` is open to group or others (mode {mode:04o})\nhint: chmod {wanted:04o} `{}`", .path.display(), .path.display())]
+    #[error("`{}` is open to group or others (mode {mode:04o})\nhint: {}", .path.display(), way_out(.path, *.wanted))]
     Mode {
         /// Which path.
         path: PathBuf,
@@ -48,6 +48,17 @@ pub enum NotPrivate {
         /// What they should be.
         wanted: u32,
     },
+}
+
+/// What to do about a path that others can reach. A folder may be one that the whole system needs as it is, so that nobody is
+/// told to close it.
+fn way_out(path: &Path, wanted: u32) -> String {
+    let path = path.display();
+    if wanted == 0o700 {
+        format!("use a folder of its own, which `mkdir -m 0700 {path}/auto-review` makes")
+    } else {
+        format!("chmod {wanted:04o} `{path}`")
+    }
 }
 
 /// Makes the folder `path` where it is missing (0700, its parents too) and checks it. Returns it with every symbolic

@@ -38,7 +38,7 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The address could not be listened on.
-    #[error("cannot listen on `{address}`")]
+    #[error("cannot listen on `{address}`: {source}\nhint: `--listen ADDRESS:PORT` names another")]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -92,12 +92,29 @@ async fn keep_all(service: &Service, config: &Config) -> Result<(), CommandError
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "other machines reach this port, and tokens travel in the clear");
     }
+    warn_of_strangers(service, config).await?;
     service.keep_indexing();
     service.keep_the_record(config.retention);
     service.keep_probing();
     service.keep_measures();
     service.tell_of_recovered().await;
     service.keep_webhooks(config.webhooks.clone());
+    Ok(())
+}
+
+/// Says which settings are for tenants that nobody made: a misspelt name leaves its tenant to the settings of all.
+async fn warn_of_strangers(service: &Service, config: &Config) -> Result<(), CommandError> {
+    let known = service.desk().store.tenants().await?;
+    let strangers = config
+        .tenants
+        .keys()
+        .filter(|tenant| !known.iter().any(|it| it.id == **tenant));
+    for tenant in strangers {
+        tracing::warn!(
+            "`[tenants.{0}]`: there is no such tenant\nhint: `auto-review-server tenant create {0}`",
+            tenant.as_str()
+        );
+    }
     Ok(())
 }
 

@@ -24,6 +24,9 @@ pub struct OtelTable {
     log_user_prompt: bool,
     #[serde(default)]
     log_guardian_assessments: bool,
+    /// Where relative paths begin.
+    #[serde(skip)]
+    folder: PathBuf,
     /// Keys that this version does not know.
     #[serde(flatten)]
     rest: BTreeMap<String, serde::de::IgnoredAny>,
@@ -162,6 +165,13 @@ impl OtelTable {
         keys.filter(|key| !SHARED.contains(key))
     }
 
+    /// The table as it stands in `file`, to whose folder relative paths belong.
+    #[must_use]
+    pub fn of(mut self, file: &Path) -> Self {
+        self.folder = file.parent().unwrap_or(file).to_owned();
+        self
+    }
+
     /// The variables that headers name: what is in them is nobody else's to have.
     #[must_use]
     pub fn variables(&self) -> Vec<String> {
@@ -181,6 +191,7 @@ impl OtelTable {
     /// # Errors
     /// The first value that is not valid, a variable that is not set, a file that cannot be read.
     pub fn read(self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Settings, InvalidOtel> {
+        let certificates = |tls: &TlsTable| certificates(&self.folder, tls);
         let target = |key: &str, table: Option<ExporterTable>| match table {
             None | Some(ExporterTable::None | ExporterTable::Statsig) => Ok(None),
             Some(ExporterTable::OtlpHttp(table)) => {
@@ -189,11 +200,11 @@ impl OtelTable {
                     HttpProtocol::Json => Protocol::HttpJson,
                 };
                 let place = (table.endpoint.as_str(), protocol);
-                target(key, place, &table.headers, &table.tls, lookup).map(Some)
+                target(key, place, &table.headers, certificates(&table.tls), lookup).map(Some)
             }
             Some(ExporterTable::OtlpGrpc(table)) => {
                 let place = (table.endpoint.as_str(), Protocol::Grpc);
-                target(key, place, &table.headers, &table.tls, lookup).map(Some)
+                target(key, place, &table.headers, certificates(&table.tls), lookup).map(Some)
             }
         };
         Ok(Settings {
@@ -231,7 +242,7 @@ fn target(
     key: &str,
     (endpoint, protocol): (&str, Protocol),
     headers: &BTreeMap<String, String>,
-    tls: &TlsTable,
+    tls: Result<Tls, String>,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Target, InvalidOtel> {
     let invalid = |part: &str, problem: String| InvalidOtel {
@@ -258,13 +269,14 @@ fn target(
         endpoint,
         protocol,
         headers: map,
-        tls: certificates(tls).map_err(|problem| invalid("tls", problem))?,
+        tls: tls.map_err(|problem| invalid("tls", problem))?,
     })
 }
 
-fn certificates(tls: &TlsTable) -> Result<Tls, String> {
+fn certificates(folder: &Path, tls: &TlsTable) -> Result<Tls, String> {
     let read = |path: &Path| {
-        std::fs::read_to_string(path)
+        let path = folder.join(path);
+        std::fs::read_to_string(&path)
             .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))
     };
     let identity = match (&tls.client_certificate, &tls.client_private_key) {

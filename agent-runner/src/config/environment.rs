@@ -111,6 +111,12 @@ impl Environment {
         NAMES.iter().find_map(value).map(SecretString::from)
     }
 
+    /// A path of `agent-runner.toml` or `config.toml`: a relative one belongs to the folder of the file, never to the working
+    /// directory, which commands may write.
+    pub(crate) fn of_own_file(&self, path: &Path) -> PathBuf {
+        self.codex_home.join(self.expand_home(path))
+    }
+
     /// `~/…` and `~` as absolute paths; everything else as it is.
     pub(crate) fn expand_home(&self, path: &Path) -> PathBuf {
         path.strip_prefix("~")

@@ -53,11 +53,7 @@ impl NetworkTable {
                 ("network.intercepted_hosts", reason)
             })?;
         }
-        self.roots_file = self.roots_file.map(|path| environment.expand_home(&path));
-        if let Some(path) = self.roots_file.as_ref().filter(|path| path.is_relative()) {
-            let reason = format!("`{}` is not an absolute path", path.display());
-            return Err(("network.roots_file", reason));
-        }
+        self.roots_file = self.roots_file.map(|path| environment.of_own_file(&path));
         Ok(self)
     }
 }

@@ -156,14 +156,8 @@ impl RunnerSettings {
             remote_server(&mut raw, environment).map_err(|(key, reason)| invalid(key, reason))?;
         let state_dir = raw.state.dir.map_or_else(
             || environment.state_dir.clone(),
-            |dir| environment.expand_home(&dir),
+            |dir| environment.of_own_file(&dir),
         );
-        if state_dir.is_relative() {
-            return Err(invalid(
-                "state.dir",
-                format!("`{}` is not an absolute path", state_dir.display()),
-            ));
-        }
         let ends = [
             raw.fallback.on_deny,
             raw.fallback.on_timeout,
@@ -196,15 +190,11 @@ impl RunnerSettings {
             evidence,
             limits,
             #[cfg(feature = "embedded")]
-            reviewer: with_home(raw.reviewer, environment),
+            reviewer: raw
+                .reviewer
+                .with_paths(&|path| environment.of_own_file(path)),
             #[cfg(feature = "embedded")]
-            policy: reviewer::PolicyTable {
-                section_file: raw
-                    .policy
-                    .section_file
-                    .map(|path| environment.expand_home(&path)),
-                ..raw.policy
-            },
+            policy: raw.policy.with_paths(&|path| environment.of_own_file(path)),
         })
     }
 }
@@ -258,27 +248,12 @@ fn remote_server(
     Ok(Some(RemoteServer {
         url,
         key,
-        token_file: environment.expand_home(&token_file),
+        token_file: environment.of_own_file(&token_file),
         ca_file: raw
             .ca_file
             .take()
-            .map(|path| environment.expand_home(&path)),
+            .map(|path| environment.of_own_file(&path)),
     }))
-}
-
-/// `~/…` in the paths of the reviewer's table.
-#[cfg(feature = "embedded")]
-fn with_home(
-    mut table: reviewer::ReviewerTable,
-    environment: &Environment,
-) -> reviewer::ReviewerTable {
-    for model in &mut table.model {
-        model.api_key_file = model
-            .api_key_file
-            .take()
-            .map(|path| environment.expand_home(&path));
-    }
-    table
 }
 
 /// A token must not travel in clear text: plain HTTP is for loopback only.

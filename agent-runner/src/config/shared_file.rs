@@ -59,7 +59,7 @@ impl Settings {
                         unknown
                             .map(|key| format!("`{file}` has keys that mean nothing here: {key}")),
                     );
-                    self.otel = Some(Box::new(table));
+                    self.otel = Some(Box::new(table.of(Path::new(file))));
                     self.origins.insert("otel", file.to_owned());
                 }
                 "mcp_servers" | "apps" => merge(&mut self.tools, key, value),

@@ -3,7 +3,7 @@
 use protocol::ReviewStatus;
 
 use super::stage::Stage;
-use crate::report::shown_command;
+use protocol::shown_command;
 
 /// The remote about which the stand-in model never answers.
 pub(super) const SLOW_REMOTE: &str = "slow-remote";

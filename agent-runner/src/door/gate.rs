@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use network_proxy::{Answer, Destination, Gate, Question};
 use protocol::{
     Action, Decision, Evidence, Grant, NetworkAccess, NetworkProtocol, PermittedAction, Printable,
-    ReceiptScope, ReviewFailure, ReviewId, ReviewStatus, SubmitReview, TriggerKind,
+    ReceiptScope, ReviewFailure, ReviewId, ReviewStatus, SubmitReview, TriggerKind, shown_command,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -40,7 +40,6 @@ use crate::failure::Failure;
 use crate::journal::{self, JournalEntry, JournalEvent};
 use crate::leaves::StandingHosts;
 use crate::prepare::{Prepared, submission};
-use crate::report::shown_command;
 use crate::request::RunRequest;
 use crate::review_client::{self, Retry, ReviewClient, server_failure};
 use crate::reviewers;

@@ -92,9 +92,9 @@ fn search(values: &mut BTreeMap<String, String>) -> Result<Search, ApiError> {
     let mut facets = Vec::new();
     for (facet, name) in Facet::ASKED {
         if let Some(value) = values.remove(name) {
-            if facet == Facet::Status && ReviewStatus::parse(&value).is_none() {
-                return Err(invalid("`status` is not a review's status"));
-            }
+            let value = facet.value(&value).map_err(|values| {
+                ApiError::InvalidParameter(format!("`{name}` is none of {}", values.join(", ")))
+            })?;
             facets.push((facet, value));
         }
     }

@@ -72,9 +72,7 @@ impl Server {
             // No certificate will be asked for, so none of the machine's are read.
             builder = builder.tls_certs_only([]);
         }
-        let client = builder
-            .build()
-            .map_err(|error| CommandError::Unreachable(url.clone(), error))?;
+        let client = builder.build().map_err(|error| unreachable(&url, &error))?;
         Ok(Self {
             client,
             token: SecretString::from(token),
@@ -134,7 +132,7 @@ impl Server {
         &self,
         sent: Result<Response, reqwest::Error>,
     ) -> Result<Vec<u8>, CommandError> {
-        let failed = |error| CommandError::Unreachable(self.url.clone(), error);
+        let failed = |error: reqwest::Error| unreachable(&self.url, &error);
         let response = sent.map_err(failed)?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(failed)?;
@@ -147,6 +145,22 @@ impl Server {
             None => refused(status.as_str(), "without an explanation"),
         })
     }
+}
+
+/// Why nothing came back from `url`, without the layers that it went through.
+fn unreachable(url: &str, error: &reqwest::Error) -> CommandError {
+    let why = if error.is_builder() {
+        "that is no URL".to_owned()
+    } else if error.is_timeout() {
+        "it did not answer in time".to_owned()
+    } else {
+        let mut innermost: &dyn std::error::Error = error;
+        while let Some(cause) = innermost.source() {
+            innermost = cause;
+        }
+        innermost.to_string()
+    };
+    CommandError::Unreachable(Printable(url).to_string(), why)
 }
 
 fn refused(code: &str, detail: &str) -> CommandError {

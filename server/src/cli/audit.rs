@@ -7,14 +7,13 @@ use std::io::{self, Write as _};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use protocol::{HistoryEntry, Printable, ReviewId, Stats, TenantId};
+use protocol::{Action, HistoryEntry, Printable, ReviewId, Stats, TenantId, shown_command};
 use serde::Serialize;
 
-use super::{CommandError, print_line};
-use crate::config::{Config, key_file};
+use super::{CommandError, existing, print_line};
+use crate::config::Config;
 use crate::history::export::{Export, Format};
 use crate::history::{Counting, detail, page, stats as sums};
-use crate::key::SigningKey;
 use crate::store::search::{Facet, Search};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Sight, StoreError};
@@ -32,11 +31,11 @@ pub(super) struct Which {
     /// Only those that hold all these words.
     #[arg(long, value_name = "WORDS")]
     text: Option<String>,
-    /// Only those opened at this time or later, for example `2026-01-31T00:00:00Z`.
-    #[arg(long, value_name = "TIME")]
+    /// Only those opened at this time or later, for example `2026-01-31T00:00:00Z` or `2026-01-31` (UTC).
+    #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
     /// Only those opened before this time.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
 }
 
@@ -53,16 +52,29 @@ pub(super) enum Shape {
     Opa,
 }
 
+/// A time, or the beginning of a day in UTC.
+pub(super) fn time(text: &str) -> Result<Timestamp, &'static str> {
+    let day = || {
+        let day: jiff::civil::Date = text.parse().ok()?;
+        Some(day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    };
+    let time = text.parse().ok().or_else(day);
+    time.ok_or("a time is wanted: `2026-01-31T00:00:00Z` or `2026-01-31`")
+}
+
 fn facet(text: &str) -> Result<(Facet, String), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE is wanted")?;
     let found = Facet::ASKED.into_iter().find(|(_, known)| *known == name);
     let (facet, _) = found.ok_or_else(|| format!("`{}` is not a name", Printable(name)))?;
-    Ok((facet, value.to_owned()))
+    let value = facet
+        .value(value)
+        .map_err(|values| format!("`{}` is none of {}", Printable(value), values.join(", ")))?;
+    Ok((facet, value))
 }
 
 impl Which {
-    pub(super) fn sight(&self) -> Result<Sight, CommandError> {
-        Ok(Sight::Tenant(TenantId::parse(&self.tenant)?))
+    pub(super) fn tenant(&self) -> Result<TenantId, CommandError> {
+        Ok(TenantId::parse(&self.tenant)?)
     }
 
     pub(super) fn search(self, limit: u32) -> Search {
@@ -96,9 +108,10 @@ pub(super) async fn history(
     limit: u32,
     shown: Shown,
 ) -> Result<(), CommandError> {
-    let sight = which.sight()?;
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
-    let store = SqliteStore::open(&config.database).await?;
+    let tenant = which.tenant()?;
+    let store = existing::store_of(config, &tenant).await?;
+    let key = existing::key(config, &store).await?;
+    let sight = Sight::Tenant(tenant);
     let search = which.search(limit);
     let page = page(&store, &key, &sight, (&search, Counting::Unwanted)).await;
     store.close().await;
@@ -106,7 +119,9 @@ pub(super) async fn history(
     if shown == Shown::Json {
         return print_json(&page);
     }
-    print_line("TIME                  STATUS     RISK      BY        USER          ACTION")?;
+    print_line(
+        "TIME                  REVIEW                                STATUS     RISK      BY        USER          ACTION",
+    )?;
     for entry in &page.page.reviews {
         print_line(&line(entry))?;
     }
@@ -118,20 +133,24 @@ fn line(entry: &HistoryEntry) -> String {
     let at = review.created_at.strftime("%Y-%m-%dT%H:%M:%SZ");
     let risk = review.risk_level.map_or("-", protocol::RiskLevel::as_str);
     let user = Printable(&entry.environment.user).to_string();
-    let action = match &entry.action {
-        protocol::Action::Command(command) => command.command.join(" "),
-        protocol::Action::NetworkAccess(access) => format!("{}:{}", access.host, access.port),
-        other @ (protocol::Action::FileChange(_)
-        | protocol::Action::ToolCall(_)
-        | protocol::Action::PermissionRequest(_)) => other.tool().to_owned(),
-    };
     format!(
-        "{at}  {:<9}  {risk:<8}  {:<8}  {user:<12}  {}  {}",
+        "{at}  {}  {:<9}  {risk:<8}  {:<8}  {user:<12}  {}",
+        review.review_id,
         review.status.title(),
         review.decided_by.as_str(),
-        Printable(&action),
-        review.review_id
+        shown_action(&entry.action)
     )
+}
+
+/// An action in a few words; `show` and `--json` have all of it.
+pub(super) fn shown_action(action: &Action) -> String {
+    let action = match action {
+        Action::Command(command) => return shown_command(&command.command),
+        Action::NetworkAccess(access) => format!("{}:{}", access.host, access.port),
+        Action::ToolCall(call) => format!("{} {}/{}", action.tool(), call.server, call.tool_name),
+        Action::FileChange(_) | Action::PermissionRequest(_) => action.tool().to_owned(),
+    };
+    Printable(&action).to_string()
 }
 
 pub(super) async fn show(
@@ -139,9 +158,10 @@ pub(super) async fn show(
     tenant: &str,
     review_id: ReviewId,
 ) -> Result<(), CommandError> {
-    let sight = Sight::Tenant(TenantId::parse(tenant)?);
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
-    let store = SqliteStore::open(&config.database).await?;
+    let tenant = TenantId::parse(tenant)?;
+    let store = existing::store_of(config, &tenant).await?;
+    let key = existing::key(config, &store).await?;
+    let sight = Sight::Tenant(tenant);
     let found = store.detail(&sight, review_id).await;
     store.close().await;
     let found = found?.ok_or(CommandError::UnknownReview(review_id))?;
@@ -159,8 +179,9 @@ pub(super) async fn export(
         Shape::Ocsf => Format::Ocsf,
         Shape::Opa => Format::Opa,
     };
-    let sight = which.sight()?;
-    let store = SqliteStore::open(&config.database).await?;
+    let tenant = which.tenant()?;
+    let store = existing::store_of(config, &tenant).await?;
+    let sight = Sight::Tenant(tenant);
     let exported = export_all(&store, &sight, which.search(0), format).await;
     store.close().await;
     exported
@@ -187,11 +208,11 @@ async fn export_all(
 }
 
 pub(super) async fn stats(config: &Config, which: Which, shown: Shown) -> Result<(), CommandError> {
-    let tenant = TenantId::parse(&which.tenant)?;
+    let tenant = which.tenant()?;
     if !which.facets.is_empty() || which.text.is_some() {
         return Err(CommandError::OnlyTimes);
     }
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &tenant).await?;
     let stats = sums(&store, &tenant, which.since, which.until).await;
     store.close().await;
     let stats = stats?;

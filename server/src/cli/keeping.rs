@@ -9,8 +9,8 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use protocol::{Printable, TenantId, VerifyAnswer};
 
-use super::audit::{Shown, print_json};
-use super::{CommandError, print_line};
+use super::audit::{Shown, print_json, time};
+use super::{CommandError, existing, print_line};
 use crate::config::{Config, key_file};
 use crate::desk::now;
 use crate::history::verified;
@@ -38,7 +38,7 @@ pub(super) enum KeepingCommand {
     /// Erases transcripts, evidence and what reviewers were shown. What was decided, about what and why, stays.
     Erase {
         /// Of reviews that were opened before this time, for example `2026-01-31T00:00:00Z`.
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = time)]
         before: Timestamp,
         /// Whose.
         #[arg(long, default_value = "default")]
@@ -50,7 +50,7 @@ pub(super) enum KeepingCommand {
     /// Lets whole reviews go, from the first one on: what was decided, too. `verify` begins after them from then on.
     Forget {
         /// What was recorded before this time, for example `2026-01-31T00:00:00Z`.
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = time)]
         before: Timestamp,
         /// Whose.
         #[arg(long, default_value = "default")]
@@ -84,12 +84,15 @@ const MAX_HEADS: u64 = 64 << 20;
 const MAX_NAME: usize = 64;
 
 async fn verify(config: &Config, shown: Shown, against: Option<&Path>) -> Result<(), CommandError> {
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
     let heads = match against {
         Some(path) => read_heads(path)?,
         None => Vec::new(),
     };
-    let lines = verify_all(&config.database, shown, (&key, &heads)).await?;
+    let store = existing::store(config).await?;
+    let key = existing::key(config, &store).await?;
+    let lines = verify_each(&store, shown, (&key, &heads)).await;
+    store.close().await;
+    let lines = lines?;
     if shown == Shown::Table {
         print_line(&format!("the record holds: {lines} lines"))?;
     }
@@ -102,18 +105,19 @@ fn read_heads(path: &Path) -> Result<Vec<SignedHead>, CommandError> {
         line,
         problem,
     };
-    let size = std::fs::metadata(path).map_err(|error| wrong(0, error.to_string()))?;
+    let unread = |problem: std::io::Error| wrong(None, problem.to_string());
+    let size = std::fs::metadata(path).map_err(unread)?;
     if size.len() > MAX_HEADS {
-        return Err(wrong(0, "it is larger than 64 MiB".to_owned()));
+        return Err(wrong(None, "it is larger than 64 MiB".to_owned()));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(0, error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(unread)?;
     let lines = text
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.is_empty());
     lines
         .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| wrong(index + 1, error.to_string()))
+            serde_json::from_str(line).map_err(|error| wrong(Some(index + 1), error.to_string()))
         })
         .collect()
 }
@@ -192,8 +196,8 @@ fn broken(tenant: TenantId, seq: i64, what: &str) -> CommandError {
 
 /// Signs every head that has moved, and prints the last one of each tenant.
 async fn head(config: &Config) -> Result<(), CommandError> {
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store(config).await?;
+    let key = existing::key(config, &store).await?;
     let heads = last_heads(&store, &key).await;
     store.close().await;
     heads?.iter().try_for_each(print_json)
@@ -236,8 +240,8 @@ async fn forget(
         at: wanted_by(before, &by)?,
         by,
     };
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &wanted.tenant).await?;
+    let key = existing::key(config, &store).await?;
     let gone = store.forget(wanted, &key).await;
     store.close().await;
     print_line(&format!("let {} lines of the record go", gone?))
@@ -251,7 +255,7 @@ async fn erase(
 ) -> Result<(), CommandError> {
     let tenant = TenantId::parse(tenant)?;
     let at = wanted_by(before, &by)?;
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &tenant).await?;
     let erasure = Erasure {
         tenant,
         before,
@@ -265,11 +269,11 @@ async fn erase(
 
 /// Copies the database while it is used, and verifies the copy.
 async fn backup(config: &Config, to: PathBuf) -> Result<(), CommandError> {
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store(config).await?;
+    let key = existing::key(config, &store).await?;
     let copied = store.copy_to(&to).await;
     store.close().await;
     copied?;
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
     let lines = verify_all(&to, Shown::Table, (&key, &[])).await?;
     // What opening it for the check left beside it.
     let lock = crate::store::sqlite::beside(&to, ".start");

@@ -7,7 +7,7 @@ use clap::Args;
 use protocol::{NetworkDecision, NetworkReports, Printable, RecordedNetwork, TenantId};
 
 use super::audit::{Shown, print_json};
-use super::{CommandError, print_line};
+use super::{CommandError, existing, print_line};
 use crate::config::Config;
 use crate::store::Sight;
 use crate::store::sqlite::SqliteStore;
@@ -40,9 +40,10 @@ pub(super) struct WhichNetwork {
 }
 
 pub(super) async fn network(config: &Config, which: WhichNetwork) -> Result<(), CommandError> {
-    let sight = Sight::Tenant(TenantId::parse(&which.tenant)?);
+    let tenant = TenantId::parse(&which.tenant)?;
     let shown = Shown::of(which.json);
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &tenant).await?;
+    let sight = Sight::Tenant(tenant);
     let found = find(&store, &sight, which).await;
     store.close().await;
     let reports = found?;

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use protocol::{
     ApproverAnswer, GiveLeave, HostScope, LeaveResource, PersonsAnswer, Printable, ReviewDetail,
-    ReviewId, ReviewResource, WaitingReviews, WithdrawLeave, WithdrawnLeave,
+    ReviewId, ReviewResource, WaitingReviews, WithdrawLeave, WithdrawnLeave, shown_command,
 };
 use serde_json::Value;
 
@@ -167,6 +167,9 @@ async fn leave(config: &Config, saying: Saying, valid_secs: u64) -> Result<(), C
     let path = format!("/v1/reviews/{}", saying.id);
     let denied: ReviewResource = server.get(&path).await?;
     let action_digest = denied.action_digest;
+    if saying.digest.len() < "sha256:".len() + SHORTEST {
+        return Err(CommandError::ShortDigest);
+    }
     if !is_meant(&saying.digest, &action_digest.to_string()) {
         return Err(CommandError::OtherDigest(action_digest.to_string()));
     }
@@ -204,7 +207,9 @@ async fn queue(config: &Config, at: &At, shown: Shown) -> Result<(), CommandErro
     if shown == Shown::Json {
         return print_json(&waiting);
     }
-    print_line("EXPIRES               AGREED  USER          DIGEST               REVIEW  ACTION")?;
+    print_line(
+        "EXPIRES               AGREED  USER          DIGEST               REVIEW                                ACTION",
+    )?;
     for review in &waiting.reviews {
         let id = review.review.review_id.to_string();
         let agreed = waiting.agreed.get(&id).map_or(0, Vec::len);
@@ -225,8 +230,28 @@ fn line(review: &ReviewDetail, agreed: &str) -> String {
         expiry(review).unwrap_or_default(),
         Printable(user.unwrap_or("-")).to_string(),
         review.review.review_id,
-        Printable(&words(action)),
-    )
+        words(action),
+    ) + &where_from(question)
+}
+
+/// Where the question comes from and why, on a line of its own: what is to be known before an answer.
+fn where_from(question: Option<&Value>) -> String {
+    let text = |pointer: &str| question.and_then(|it| it.pointer(pointer)?.as_str());
+    let told = [
+        ("because", text("/action/justification")),
+        ("in", text("/environment/cwd")),
+        ("on", text("/environment/host")),
+        ("session", text("/session/session_id")),
+        ("trigger", text("/trigger/kind")),
+    ];
+    let told = told
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name} {}", Printable(value?))));
+    let told: Vec<_> = told.collect();
+    if told.is_empty() {
+        return String::new();
+    }
+    format!("\n{:22}{}", "", told.join("; "))
 }
 
 /// Until when the review waits, as its opening says.
@@ -246,9 +271,9 @@ fn words(action: Option<&Value>) -> String {
     match command {
         Some(words) => {
             let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
-            words.join(" ")
+            shown_command(&words)
         }
-        None => action.to_string(),
+        None => Printable(&action.to_string()).to_string(),
     }
 }
 
@@ -265,6 +290,9 @@ async fn say(
         .find(|review| review.review.review_id == saying.id)
         .ok_or(CommandError::NotWaiting(saying.id))?;
     let action_digest = review.review.action_digest;
+    if saying.digest.len() < "sha256:".len() + SHORTEST {
+        return Err(CommandError::ShortDigest);
+    }
     if !is_meant(&saying.digest, &action_digest.to_string()) {
         return Err(CommandError::OtherDigest(action_digest.to_string()));
     }

@@ -10,12 +10,11 @@ use protocol::{Printable, TenantId};
 use reviewer::{PolicyTable, Reviewer, ReviewerSettings, ReviewerTable};
 use similar::TextDiff;
 
-use super::audit::{Shown, Which, print_json};
+use super::audit::{Shown, Which, print_json, shown_action};
 use super::policy_change::{ChangeCommand, change};
-use super::{CommandError, print_line};
+use super::{CommandError, existing, print_line};
 use crate::backtest::{Backtest, Judge};
-use crate::config::{Config, environment, key_file};
-use crate::key::SigningKey;
+use crate::config::{Config, environment};
 use crate::policies;
 use crate::store::Sight;
 use crate::store::search::Search;
@@ -133,8 +132,8 @@ pub(super) fn read_candidate(path: &Path) -> Result<ReviewerSettings, CommandErr
 async fn list(config: &Config, tenant: &str, shown: Shown) -> Result<(), CommandError> {
     let tenant = TenantId::parse(tenant)?;
     let settings = current(config, &tenant)?.policy_revision().to_string();
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &tenant).await?;
+    let key = existing::key(config, &store).await?;
     let told = policies::told(&store, &key, (&tenant, &settings)).await;
     store.close().await;
     let told = told?;
@@ -170,7 +169,7 @@ async fn record(
         Some(path) => only_policy(path)?,
         None => settings_of(config, &tenant).policy.clone(),
     };
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &tenant).await?;
     let kept = policies::keep(&store, (&tenant, &reviewer), &table, author).await;
     store.close().await;
     let (named, added) = kept?;
@@ -208,8 +207,8 @@ async fn diff(config: &Config, other: &Other, tenant: &str) -> Result<(), Comman
         settings.policy_revision().to_string(),
         settings.policy().document(),
     );
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &tenant).await?;
+    let key = existing::key(config, &store).await?;
     let known = store.policies(&tenant).await;
     let life = policies::life(&store, &key, &tenant).await;
     store.close().await;
@@ -248,13 +247,14 @@ async fn test(
     (listed, shown): (usize, Shown),
 ) -> Result<(), CommandError> {
     let reviewer = candidate(with)?;
-    let sight = which.sight()?;
+    let tenant = which.tenant()?;
     let judge = Judge {
         reviewer: &reviewer,
         speaks_for_user: &config.speaks_for_user,
         listed,
     };
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &tenant).await?;
+    let sight = Sight::Tenant(tenant);
     let tested = judge_all(&store, &sight, which.search(PAGE), &judge).await;
     store.close().await;
     let tested = tested?;
@@ -296,7 +296,8 @@ fn print_table(tested: &Backtest) -> Result<(), CommandError> {
         print_line(&format!("{name:<14} {count}"))?;
     }
     for flip in &tested.flips {
-        let action = Printable(&flip.action.to_string()).to_string();
+        let action = serde_json::from_value(flip.action.clone());
+        let action = action.map_or_else(|_| "-".to_owned(), |action| shown_action(&action));
         print_line(&format!(
             "{}  {} by {} -> {} {}  {action}",
             flip.review_id,

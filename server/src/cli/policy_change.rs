@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use protocol::{PolicyChange, Printable, TenantId};
 
-use super::audit::{Shown, print_json};
+use super::audit::{Shown, print_json, time};
 use super::policy::{check_name, current, only_policy, settings_of};
-use super::{CommandError, print_line};
-use crate::config::{Config, key_file};
+use super::{CommandError, existing, print_line};
+use crate::config::Config;
 use crate::key::SigningKey;
 use crate::policies::{self, PolicyError};
 use crate::policy_life::{Named, Share, Wanted, What};
@@ -43,7 +43,7 @@ pub(super) enum ChangeCommand {
               value_parser = clap::value_parser!(u8).range(1..=99))]
         percent: Option<u8>,
         /// For all sessions from this time on, for example `2026-01-31T06:00:00Z`.
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = time)]
         from: Option<Timestamp>,
         #[command(flatten)]
         by: By,
@@ -150,8 +150,8 @@ async fn make(config: &Config, typed: Typed) -> Result<(), CommandError> {
         return Err(CommandError::Reason);
     }
     let tenant = TenantId::parse(&typed.by.tenant)?;
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &tenant).await?;
+    let key = existing::key(config, &store).await?;
     let made = note(config, (&store, &key), (&tenant, reason), typed).await;
     store.close().await;
     print_line(&made?)
@@ -207,8 +207,8 @@ async fn note(
 
 async fn log(config: &Config, tenant: &str, shown: Shown) -> Result<(), CommandError> {
     let tenant = TenantId::parse(tenant)?;
-    let key = SigningKey::load_or_make(&key_file(&config.database))?;
-    let store = SqliteStore::open(&config.database).await?;
+    let store = existing::store_of(config, &tenant).await?;
+    let key = existing::key(config, &store).await?;
     let changes = store.policy_changes(&tenant).await;
     store.close().await;
     let changes = changes?;

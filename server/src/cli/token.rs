@@ -150,7 +150,7 @@ async fn keep(store: &SqliteStore, token: NewToken) -> Result<(), CommandError> 
 
 async fn list(store: &SqliteStore) -> Result<(), CommandError> {
     print_line(
-        "ID                                CREATED               EXPIRES               STATE    TENANT    ROLES            NAME",
+        "ID                                CREATED               EXPIRES               STATE    TENANT    ROLES            PERSON        NAME",
     )?;
     let now = now();
     for token in store.tokens().await? {
@@ -167,8 +167,10 @@ async fn list(store: &SqliteStore) -> Result<(), CommandError> {
             token.grants.roles.to_string().replace(' ', ","),
         );
         let created = time(token.created_at);
+        let person = token.grants.person.as_deref().unwrap_or("-");
+        let person = Printable(person).to_string();
         print_line(&format!(
-            "{id:<32}  {created}  {expires:<20}  {state:<7}  {tenant:<8}  {roles:<15}  {name}"
+            "{id:<32}  {created}  {expires:<20}  {state:<7}  {tenant:<8}  {roles:<15}  {person:<12}  {name}"
         ))?;
     }
     Ok(())

@@ -41,7 +41,9 @@ impl Reading<'_> {
         }
         ShadowSettings {
             at_once,
-            reviewer: table.reviewer,
+            reviewer: table
+                .reviewer
+                .map(|it| it.with_paths(&|path| self.beside(path))),
         }
     }
 }

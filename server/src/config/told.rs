@@ -1,7 +1,7 @@
 //! Who is told what happens: `[otel]` and `[webhooks]`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -25,7 +25,7 @@ impl Reading<'_> {
         for key in table.unknown() {
             self.fault(Some(&format!("otel.{key}")), "is not a setting");
         }
-        table
+        table.of(Path::new(self.file))
     }
 
     pub(super) fn webhooks(&mut self) -> WebhookSettings {
@@ -41,13 +41,15 @@ impl Reading<'_> {
         if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&first_pause) {
             self.fault(Some("webhooks.first_pause_ms"), "must be from 10 to 60000");
         }
-        let ca = table.ca_file.and_then(|path| match read_file(&path) {
-            Ok(text) => Some(text),
-            Err(problem) => {
-                self.fault(Some("webhooks.ca_file"), problem);
-                None
-            }
-        });
+        let ca = table
+            .ca_file
+            .and_then(|path| match read_file(&self.beside(&path)) {
+                Ok(text) => Some(text),
+                Err(problem) => {
+                    self.fault(Some("webhooks.ca_file"), problem);
+                    None
+                }
+            });
         WebhookSettings {
             allowed_hosts: table.allowed_hosts.unwrap_or_default(),
             ca,

@@ -4,7 +4,7 @@
 //! compared by its hash or as quoted words; nothing of it is ever read as search syntax.
 
 use jiff::Timestamp;
-use protocol::{Canonical, ReviewId};
+use protocol::{Canonical, ReviewId, ReviewStatus};
 
 /// Something that a review has one value of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +26,35 @@ pub(crate) enum Facet {
 }
 
 impl Facet {
+    /// `text` as it stands in the record, however it is spelled: `Denied`, `timed-out`.
+    ///
+    /// # Errors
+    /// It is none of the values that there are, which come back.
+    pub(crate) fn value(self, text: &str) -> Result<String, Vec<&'static str>> {
+        let values: Vec<&'static str> = match self {
+            Self::Status => ReviewStatus::ALL.map(ReviewStatus::as_str).to_vec(),
+            Self::Risk => vec!["low", "medium", "high", "critical"],
+            Self::Authorization => vec!["unknown", "low", "medium", "high"],
+            Self::DecidedBy => vec!["built_in", "model", "rule", "person", "none"],
+            Self::Tenant
+            | Self::Caller
+            | Self::Tool
+            | Self::Program
+            | Self::User
+            | Self::Host
+            | Self::Session
+            | Self::Policy
+            | Self::Rule
+            | Self::FailedStep => return Ok(text.to_owned()),
+        };
+        let spelled = text.to_lowercase().replace('-', "_");
+        if values.contains(&spelled.as_str()) {
+            Ok(spelled)
+        } else {
+            Err(values)
+        }
+    }
+
     /// Every facet that a caller may ask for, by its name in the query.
     pub(crate) const ASKED: [(Self, &'static str); 13] = [
         (Self::Caller, "caller"),

@@ -1,6 +1,6 @@
 //! What is kept of the record and how long, and what shows when somebody takes something away from it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sqlx::Executor as _;
@@ -105,6 +105,65 @@ async fn a_record_that_was_cut_does_not_fit_its_signed_heads() {
     recorded(&folder).await;
     let told = holds(&program, &against).expect_err("rewritten");
     assert!(told.contains("not the line that was signed"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_looks_makes_neither_a_record_nor_a_key() {
+    let folder = Folder::new();
+    let program = Program::new(&folder, "");
+    let key = beside(&folder.database(), ".key");
+    let copy = folder.path("copy");
+    let looking: [&[&str]; 8] = [
+        &["verify"],
+        &["history"],
+        &["stats"],
+        &["export"],
+        &["head"],
+        &["policy", "list"],
+        &["network"],
+        &["backup", copy.to_str().expect("a path")],
+    ];
+    let without = |arguments: &[&str], problem: &str| {
+        let (code, out, err) = program.output(arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(err.contains(problem) && err.contains("hint: "), "{err}");
+    };
+    for arguments in looking {
+        without(arguments, "there is no database");
+    }
+    assert!(!folder.database().exists() && !key.exists() && !copy.exists());
+    // A record with signed heads, put back without its key.
+    let _token = program.token();
+    let mut server = program.serve();
+    let runner = program.token();
+    let told = server
+        .post(&runner, "/v1/reviews", &submission(&harmless()))
+        .await;
+    assert_eq!(told.end(), "approved", "{}", told.text);
+    assert_eq!(server.terminate(), Some(0));
+    std::fs::rename(&key, folder.path("kept")).expect("moved");
+    for arguments in [&["verify"][..], &["history"], &["head"]] {
+        without(arguments, "is missing");
+    }
+    assert!(!key.exists());
+    std::fs::rename(folder.path("kept"), &key).expect("moved");
+    assert_eq!(program.output(&["verify"]).0, 0);
+    // A tenant that nobody made and a value that nothing has are no empty record.
+    without(
+        &["history", "--tenant", "acne"],
+        "there is no tenant `acne`",
+    );
+    let (code, _, err) = program.output(&["history", "--where", "status=bogus"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("timed_out"), "{err}");
+    let (code, out, err) = program.output(&["history", "--where", "decided_by=Built-in"]);
+    assert_eq!((code, out.lines().count()), (0, 2), "{err}");
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -273,7 +273,7 @@ async fn two_people_must_agree_from_their_terminals_and_one_person_is_not_two() 
     };
     for (digest, file, code, told) in [
         ("sha256:000000000000", &bob, 2, "look at the action again"),
-        (short, &bob, 2, "look at the action again"),
+        (short, &bob, 2, "12 digits at least"),
         (shown, &none, 1, "role_missing"),
         (shown, &own, 1, "own_question"),
     ] {

@@ -114,6 +114,7 @@ async fn what_was_erased_is_skipped_and_not_called_unchanged() {
 async fn policies_are_kept_with_their_author_and_compared_line_by_line() {
     let folder = Folder::new();
     let program = Program::new(&folder, "");
+    let _token = program.token();
     let run = |arguments: &[&str]| program.output(arguments);
     assert!(
         run(&["policy", "record", "--author", "ana"])

@@ -191,11 +191,7 @@ fn no_variable_is_set_where_nothing_is_opened_and_an_authority_that_commands_may
         ran.stderr
     );
 
-    for wrong in [
-        "intercepted_hosts = [\"a*b\"]",
-        "roots_file = \"here.pem\"",
-        "intercept = true",
-    ] {
+    for wrong in ["intercepted_hosts = [\"a*b\"]", "intercept = true"] {
         stage.runner_settings(&format!("[network]\n{wrong}\n"));
         let ran = stage.exec(&[], &["true"]).ran();
         assert_eq!(ran.code(), 125, "{wrong}: {}", ran.stderr);
