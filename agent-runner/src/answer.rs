@@ -11,7 +11,7 @@ use protocol::{
 };
 
 use crate::ask::PersonsTerminal;
-use crate::config::{ApprovalsReviewer, Environment, Fallback, OnEnd};
+use crate::config::{ApprovalPolicy, ApprovalsReviewer, Environment, Fallback, OnEnd, Settings};
 use crate::failure::Failure;
 use crate::pending::PendingLine;
 use crate::prepare::Prepared;
@@ -198,6 +198,23 @@ async fn ask_service(
     asked(client, question, review_id, answered)
 }
 
+/// Why a person who is wanted was not asked.
+fn no_terminal(settings: &Settings) -> ReviewFailure {
+    let by_setting = settings.reviewer == ApprovalsReviewer::User
+        && settings.approval != ApprovalPolicy::Untrusted;
+    let way_out = if by_setting {
+        "run it at one, or set approvals_reviewer = \"auto_review\""
+    } else {
+        "run it at one: a rule or `approval_policy` wants a person here, whoever reviews the rest"
+    };
+    let message =
+        format!("approval must come from a person, and there is no terminal to ask at; {way_out}");
+    ReviewFailure {
+        step: FailedStep::NotConfigured,
+        ..server_failure(NO_TERMINAL, Retry::IsUseless, &message)
+    }
+}
+
 async fn ask_person(
     prepared: &Prepared,
     environment: &Environment,
@@ -205,13 +222,7 @@ async fn ask_person(
     signals: &mut Signals,
 ) -> Asked {
     let Ok(mut terminal) = PersonsTerminal::open() else {
-        let message = "approval must come from a person, and there is no terminal to ask at; \
-                       run it at one, or set approvals_reviewer = \"auto_review\"";
-        let failure = server_failure(NO_TERMINAL, Retry::IsUseless, message);
-        return Asked::failed(ReviewFailure {
-            step: FailedStep::NotConfigured,
-            ..failure
-        });
+        return Asked::failed(no_terminal(&prepared.settings));
     };
     let client = match reviewers::local(&prepared.settings, environment, &prepared.state).await {
         Ok(client) => client,
@@ -236,7 +247,10 @@ async fn ask_person(
     });
     let answer = tokio::select! {
         answer = asking => answer.map_err(std::io::Error::other).and_then(|answer| answer),
-        signal = signals.next() => return interrupted(client, Some(review_id), signal).await,
+        signal = signals.next() => {
+            PersonsTerminal::leave_the_question();
+            return interrupted(client, Some(review_id), signal).await;
+        }
     };
     let ended = match answer {
         Ok(Some(answer)) => client.answer(review_id, answer).await,

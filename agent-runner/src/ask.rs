@@ -35,6 +35,14 @@ impl PersonsTerminal {
             .map(Self)
     }
 
+    /// Leaves the line of a question that a signal ended.
+    pub(crate) fn leave_the_question() {
+        // A terminal that went away needs no new line.
+        Self::open()
+            .and_then(|mut terminal| terminal.0.write_all(b"\n"))
+            .unwrap_or_default();
+    }
+
     /// Asks, and says what came `before`, where it ran already. `None`: nobody answered within `limit`.
     ///
     /// # Errors
@@ -95,8 +103,11 @@ impl PersonsTerminal {
             }
             drop(watched);
             let mut byte = [0];
-            // End of file is a no: nobody is there any more.
-            if self.0.read(&mut byte)? == 0 || byte == *b"\n" || byte == *b"\r" || line.len() > 64 {
+            // End of file is no answer: nobody is there any more.
+            if self.0.read(&mut byte)? == 0 {
+                return Ok(None);
+            }
+            if byte == *b"\n" || byte == *b"\r" || line.len() > 64 {
                 return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
             }
             line.extend(byte);

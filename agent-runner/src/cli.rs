@@ -119,7 +119,11 @@ pub(crate) struct PresetArgs {
     #[arg(long, conflicts_with_all = ["sandbox", "ask_for_approval"])]
     approve_for_me: bool,
     /// No walls and nobody is asked: `danger-full-access` and `never`.
-    #[arg(long, alias = "yolo")]
+    #[arg(
+        long,
+        alias = "yolo",
+        conflicts_with_all = ["sandbox", "ask_for_approval", "approve_for_me"]
+    )]
     dangerously_bypass_approvals_and_sandbox: bool,
     /// An older name for `--sandbox workspace-write --ask-for-approval on-request`.
     #[arg(

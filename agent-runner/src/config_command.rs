@@ -9,7 +9,8 @@ use serde_json::json;
 use crate::cli::{self, ConfigCommand};
 use crate::config::{Environment, SandboxMode, Settings, ShownSetting};
 use crate::failure::Failure;
-use crate::request;
+use crate::prepare::Prepared;
+use crate::{request, reviewers};
 
 /// Does what `args` says.
 ///
@@ -30,26 +31,26 @@ pub(crate) fn config(
             }
         }
         ConfigCommand::Check(check) => {
-            let settings = load(&check.settings, environment)?;
+            // As a command would find them: folders, files with keys and tokens, and the reviewer's own tables.
+            let cwd = request::working_directory(check.settings.cd.as_deref())?;
+            let overrides = check.settings.overrides();
+            let prepared = Prepared::new(&overrides, environment, &["true".into()], &cwd)?;
+            let settings = prepared.settings;
+            reviewers::check(&settings, environment)?;
             let mut lines: Vec<String> = settings
                 .notes
                 .iter()
                 .map(|note| format!("note: {}", Printable(note)))
                 .collect();
             lines.push(format!(
-                "the settings can be used: {} keys, {} rules",
-                settings.shown.len(),
+                "the settings can be used; rules: {}",
                 settings.rules.rules().len() + settings.rules.network().len()
             ));
             lines.join("\n")
         }
     };
-    match writeln!(out, "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::because(format!("cannot print: {error}")))
-        }
-        Ok(()) | Err(_) => Ok(0),
-    }
+    writeln!(out, "{text}").map_err(|error| Failure::because(format!("cannot print: {error}")))?;
+    Ok(0)
 }
 
 fn load(args: &cli::SettingsArgs, environment: &Environment) -> Result<Settings, Failure> {

@@ -20,6 +20,7 @@ use crate::cli;
 use crate::config::Environment;
 use crate::failure::{Failure, RUNNER_FAILED};
 use crate::history::{cut, shown_action, without_reason};
+use crate::signals::Signals;
 use rows::{Row, rows};
 use service::DemoService;
 use stage::{Ran, Stage};
@@ -39,12 +40,20 @@ pub(crate) async fn demo(
     let stage = Stage::set(environment)?;
     let service = DemoService::start(&stage).await?;
     stage.configure(&service)?;
-    let shown = play(&stage, &service, out).await;
+    let mut signals = Signals::listen()?;
+    let shown = tokio::select! {
+        shown = play(&stage, &service, out) => shown,
+        signal = signals.next() => {
+            service.stop().await;
+            stage.leave(args.keep)?;
+            return Ok(signal.exit_code());
+        }
+    };
     let database = service.database().display().to_string();
     service.stop().await;
+    let kept = stage.leave(args.keep)?;
     let failed =
         shown.map_err(|error| Failure::because(format!("cannot show the demo: {error}")))?;
-    let kept = stage.leave(args.keep)?;
     let line = if kept {
         format!("The record is kept in {database}")
     } else {

@@ -5,11 +5,12 @@
 
 mod again;
 
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
 
 use protocol::{
-    Action, FullAccessByName, PermitSource, PermittedAction, SandboxPermissions, StandingLeave,
-    SubmitReview, TriggerKind,
+    Action, FullAccessByName, PermitSource, PermittedAction, Printable, SandboxPermissions,
+    StandingLeave, SubmitReview, TriggerKind,
 };
 use sandbox::{Ahead, Command, Network, Observing, Plan, PlanError, Program, SandboxPolicy, Stdin};
 
@@ -149,6 +150,18 @@ pub(crate) fn begin_ahead() -> Option<Ahead> {
     Ahead::begin(Network::Off).ok()
 }
 
+/// Tells a person at the terminal what the settings are not held to; a program has the report.
+fn tell(notes: &[String]) {
+    let mut stderr = std::io::stderr();
+    if !stderr.is_terminal() {
+        return;
+    }
+    for note in notes {
+        // Where nobody can read it any more, the report still says it.
+        writeln!(stderr, "agent-runner: note: {}", Printable(note)).unwrap_or_default();
+    }
+}
+
 impl<'a> Walk<'a> {
     /// Everything that is found out before anybody decides.
     fn begin(
@@ -161,6 +174,7 @@ impl<'a> Walk<'a> {
         let overrides = args.settings.overrides();
         let mut prepared = Prepared::new(&overrides, environment, &request.argv, &request.cwd)?;
         report.add_notes(&prepared.settings.notes);
+        tell(&prepared.settings.notes);
         prepared.keep_managed_denials(environment, request.additional.as_ref())?;
         let feature = Feature::AdditionalPermissions;
         if request.additional.is_some() && !prepared.settings.is_on(feature) {

@@ -125,13 +125,6 @@ pub(crate) async fn explain(
     } else {
         explanation.write(out)
     };
-    if written
-        .as_ref()
-        .is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
-    {
-        // Whoever read it has read enough.
-        return Ok(0);
-    }
     written.map_err(|error| Failure::because(format!("cannot print the explanation: {error}")))?;
     Ok(0)
 }

@@ -62,8 +62,6 @@ pub(crate) async fn history(
     match (printed, unread) {
         (Ok(()), None) => Ok(0),
         (Ok(()), Some(unread)) => Err(unread),
-        // Whoever read it has read enough.
-        (Err(error), _) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
         (Err(error), _) => Err(Failure::because(format!(
             "cannot print the history: {error}"
         ))),
@@ -191,6 +189,22 @@ impl Line {
         }
     }
 
+    /// What an approver is to be told, where there is a review.
+    fn review_id(&self) -> String {
+        let review = match self {
+            Self::Server(entry) => Some(entry.review.review_id),
+            Self::Journal(entry) => match &entry.event {
+                JournalEvent::ReviewFailed { review_id, .. } => *review_id,
+                JournalEvent::HostAllowed { review_id, .. } => Some(*review_id),
+                JournalEvent::FullAccess
+                | JournalEvent::AllowRule { .. }
+                | JournalEvent::StandingLeave { .. }
+                | JournalEvent::Network { .. } => None,
+            },
+        };
+        review.map_or_else(|| "-".to_owned(), |id| id.to_string())
+    }
+
     fn action(&self) -> &Action {
         match self {
             Self::Server(entry) => &entry.action,
@@ -315,8 +329,8 @@ fn print_table(lines: &[Line], out: &mut dyn Write) -> std::io::Result<()> {
     }
     writeln!(
         out,
-        "{:<20}  {:<11}  {:<14}  {:<8}  {:<44}  WHY",
-        "TIME (UTC)", "STATUS", "BY", "RISK", "ACTION"
+        "{:<20}  {:<14}  {:<15}  {:<8}  {:<36}  {:<44}  WHY",
+        "TIME (UTC)", "STATUS", "BY", "RISK", "REVIEW", "ACTION"
     )?;
     for line in lines {
         let at = line.at().strftime("%Y-%m-%d %H:%M:%S").to_string();
@@ -326,9 +340,10 @@ fn print_table(lines: &[Line], out: &mut dyn Write) -> std::io::Result<()> {
             90,
         );
         let (status, by, risk) = (line.status(), line.by(), line.risk());
+        let review = line.review_id();
         writeln!(
             out,
-            "{at:<20}  {status:<11}  {by:<14}  {risk:<8}  {action:<44}  {why}"
+            "{at:<20}  {status:<14}  {by:<15}  {risk:<8}  {review:<36}  {action:<44}  {why}"
         )?;
     }
     Ok(())

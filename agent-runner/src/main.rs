@@ -29,6 +29,7 @@ mod passed_env;
 mod pending;
 mod permit;
 mod prepare;
+mod printed;
 mod proxy_check;
 mod pty;
 mod ran;
@@ -59,6 +60,7 @@ use std::process::ExitCode;
 use cli::{Cli, Command};
 use config::Environment;
 use failure::{Failure, RUNNER_FAILED};
+use printed::Printed;
 use protocol::Printable;
 use report::{Report, ReportFile};
 use sandbox::Ahead;
@@ -110,16 +112,14 @@ async fn run(cli: Cli, environment: &Environment, ahead: Option<Ahead>) -> Resul
         }
         Command::Sandbox(args) => Box::pin(try_walls::sandbox(&args, environment, ahead)).await,
         Command::Doctor(args) => {
-            Box::pin(doctor::doctor(&args, environment, &mut std::io::stdout())).await
+            Box::pin(doctor::doctor(&args, environment, &mut Printed::new())).await
         }
         Command::TryFromInside(args) => Ok(doctor::from_inside(&args)),
         Command::TryTheDoor(args) => Ok(doctor::from_behind_the_door(&args)),
-        Command::Explain(args) => {
-            explain::explain(&args, environment, &mut std::io::stdout()).await
-        }
+        Command::Explain(args) => explain::explain(&args, environment, &mut Printed::new()).await,
         Command::ApplyPatch(args) => Box::pin(apply_patch::apply_patch(&args, environment)).await,
         Command::RequestPermissions(args) => {
-            let mut out = std::io::stdout();
+            let mut out = Printed::new();
             Box::pin(request_permissions::request_permissions(
                 &args,
                 environment,
@@ -127,18 +127,14 @@ async fn run(cli: Cli, environment: &Environment, ahead: Option<Ahead>) -> Resul
             ))
             .await
         }
-        Command::Trust(args) => status::trust(&args, environment, &mut std::io::stdout()),
-        Command::Status(args) => status::status(&args, environment, &mut std::io::stdout()),
-        Command::Config(args) => config_command::config(&args, environment, &mut std::io::stdout()),
-        Command::Rules(args) => rules_check::rules(&args, environment, &mut std::io::stdout()),
-        Command::Proxy(args) => {
-            proxy_check::proxy(&args, environment, &mut std::io::stdout()).await
-        }
-        Command::History(args) => {
-            history::history(&args, environment, &mut std::io::stdout()).await
-        }
+        Command::Trust(args) => status::trust(&args, environment, &mut Printed::new()),
+        Command::Status(args) => status::status(&args, environment, &mut Printed::new()),
+        Command::Config(args) => config_command::config(&args, environment, &mut Printed::new()),
+        Command::Rules(args) => rules_check::rules(&args, environment, &mut Printed::new()),
+        Command::Proxy(args) => proxy_check::proxy(&args, environment, &mut Printed::new()).await,
+        Command::History(args) => history::history(&args, environment, &mut Printed::new()).await,
         #[cfg(feature = "embedded")]
-        Command::Demo(args) => demo::demo(&args, environment, &mut std::io::stdout()).await,
+        Command::Demo(args) => demo::demo(&args, environment, &mut Printed::new()).await,
     }
 }
 
@@ -193,6 +189,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         error.print().unwrap_or_default();
         return ExitCode::SUCCESS;
+    }
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.print().unwrap_or_default();
+        return ExitCode::from(RUNNER_FAILED);
     }
     let text = error.to_string();
     let paragraphs = text

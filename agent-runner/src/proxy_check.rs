@@ -76,12 +76,8 @@ pub(crate) async fn proxy(
     } else {
         checked.text()
     };
-    match writeln!(out, "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::because(format!("cannot print: {error}")))
-        }
-        Ok(()) | Err(_) => Ok(0),
-    }
+    writeln!(out, "{text}").map_err(|error| Failure::because(format!("cannot print: {error}")))?;
+    Ok(0)
 }
 
 async fn check(policy: &NetworkPolicy, to: &Destination, network: &'static str) -> Checked {

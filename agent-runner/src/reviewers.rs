@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{Environment, Settings};
+#[cfg(feature = "embedded")]
+use crate::embedded::EmbeddedError;
 use crate::failure::Failure;
 use crate::review_client::ReviewClient;
 use crate::state::State;
@@ -29,6 +31,22 @@ pub(crate) async fn configured(
         }
         None => local(settings, environment, state).await,
     }
+}
+
+/// Makes sure that [`configured`] could be set up; nothing is sent, and no record is opened.
+///
+/// # Errors
+/// A setting, a token or a key cannot be used.
+pub(crate) fn check(settings: &Settings, environment: &Environment) -> Result<(), Failure> {
+    if let Some(server) = &settings.runner.server {
+        crate::review_client::HttpServer::new(server)?;
+        return Ok(());
+    }
+    #[cfg(feature = "embedded")]
+    crate::embedded::reviewer(settings, environment).map_err(EmbeddedError::Reviewer)?;
+    #[cfg(not(feature = "embedded"))]
+    let _unused = environment;
+    Ok(())
 }
 
 /// The embedded server: the local record, and the one that a person's answers go to.

@@ -80,12 +80,8 @@ fn check(
     } else {
         as_text(&reading, &ruled, &route)
     };
-    match writeln!(out, "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::because(format!("cannot print: {error}")))
-        }
-        Ok(()) | Err(_) => Ok(0),
-    }
+    writeln!(out, "{text}").map_err(|error| Failure::because(format!("cannot print: {error}")))?;
+    Ok(0)
 }
 
 fn as_text(reading: &Reading, ruled: &Ruled, route: &Route) -> String {

@@ -199,10 +199,6 @@ fn recommended(version_controlled: bool) -> Recommended {
 }
 
 fn say(out: &mut dyn Write, text: &str) -> Result<u8, Failure> {
-    match writeln!(out, "{text}") {
-        // Whoever read it has read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
-        Err(error) => Err(Failure::because(format!("cannot print: {error}"))),
-        Ok(()) => Ok(0),
-    }
+    writeln!(out, "{text}").map_err(|error| Failure::because(format!("cannot print: {error}")))?;
+    Ok(0)
 }

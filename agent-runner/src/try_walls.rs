@@ -14,6 +14,7 @@ use crate::denials;
 use crate::exec;
 use crate::failure::Failure;
 use crate::prepare::{Prepared, UnknownHosts};
+use crate::printed::Printed;
 use crate::report::Report;
 use crate::request::{RunRequest, TerminalWish, working_directory};
 
@@ -27,7 +28,7 @@ pub(crate) async fn sandbox(
     ahead: Option<Ahead>,
 ) -> Result<u8, Failure> {
     if args.print_profile {
-        return print_profile(args, environment, &mut std::io::stdout());
+        return print_profile(args, environment, &mut Printed::new());
     }
     right_platform(args.platform)?;
     let request = RunRequest {

@@ -62,6 +62,9 @@ pub enum InvalidHost {
     /// Brackets that do not hold an IPv6 address without a zone.
     #[error("brackets hold an IPv6 address without a zone and nothing else")]
     Brackets,
+    /// A URL where a host is wanted.
+    #[error("that is a URL: write its host alone")]
+    Url,
     /// No port where one is needed, or not a number between 1 and 65535 in plain digits.
     #[error("a port is a number between 1 and 65535 and has to be given")]
     Port,
@@ -74,6 +77,9 @@ impl Host {
     /// Where the bytes are not exactly a name or an address: see [`InvalidHost`].
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidHost> {
         let text = std::str::from_utf8(bytes).map_err(|_| InvalidHost::Character)?;
+        if text.contains("://") {
+            return Err(InvalidHost::Url);
+        }
         if text.contains(':') {
             return text
                 .parse()

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use harness::{Missing, Run, Stage, is_root, lacks};
 
@@ -64,6 +66,16 @@ fn a_wrong_command_line_is_the_runner_s_failure() {
         &["exec", "--intent", "x", "--transcript", "y", "--", "true"],
         "cannot be used with",
     );
+    for beside in [
+        &["--sandbox", "read-only"][..],
+        &["--ask-for-approval", "never"],
+        &["--approve-for-me"],
+    ] {
+        misused(
+            &[&["exec", "--yolo"][..], beside, &["--", "true"]].concat(),
+            "cannot be used with",
+        );
+    }
     misused(&["sandbox"], "<CMD>");
     misused(&["fly"], "fly");
 }
@@ -147,7 +159,7 @@ fn a_working_directory_that_cannot_be_used_is_refused() {
 fn a_workspace_that_is_too_much_to_hand_out_is_refused() {
     let stage = Stage::new();
     for path in ["/", "/etc", "/usr", "/tmp", "/proc", "/home", "/var"] {
-        if std::path::Path::new(path).is_dir() {
+        if Path::new(path).is_dir() {
             refused(&stage, &["--cd", path], |run| run, &format!("`{path}`"));
         }
     }
@@ -240,6 +252,146 @@ fn unknown_keys_in_the_runner_s_own_settings_are_refused() {
 }
 
 #[test]
+fn a_setting_that_is_misspelt_where_it_is_typed_is_refused_with_what_was_meant() {
+    let stage = Stage::new();
+    for (flags, says) in [
+        (
+            &["-c", "sandbox_mod=read-only"][..],
+            "did you mean `sandbox_mode`?",
+        ),
+        (
+            &["-c", "features.network_prxy=true"],
+            "did you mean `network_proxy`?",
+        ),
+        (
+            &["--enable", "network_prxy"],
+            "did you mean `network_proxy`?",
+        ),
+        (&["-c", "nothing_like_it=1"], "there is no such key"),
+        (&["-c", "a..b=1"], "a part of the key is empty"),
+    ] {
+        refused(&stage, flags, |run| run, says);
+    }
+    // What is the agent's own is none of ours to judge, and a file's slip is a note.
+    stage.settings("model = \"m\"\nsandbox_mod = \"x\"\n[features]\nnetwork_prxy = true\n");
+    let ran = stage.exec(&["-c", "model=n"], &["true"]).ran();
+    assert_eq!(ran.code(), 0, "{}", ran.stderr);
+    let notes = ran.reported("/notes");
+    for meant in ["`sandbox_mode`?", "`network_proxy`?"] {
+        assert!(notes.contains(meant), "{notes}");
+    }
+}
+
+#[test]
+fn settings_and_rules_that_others_can_change_are_not_believed() {
+    let stage = Stage::new();
+    stage.settings("sandbox_mode = \"workspace-write\"\n");
+    stage.runner_settings("retry_on_denial = false\n");
+    fs::create_dir(stage.codex("rules")).expect("a folder");
+    fs::write(
+        stage.codex("rules/default.rules"),
+        "prefix_rule([\"touch\"], \"allow\")",
+    )
+    .expect("rules");
+    let set = |path: &Path, mode: u32| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(path, permissions).expect("a mode");
+    };
+    for (name, safe) in [
+        ("config.toml", 0o600),
+        ("agent-runner.toml", 0o600),
+        ("rules/default.rules", 0o644),
+        ("rules", 0o755),
+    ] {
+        let path = stage.codex(name);
+        for open in [safe | 0o002, safe | 0o020] {
+            set(&path, open);
+            refused(&stage, &[], |run| run, "others can change what it allows");
+        }
+        set(&path, safe);
+    }
+    if is_root() {
+        let rules = stage.codex("rules/default.rules");
+        std::os::unix::fs::chown(&rules, Some(12_345), None).expect("another's");
+        refused(&stage, &[], |run| run, "belongs to user 12345");
+        std::os::unix::fs::chown(&rules, Some(0), None).expect("ours");
+    } else {
+        lacks(Missing::Root, "a rules file of another user's");
+    }
+    assert_eq!(stage.exec(&[], &["true"]).ran().code(), 0);
+}
+
+#[test]
+fn a_codex_home_that_is_not_there_is_refused() {
+    let stage = Stage::new();
+    let typo = stage.outside("typo");
+    let elsewhere = |run: Run| run.env("CODEX_HOME", &typo);
+    refused(&stage, &[], elsewhere, "which is not a folder");
+    assert!(!typo.exists());
+}
+
+#[test]
+fn a_check_of_the_settings_says_what_a_command_would_find() {
+    let key = format!(
+        "ed25519:{}",
+        "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
+    );
+    let server = format!("server_url = \"http://127.0.0.1:9\"\nserver_key = \"{key}\"\n");
+    let model = "[[reviewer.model]]\nprovider = \"openai-chat\"\nmodel = \"m\"\n";
+    for (settings, says) in [
+        (format!("{model}base_url = \"x\"\n"), "base_url"),
+        (
+            format!("{model}base_url = \"https://h/v1\"\napi_key_env = \"NO_SUCH\"\n"),
+            "NO_SUCH",
+        ),
+        (
+            format!("{model}base_url = \"https://h/v1\"\napi_key_file = \"no.key\"\n"),
+            "no.key",
+        ),
+        ("[policy]\nsection_file = \"no.md\"\n".to_owned(), "no.md"),
+        (format!("{server}token_file = \"no.token\"\n"), "no.token"),
+    ] {
+        let stage = Stage::new();
+        stage.runner_settings(&settings);
+        let ran = stage.runner().args(["config", "check"]).ran();
+        assert_eq!(ran.code(), 125, "{settings}: {}", ran.text());
+        assert!(ran.stderr.contains(says), "{says}: {}", ran.stderr);
+    }
+    let stage = Stage::new();
+    stage.settings("[sandbox_workspace_write]\nwritable_roots = [\"/no/such/folder\"]\n");
+    let check = ["config", "check", "-c", "sandbox_mode=workspace-write"];
+    let ran = stage.runner().args(check).ran();
+    assert_eq!(ran.code(), 125, "{}", ran.text());
+    let ran = Stage::new().runner().args(["config", "check"]).ran();
+    assert_eq!(ran.code(), 0, "{}", ran.stderr);
+}
+
+#[test]
+fn who_closes_the_pipe_has_read_enough_and_no_words_at_all_get_the_help() {
+    let stage = Stage::new();
+    // The reader is gone before a word is written.
+    let script = "{ sleep 0.2; \"$@\"; } | true; exit ${PIPESTATUS[0]}";
+    for words in [
+        &["doctor", "--json"][..],
+        &["status"],
+        &["history"],
+        &["config", "show"],
+        &["explain", "--", "true"],
+        &["sandbox", "macos", "--print-profile"],
+        &["--help"],
+    ] {
+        let run = stage.runner().args(words.iter().copied());
+        let ran = run.launched_by(["bash", "-c", script, "bash"]).ran();
+        // A diagnosis may find something.
+        assert!([0, 1].contains(&ran.code()), "{words:?}: {}", ran.code());
+        assert_eq!(ran.stderr, "", "{words:?}");
+    }
+    let ran = stage.runner().ran();
+    assert_eq!(ran.code(), 125);
+    assert!(ran.stderr.contains("\n  exec "), "{}", ran.stderr);
+}
+
+#[test]
 fn a_server_that_cannot_be_asked_safely_is_refused() {
     let stage = Stage::new();
     stage.runner_settings("server_url = \"http://127.0.0.1:1\"\n");
@@ -312,7 +464,7 @@ fn words_that_are_no_text_pass_inside_the_walls_and_are_not_asked_about() {
         "what cannot be shown whole is not asked about: {}",
         ran.stderr
     );
-    assert!(!std::path::Path::new(&new).exists());
+    assert!(!Path::new(&new).exists());
     assert!(stage.history().is_empty());
 }
 

@@ -1,8 +1,8 @@
 //! Why the settings cannot be used, and the reading of files that all layers share.
 
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -56,6 +56,9 @@ pub(crate) enum ConfigError {
         /// What it asks for.
         what: String,
     },
+    /// `CODEX_HOME` names no folder: settings and rules that restrict would be missed in silence.
+    #[error("`CODEX_HOME` is `{}`, which is not a folder\nhint: make it with `mkdir -m 0700`, or unset the variable for `~/.codex`", .0.display())]
+    NoHome(PathBuf),
     /// A rules file does not load.
     #[error(transparent)]
     Rules(#[from] crate::rules_file::RulesFileError),
@@ -86,20 +89,46 @@ pub(super) fn syntax(file: &str, text: &str, error: &toml::de::Error) -> ConfigE
     }
 }
 
+/// A settings file of the user or the administrator: nobody else may be able to change it.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, ConfigError> {
-    read_with(path, OFlags::NONBLOCK)
+    read_with(path, OFlags::NONBLOCK, held)
+}
+
+/// Whether only this user and the administrator can change what `metadata` is of: it says what runs outside the walls.
+pub(super) fn held(metadata: &Metadata) -> std::io::Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    if ![0, me].contains(&metadata.uid()) {
+        return Err(std::io::Error::other(format!(
+            "it belongs to user {}, who could change what it allows\nhint: chown it to user {me}",
+            metadata.uid()
+        )));
+    }
+    let mode = metadata.mode() & 0o7777;
+    // A sticky folder keeps others from taking away, and not from adding.
+    if mode & 0o022 != 0 {
+        return Err(std::io::Error::other(format!(
+            "others can change what it allows (mode {mode:04o})\nhint: chmod go-w it"
+        )));
+    }
+    Ok(())
 }
 
 /// A settings file: regular, of at most 1 MiB. What is put there to be waited for or to be endless is not read.
-fn read_with(path: &Path, flags: OFlags) -> Result<Option<String>, ConfigError> {
+fn read_with(
+    path: &Path,
+    flags: OFlags,
+    check: fn(&Metadata) -> std::io::Result<()>,
+) -> Result<Option<String>, ConfigError> {
     let read = || -> std::io::Result<String> {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(flags.bits().cast_signed())
             .open(path)?;
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(std::io::Error::other("it is not a regular file"));
         }
+        check(&metadata)?;
         let mut text = String::new();
         if file.take(MAX_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_BYTES {
             return Err(std::io::Error::other(format!(
@@ -121,7 +150,7 @@ fn read_with(path: &Path, flags: OFlags) -> Result<Option<String>, ConfigError> 
 /// A project's own file: never by a link, to whatever that leads. A folder that is none holds no file: while a command
 /// runs, and after one that nobody could clean up after, a missing `.codex` is a socket that keeps the name free.
 pub(super) fn read_project_text(path: &Path) -> Result<Option<String>, ConfigError> {
-    match read_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW) {
+    match read_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW, |_| Ok(())) {
         Err(ConfigError::Read { source, .. })
             if source.kind() == std::io::ErrorKind::NotADirectory =>
         {

@@ -18,6 +18,7 @@ use super::network::NetworkSettings;
 use super::permissions::{Access, BY_TRUST, PermissionTables, Places, Profile, Reads};
 use super::requirements::{Required, read_required};
 use super::runner::{RawRunner, RunnerSettings};
+use super::shared_file::is_known;
 use super::{
     ApprovalPolicy, ApprovalsReviewer, Environment, Feature, SandboxMode, ShellEnvironment,
     ShownSetting, Trust, WebSearch, WorkspaceWrite, profile, rules, trust,
@@ -181,7 +182,12 @@ impl Settings {
     }
 
     fn defaults(environment: &Environment) -> Result<Self, ConfigError> {
-        let file = environment.codex_home.join("agent-runner.toml");
+        let home = &environment.codex_home;
+        let named = environment.lookup("CODEX_HOME");
+        if named.is_some_and(|text| !text.is_empty()) && !home.is_dir() {
+            return Err(ConfigError::NoHome(home.clone()));
+        }
+        let file = home.join("agent-runner.toml");
         let name = file.display().to_string();
         let text = read_text(&file)?;
         let raw: RawRunner = match &text {
@@ -378,6 +384,11 @@ impl Settings {
             let mode: SandboxMode = read_value(value, &file, "sandbox_mode")?;
             if mode < self.sandbox {
                 self.set_sandbox(mode, &file);
+            } else if mode > self.sandbox {
+                self.notes.push(format!(
+                    "`{file}` may only narrow; `sandbox_mode` stays `{}`",
+                    self.sandbox.as_str()
+                ));
             }
             if let (SandboxMode::ReadOnly, Some(profile)) = (mode, &mut self.profile) {
                 profile.narrowed_to_reading();
@@ -397,6 +408,20 @@ impl Settings {
         {
             let reviewer: ApprovalsReviewer = read_value(value, &file, "approvals_reviewer")?;
             self.reviewer = self.reviewer.min(reviewer);
+        }
+        self.note_unused(&table, &file);
+        Ok(())
+    }
+
+    /// Says which keys of a project's own `file` are not used.
+    fn note_unused(&mut self, table: &Table, file: &str) {
+        let unknown = table.keys().map(String::as_str);
+        let unknown: Vec<_> = unknown.filter(|key| !is_known(key)).collect();
+        if !unknown.is_empty() {
+            self.notes.push(format!(
+                "`{file}` has keys that mean nothing here: {}",
+                unknown.join(", ")
+            ));
         }
         let wider: Vec<_> = [
             "sandbox_workspace_write",
@@ -418,7 +443,6 @@ impl Settings {
                 wider.join(", ")
             ));
         }
-        Ok(())
     }
 }
 
@@ -437,12 +461,12 @@ fn parse_override(text: &str) -> Result<Table, ConfigError> {
         .ok()
         .and_then(|mut table| table.remove("x"))
         .unwrap_or_else(|| Value::String(value.trim_matches('"').to_owned()));
+    if key.split('.').any(|part| part.trim().is_empty()) {
+        return Err(invalid("a part of the key is empty".to_owned()));
+    }
     let mut parts = key.trim().split('.').rev();
     let mut table = Table::new();
-    let last = parts
-        .next()
-        .filter(|part| !part.is_empty())
-        .ok_or_else(|| invalid("the key is empty".to_owned()))?;
+    let last = parts.next().unwrap_or_default();
     table.insert(last.to_owned(), value);
     for part in parts {
         table = Table::from_iter([(part.to_owned(), Value::Table(table))]);

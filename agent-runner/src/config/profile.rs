@@ -44,10 +44,11 @@ pub(super) fn chosen(
                 .get("profiles")
                 .and_then(|profiles| profiles.get(name)?.as_table())
                 .ok_or_else(|| {
+                    let file = wanted.map_or(user_file.as_str(), |_| "--profile");
                     invalid(
-                        &user_file,
+                        file,
                         format!(
-                            "there is neither `[profiles.{name}]` nor `{}`",
+                            "there is neither `[profiles.{name}]` in `{user_file}` nor `{}`",
                             path.display()
                         ),
                     )

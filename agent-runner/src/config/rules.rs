@@ -9,7 +9,7 @@ use exec_policy::{LetterCase, Origin, RawPrefixRule, RuleSet, Verdict};
 use serde::Deserialize;
 
 use super::Environment;
-use super::error::{ConfigError, read_project_text, read_text};
+use super::error::{ConfigError, held, read_project_text, read_text};
 use crate::rules_file::Memory;
 
 /// Where administrators put rules.
@@ -66,7 +66,16 @@ pub(super) fn read_rules(
     let mut rules = RuleSet::default();
     let own = environment.codex_home.join("rules");
     for folder in [Path::new(SYSTEM), &own] {
-        for file in rules_files(folder)? {
+        let files = rules_files(folder)?;
+        if !files.is_empty() {
+            let metadata = std::fs::metadata(folder);
+            let checked = metadata.and_then(|metadata| held(&metadata));
+            checked.map_err(|source| ConfigError::Read {
+                path: folder.to_owned(),
+                source,
+            })?;
+        }
+        for file in files {
             source.read_file(&mut rules, &file, Reach::Whole)?;
         }
     }

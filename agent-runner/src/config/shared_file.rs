@@ -27,6 +27,49 @@ const NOT_OURS: &str = "\
     sqlite_home suppress_unstable_features_warning tool_output_token_limit tools tui tui_app_server \
     windows zsh_path";
 
+/// Top-level keys that are read here.
+const OURS: &[&str] = &[
+    "allow_login_shell",
+    "approval_policy",
+    "approvals_reviewer",
+    "apps",
+    "auto_review",
+    "default_permissions",
+    "features",
+    "mcp_servers",
+    "otel",
+    "permissions",
+    "profile",
+    "projects",
+    "sandbox_mode",
+    "sandbox_workspace_write",
+    "shell_environment_policy",
+    "web_search",
+];
+/// The features that are ours.
+const FEATURES: &[&str] = &[
+    "exec_permission_approvals",
+    "network_proxy",
+    "request_permissions_tool",
+];
+
+/// Whether a top-level `key` means something, here or to the agent.
+pub(super) fn is_known(key: &str) -> bool {
+    OURS.contains(&key) || NOT_OURS.split_whitespace().any(|name| name == key)
+}
+
+/// What was likely meant by `key`, where one of `known` is near it.
+fn meant(key: &str, known: &[&str]) -> String {
+    let near = known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(key, known), known))
+        .filter(|(distance, known)| *distance > 0 && *distance <= 2 + known.len() / 12)
+        .min();
+    near.map_or_else(String::new, |(_, known)| {
+        format!("; did you mean `{known}`?")
+    })
+}
+
 /// Keys that ask for something that does not stand yet: skipping them would be less strict than what was asked.
 const REFUSED: &[(&str, &str)] = &[("experimental_network", "managed networking")];
 
@@ -75,13 +118,24 @@ impl Settings {
                 },
             }
         }
-        if !unknown.is_empty() {
-            self.notes.push(format!(
-                "`{file}` has keys that mean nothing here: {}",
-                unknown.join(", ")
-            ));
+        match unknown.first() {
+            // Who types a key now means it now.
+            Some(key) if file == "-c" => Err(ConfigError::Syntax {
+                file: format!("-c {key}"),
+                reason: format!("there is no such key{}", meant(key, OURS)),
+            }),
+            Some(_) => {
+                let unknown = unknown
+                    .iter()
+                    .map(|key| format!("{key}{}", meant(key, OURS)));
+                self.notes.push(format!(
+                    "`{file}` has keys that mean nothing here: {}",
+                    unknown.collect::<Vec<_>>().join(", ")
+                ));
+                Ok(())
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn apply_workspace_write(&mut self, value: &Value, file: &str) -> Result<(), ConfigError> {
@@ -131,6 +185,24 @@ impl Settings {
     fn apply_features(&mut self, value: &Value, file: &str) -> Result<(), ConfigError> {
         let features: Table = read_value(value, file, "features")?;
         self.apply_switches(&features, file)?;
+        // The others are the agent's; one that all but spells one of ours is a slip.
+        for key in features
+            .keys()
+            .filter(|key| !FEATURES.contains(&key.as_str()))
+        {
+            let meant = meant(key, FEATURES);
+            if meant.is_empty() {
+                continue;
+            }
+            let slip = format!("there is no `features.{key}`{meant}");
+            if file == "-c" {
+                return Err(ConfigError::Syntax {
+                    file: format!("-c features.{key}"),
+                    reason: slip,
+                });
+            }
+            self.notes.push(format!("`{file}`: {slip}"));
+        }
         match features.get("network_proxy") {
             None => Ok(()),
             Some(feature) => self.network.apply(feature, file),

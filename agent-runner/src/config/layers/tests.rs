@@ -121,7 +121,7 @@ fn a_project_narrows_and_never_widens_and_only_when_it_is_trusted() {
     );
     assert_eq!(settings.reviewer, ApprovalsReviewer::User);
     assert!(!settings.workspace_write.network_access);
-    assert_eq!(settings.notes.len(), 1);
+    assert_eq!(settings.notes.len(), 2, "{:?}", settings.notes);
 
     home.write(
         "project/.codex/config.toml",
