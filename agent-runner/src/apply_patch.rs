@@ -228,6 +228,12 @@ fn explain(patch: &Patch, route: PatchRoute) -> Result<u8, Failure> {
         .map(|file| format!("file       {}", Printable(&file.display().to_string())))
         .collect();
     lines.push(format!("route      {route}"));
+    if let Err(error) = change::check(&patch.held, &patch.edits) {
+        lines.push(format!(
+            "but        it could not be made: {}",
+            Printable(&error.to_string())
+        ));
+    }
     writeln!(std::io::stdout(), "{}", lines.join("\n"))?;
     Ok(0)
 }
@@ -361,7 +367,7 @@ impl Walk<'_> {
             .collect();
         let refusal = Refusal::new(
             &format!("apply-patch {}", Printable(&files.join(" "))),
-            "is refused by the approval policy",
+            "is refused by policy",
             because,
             "keep to the workspace, or ask the user to change the policy",
         );

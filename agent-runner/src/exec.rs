@@ -551,7 +551,7 @@ impl<'a> Walk<'a> {
     fn refused(&self, because: &str) -> Failure {
         let refusal = Refusal::new(
             &shown_request(&self.request),
-            "is refused by the approval policy",
+            "is refused by policy",
             because,
             "do without it, or ask the user to change the policy",
         );

@@ -401,7 +401,9 @@ fn shown_verdict(verdict: &serde_json::Value) -> String {
             .unwrap_or_default()
     };
     let rationale = match text("rationale") {
-        "" => "a model would be asked",
+        "" => {
+            "by its words alone a model would be asked; what the runner finds out first may decide it"
+        }
         rationale => rationale,
     };
     Printable(&format!(

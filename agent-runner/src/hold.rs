@@ -86,6 +86,9 @@ pub(crate) fn find_program<'a>(
     cwd: &Path,
     path: impl IntoIterator<Item = &'a PathBuf>,
 ) -> Result<Program, HoldError> {
+    if word.is_empty() {
+        return Err(HoldError::NotFound(String::new()));
+    }
     if word.as_bytes().contains(&b'/') {
         return open_program(&cwd.join(word));
     }

@@ -127,10 +127,10 @@ impl ReportFile {
             target: target.to_owned(),
             source,
         };
-        let file = match target.parse::<u32>() {
-            Ok(number) => OpenOptions::new()
-                .write(true)
-                .open(format!("/proc/self/fd/{number}")),
+        // As shells spell `>(program)`, too.
+        let number = target.strip_prefix("/dev/fd/").unwrap_or(target);
+        let file = match number.parse::<u32>() {
+            Ok(number) => inherited(number),
             Err(_) => open_file(target),
         };
         Ok(Self {
@@ -152,6 +152,20 @@ impl ReportFile {
             source,
         })
     }
+}
+
+/// What stands at the descriptor `number`.
+fn inherited(number: u32) -> std::io::Result<std::fs::File> {
+    let opened = OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/self/fd/{number}"));
+    opened.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            std::io::Error::other(format!("descriptor {number} is not open"))
+        } else {
+            error
+        }
+    })
 }
 
 /// A regular file of its own name, emptied. No link on the way is followed, since a command may have put it there, but one

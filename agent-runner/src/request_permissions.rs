@@ -229,7 +229,7 @@ fn answer(permissions: &AdditionalPermissions, scope: PermissionScope) -> serde_
 fn refused(request: &RunRequest, because: &str) -> Failure {
     let refusal = Refusal::new(
         &crate::report::shown_request(request),
-        "is refused by the approval policy",
+        "is refused by policy",
         because,
         "do without, or ask the user to change the policy",
     );

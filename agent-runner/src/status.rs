@@ -51,7 +51,15 @@ pub(crate) fn trust(
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
     let here = match &args.folder {
-        Some(folder) => request::working_directory(Some(&std::path::absolute(folder)?))?,
+        Some(folder) => {
+            request::working_directory(Some(&std::path::absolute(folder)?)).map_err(|_| {
+                let folder = folder.display().to_string();
+                Failure::because(format!(
+                    "`{}` cannot be trusted: there is no such folder",
+                    Printable(&folder)
+                ))
+            })?
+        }
         None => request::working_directory(None)?,
     };
     let folder = match &args.folder {

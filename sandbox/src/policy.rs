@@ -59,7 +59,7 @@ pub enum InvalidPolicy {
     #[error("`{}` is not an absolute path", .0.display())]
     Relative(PathBuf),
     /// A path that cannot be resolved.
-    #[error("cannot resolve `{}`", .path.display())]
+    #[error("cannot resolve `{}`\nhint: make it, or take it out of what names it: `--add-dir`, `writable_roots` or a permission profile", .path.display())]
     Unresolved {
         /// The path.
         path: PathBuf,

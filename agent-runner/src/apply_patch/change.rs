@@ -106,6 +106,17 @@ impl Held {
     }
 }
 
+/// Whether `edits` could be made on the `held` files as they stand; nothing is changed.
+///
+/// # Errors
+/// See [`ChangeError`].
+pub(super) fn check(held: &Held, edits: &[FileEdit]) -> Result<(), ChangeError> {
+    let mut written = Vec::new();
+    edits
+        .iter()
+        .try_for_each(|edit| work_out(held, edit, &mut written))
+}
+
 /// Makes `edits` on the `held` files; answers a line for each.
 ///
 /// # Errors

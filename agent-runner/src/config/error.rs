@@ -188,7 +188,15 @@ pub(super) fn read_value<T: DeserializeOwned>(
             file: with_line(file, key),
             key,
             // The path within the value stands on lines of its own.
-            reason: error.to_string().trim().replace('\n', " "),
+            reason: error
+                .to_string()
+                .trim()
+                .replace('\n', " ")
+                // An enumeration's reader speaks of itself.
+                .replace(
+                    "invalid type: unit variant, expected string only",
+                    "a text in quotation marks is wanted",
+                ),
         })
 }
 

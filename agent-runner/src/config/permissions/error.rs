@@ -52,6 +52,10 @@ impl From<Fault> for PermissionsError {
 
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A flag has no key in it.
+        if self.file.starts_with("--") {
+            return write!(out, "`{}`: {}", self.file, self.reason);
+        }
         write!(out, "`{}` in `{}", self.key, self.file)?;
         if let Some(line) = self.line {
             write!(out, ":{line}")?;
