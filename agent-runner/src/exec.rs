@@ -8,6 +8,7 @@ mod again;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use protocol::{
     Action, FullAccessByName, PermitSource, PermittedAction, Printable, SandboxPermissions,
     StandingLeave, SubmitReview, TriggerKind,
@@ -30,9 +31,10 @@ use crate::ran::RunTeller;
 use crate::report::{Refusal, Report, shown_request};
 use crate::request::{RunRequest, read_stdin};
 use crate::route::{Question, Route};
+use crate::session_tmp::SessionTmp;
 use crate::signals::{EndSignal, Signals};
 use crate::telemetry::{Observation, Tool};
-use crate::walls::Standing;
+use crate::walls::{self, Standing};
 
 /// One run, from what was typed to how it ended.
 struct Walk<'a> {
@@ -46,6 +48,8 @@ struct Walk<'a> {
     ahead: Option<Ahead>,
     /// What this turn or session has leave for beside what the policy allows.
     leave: Option<StandingLeave>,
+    /// The `/tmp` of its session, in use until it has ended.
+    session_tmp: Option<SessionTmp>,
     /// That it ran before, where the walls stopped it.
     retry_reason: Option<String>,
 }
@@ -135,6 +139,7 @@ pub(crate) async fn inside(
         signals: Signals::listen()?,
         ahead,
         leave: None,
+        session_tmp: None,
         retry_reason: None,
     };
     let observed = walk.observed(Tool::Sandbox);
@@ -202,6 +207,7 @@ impl<'a> Walk<'a> {
             signals,
             ahead: None,
             leave: standing.leave,
+            session_tmp: None,
             retry_reason: None,
         })
     }
@@ -221,6 +227,7 @@ impl<'a> Walk<'a> {
             Route::Inside => {
                 // Whatever was wished for, the walls stand as they are: variables and door have to be theirs.
                 self.request.keep_inside();
+                self.join_session()?;
                 Ok(Way::Stopped(Box::pin(self.inside()).await?))
             }
             Route::FullAccess(name) => Ok(Way::Over(Box::pin(self.full_access(name)).await?.code)),
@@ -256,6 +263,22 @@ impl<'a> Walk<'a> {
             Ok(inside.plan(command)?)
         })
         .await
+    }
+
+    /// Gives it the `/tmp` of its session, where it has one.
+    fn join_session(&mut self) -> Result<(), Failure> {
+        let prepared = &mut self.prepared;
+        if matches!(prepared.standing, Standing::Reduced(_)) {
+            return Ok(());
+        }
+        let session = &self.request.session;
+        let Some(tmp) = SessionTmp::of(&prepared.state, session, Timestamp::now())? else {
+            return Ok(());
+        };
+        let policy = prepared.policy.clone().in_session(tmp.path());
+        prepared.policy = policy.map_err(walls::WallsError::from)?;
+        self.session_tmp = Some(tmp);
+        Ok(())
     }
 
     /// That it runs within walls that a leave moved, where it does.

@@ -45,6 +45,7 @@ mod ruled;
 mod rules_allow;
 mod rules_check;
 mod rules_file;
+mod session_tmp;
 mod shown;
 mod signals;
 mod state;
@@ -68,12 +69,7 @@ use sandbox::Ahead;
 fn main() -> ExitCode {
     ::telemetry::tell_panics_without_their_text("agent-runner");
     let words = cli::spelled(std::env::args_os());
-    // What most commands need is made on another processor while this one finds out what is wanted.
-    let ahead = if cli::starts_inside(&words) {
-        exec::begin_ahead()
-    } else {
-        None
-    };
+    let inside = cli::starts_inside(&words);
     let cli = match cli::parse(words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -85,6 +81,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return tell(&Failure::runner(&error)),
     };
+    // What most commands need is made on another processor while this one finds out what is wanted. Not before: as long as
+    // both are at work, a page of this program that is first written to is a message between processors.
+    let ahead = if inside { exec::begin_ahead() } else { None };
     let ended = match Environment::read() {
         Ok(environment) => runtime.block_on(run(cli, &environment, ahead)),
         Err(error) => Err(Failure::runner(&error)),

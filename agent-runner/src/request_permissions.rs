@@ -7,8 +7,8 @@
 use std::io::Write;
 
 use protocol::{
-    Action, AdditionalPermissions, PermissionRequest, PermissionScope, SandboxPermissions,
-    TriggerKind,
+    Action, AdditionalPermissions, LeavePlace, PermissionRequest, PermissionScope,
+    SandboxPermissions, TriggerKind,
 };
 use serde_json::json;
 
@@ -24,6 +24,7 @@ use crate::prepare::{Prepared, submission};
 use crate::report::{Refusal, Report};
 use crate::request::{self, RunRequest, TerminalWish};
 use crate::route::{Category, Refusal as Refused, may_ask};
+use crate::session_tmp;
 use crate::shown::Shown;
 use crate::signals::Signals;
 use crate::telemetry::{Observation, Tool};
@@ -71,9 +72,7 @@ pub(crate) async fn request_permissions(
         Failure::because(message)
     })?;
     if args.end {
-        let ended = Leaves::new(&prepared.state, place)?.end()?;
-        writeln!(out, "{}", json!({ "ended": ended }))?;
-        return Ok(0);
+        return end(&prepared, &request, place, out);
     }
     let wanted = request.additional.clone().ok_or_else(|| {
         Failure::because(
@@ -117,6 +116,23 @@ pub(crate) async fn request_permissions(
     };
     writeln!(out, "{}", answer(&stands, scope))?;
     ended
+}
+
+/// Ends what the session has: its leave in this workspace, and its temporary folder.
+fn end(
+    prepared: &Prepared,
+    request: &RunRequest,
+    place: LeavePlace,
+    out: &mut dyn Write,
+) -> Result<u8, Failure> {
+    let ended = Leaves::new(&prepared.state, place)?.end()?;
+    let tmp = session_tmp::end(&prepared.state, &request.session)?.name();
+    writeln!(
+        out,
+        "{}",
+        json!({ "ended": ended, "temporary_folder": tmp })
+    )?;
+    Ok(0)
 }
 
 /// Who is asked, if anybody. The table of `route/expected.txt`, section `kinds`.

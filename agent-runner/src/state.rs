@@ -114,6 +114,11 @@ impl State {
         self.dir.join("leaves")
     }
 
+    /// Where the temporary folders of sessions lie.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
     /// The key under which secrets are replaced by a keyed hash; made at first need, never sent anywhere.
     ///
     /// # Errors

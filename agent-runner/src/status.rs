@@ -168,7 +168,7 @@ impl Standing {
                 .map(|root| format!("writable   {}", Printable(root))),
         );
         if self.private_tmp {
-            lines.push("writable   /tmp, private to each command".to_owned());
+            lines.push("writable   /tmp, private to each command or session".to_owned());
         }
         lines.push(format!("network    {}", self.network));
         lines.push(format!("rules      {}", self.rules));

@@ -15,9 +15,8 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::Pid;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
+use crate::beside::Beside;
 use crate::error::SandboxError;
 use crate::mounts::Operation;
 use crate::plan::{self, Identity, Namespace, Plan};
@@ -67,47 +66,6 @@ pub(crate) struct Crib {
     /// Why it ended before it had its command's steps: an errno, and at what.
     failed: AtomicI32,
     failed_at: AtomicUsize,
-}
-
-/// Where the new process works while this one plans: on another processor. The kernel starts a process where its parent is,
-/// which then waits for it or makes it wait, though another one is idle (`sched(7)`).
-#[derive(Debug, Clone, Copy)]
-struct Beside {
-    processor: usize,
-    all: CpuSet,
-    others: CpuSet,
-}
-
-impl Beside {
-    /// Beside the calling thread; `None` where it has one processor alone.
-    fn this_thread() -> Option<Self> {
-        let processor = sched_getcpu();
-        let all = sched_getaffinity(None).ok()?;
-        let mut others = all;
-        others.unset(processor);
-        (all.is_set(processor) && others.count() > 0).then_some(Self {
-            processor,
-            all,
-            others,
-        })
-    }
-
-    /// Sends a process there that has not run yet. Where it stays is a matter of time alone.
-    fn send(&self, process: libc::pid_t) {
-        sched_setaffinity(Pid::from_raw(process), &self.others).ok();
-    }
-
-    /// Goes there, where the new process runs before its parent goes on. Allocates nothing.
-    fn go(&self) {
-        if sched_getcpu() == self.processor {
-            sched_setaffinity(None, &self.others).ok();
-        }
-    }
-
-    /// The command may run wherever this program may. Allocates nothing.
-    fn anywhere(&self) {
-        sched_setaffinity(None, &self.all).ok();
-    }
 }
 
 /// Whether what every confined command has is made early.

@@ -2,7 +2,7 @@
 //!
 //! Nothing can be mounted where no name is, so a missing protected name is made for the command's time and removed at its
 //! end, however that comes. It is made as a socket that nobody listens on: a tenth of the price of a folder, and nothing
-//! that git lists. A process of its own makes them while the command's is made: it shares this program's memory (see
+//! that git lists. A process of its own makes them while the command's is made, on another processor: it shares this program's memory (see
 //! `sys::clone`), so it costs no exec, and it outlives a runner that is killed. In the ordinary case the runner removes the
 //! names itself, without waiting for anybody. Whoever does it does it only when the whole process namespace is gone, and
 //! not while another run keeps names in the same folder (a shared `flock` on the folder, by one open file that runner and
@@ -29,6 +29,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
+use crate::beside::Beside;
 use crate::error::SandboxError;
 use crate::sys::child;
 use crate::sys::clone::{Descriptors, Ended, Sharing};
@@ -84,6 +85,9 @@ impl Keeper {
                 ready: AtomicBool::new(false),
             };
             let process = Sharing::start(0, Descriptors::Copied, Box::new(task), keep)?;
+            if let Some(beside) = Beside::this_thread() {
+                beside.send(process.pid());
+            }
             Ok(Self {
                 channel: ours,
                 process,

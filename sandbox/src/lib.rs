@@ -15,6 +15,7 @@
 //! the command before anything of it runs; nothing outlives the command. `unsafe` is in `sys` and in `init/` alone.
 
 mod ahead;
+mod beside;
 mod bubblewrap;
 mod cause;
 mod cgroup;
@@ -37,6 +38,7 @@ mod policy;
 mod prepare;
 mod probe;
 mod record;
+mod resolved;
 mod seatbelt;
 mod seccomp;
 mod stage;

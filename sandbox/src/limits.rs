@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -156,10 +156,25 @@ impl Warden {
         Ok(Some(Self { thread, saw }))
     }
 
-    /// What was seen, to be called when the command is gone; its mounts are gone as well when the thread has ended.
-    pub(crate) fn finish(self) -> (Watched, JoinHandle<()>) {
-        (self.saw.recv().unwrap_or_default(), self.thread)
+    /// What was seen, to be called when the command is gone. Its mounts are going by then; [`settle`] waits for that.
+    pub(crate) fn finish(self) -> Watched {
+        let watched = self.saw.recv().unwrap_or_default();
+        let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.push(self.thread);
+        watched
     }
+}
+
+/// Wardens that let the mounts of commands go which have ended.
+static ENDING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+
+/// Waits until the mounts of every command that has ended are gone.
+pub(crate) fn settle() {
+    let ending = std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner));
+    // One that panicked has let its mounts go all the same.
+    ending
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap_or_default());
 }
 
 impl Watched {

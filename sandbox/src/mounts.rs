@@ -68,8 +68,46 @@ pub(crate) enum Operation {
     Resolver { at: PathBuf, text: String },
 }
 
+const TMP: &str = "/tmp";
+
+impl Operation {
+    /// Where something comes to stand, if it does.
+    fn at(&self) -> Option<&Path> {
+        match self {
+            Self::Memory { at, .. } | Self::Attach { at, .. } | Self::Resolver { at, .. } => {
+                Some(at)
+            }
+            Self::Pin { path }
+            | Self::Protect { path }
+            | Self::Hide { path, .. }
+            | Self::Seal { path, .. } => Some(path),
+            Self::ReadOnlyTree | Self::OwnTree | Self::Devices | Self::Processes { .. } => None,
+        }
+    }
+}
+
 /// The operations of a confined command.
 pub(crate) fn confined(
+    policy: &SandboxPolicy,
+    command: &Command,
+    around: &Surroundings,
+) -> Vec<Operation> {
+    let operations = around_tmp(policy.private_tmp(), policy, command, around);
+    let lies_in_tmp = |operation: &Operation| {
+        operation
+            .at()
+            .is_some_and(|at| at.starts_with(TMP) && at != Path::new(TMP))
+    };
+    let in_session = matches!(policy.private_tmp(), PrivateTmp::Session(_));
+    // Nothing is mounted in what commands before this one wrote: one could have left a link there that leads elsewhere.
+    if in_session && operations.iter().any(lies_in_tmp) {
+        return around_tmp(&PrivateTmp::Fresh, policy, command, around);
+    }
+    operations
+}
+
+fn around_tmp(
+    tmp: &PrivateTmp,
     policy: &SandboxPolicy,
     command: &Command,
     around: &Surroundings,
@@ -84,7 +122,7 @@ pub(crate) fn confined(
         access: Access::ReadOnly,
     });
     let unlisted = layout.top_of_the_disk(policy);
-    layout.private_folders(policy, &unlisted);
+    layout.private_folders(tmp, &unlisted);
     layout.veils();
     layout.trees(policy);
     layout.kept(policy, Within::Roots);
@@ -116,16 +154,6 @@ pub(crate) fn escalated(
     layout.operations.push(Operation::Processes {
         access: Access::ReadWrite,
     });
-    if let PrivateTmp::Session(folder) = policy.private_tmp() {
-        layout.attach(folder, Path::new("/tmp"), Access::ReadWrite, Owner::AsIs);
-        for root in policy
-            .roots()
-            .iter()
-            .filter(|root| root.starts_with("/tmp"))
-        {
-            layout.attach(root, root, Access::ReadWrite, Owner::AsIs);
-        }
-    }
     layout.kept(policy, Within::Host);
     layout.sealed(command);
     layout.covers(
@@ -251,9 +279,9 @@ impl Layout<'_> {
     }
 
     /// The folders that everybody has. One that lies in an unlisted folder is gone with it.
-    fn private_folders(&mut self, policy: &SandboxPolicy, unlisted: &[(PathBuf, Kind)]) {
-        let tmp = Path::new("/tmp");
-        let access = match policy.private_tmp() {
+    fn private_folders(&mut self, private: &PrivateTmp, unlisted: &[(PathBuf, Kind)]) {
+        let tmp = Path::new(TMP);
+        let access = match private {
             PrivateTmp::Fresh => {
                 self.memory(tmp, Access::ReadWrite);
                 Access::ReadWrite

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 pub use builder::PolicyBuilder;
 pub(crate) use checks::homes_of_this_user;
+use checks::session_folder;
 pub use limits::Limits;
 pub(crate) use limits::machine;
 pub use names::PROTECTED_NAMES;
@@ -285,6 +286,18 @@ impl SandboxPolicy {
     #[must_use]
     pub fn private_tmp(&self) -> &PrivateTmp {
         &self.private_tmp
+    }
+
+    /// The same for a run of a session: `folder`, which outlives the command, in place of an empty `/tmp`. One that is excluded
+    /// stays so.
+    ///
+    /// # Errors
+    /// The folder is not there, or others than its owner may enter it.
+    pub fn in_session(mut self, folder: &Path) -> Result<Self, InvalidPolicy> {
+        if self.private_tmp == PrivateTmp::Fresh {
+            self.private_tmp = PrivateTmp::Session(session_folder(folder)?);
+        }
+        Ok(self)
     }
 
     /// What no command may ever touch.

@@ -29,15 +29,17 @@ use crate::prepare::{self, Ends};
 use crate::record::{self, Record, Started};
 use crate::terminal::SavedTerminals;
 use crate::watch::{self, Watcher};
-use crate::{keeper, sys, user_namespace};
+use crate::{keeper, limits, sys, user_namespace};
 
-/// Waits until the helping processes of commands that have ended are gone, too.
+/// Waits until the mounts and helping processes of commands that have ended are gone, too.
 ///
-/// They have nothing left to do when a command has ended but to end themselves, and each new start waits for them first; so
-/// only who starts no further command has to call this, at the latest before it ends.
+/// There is nothing left to do when a command has ended but for the kernel to take them away (some tenths of a millisecond), and
+/// each new start waits for that first; so only who starts no further command has to call this: before it ends, or before it
+/// unmounts a file system that a command saw.
 pub fn settle() {
     keeper::settle();
     user_namespace::settle();
+    limits::settle();
 }
 
 /// Starts commands.
@@ -450,7 +452,8 @@ impl Running {
         Ok(pidfd_send_signal(self.init(), Signal::KILL)?)
     }
 
-    /// Waits until the command has ended and nothing of it is left: no process, no mount, no name.
+    /// Waits until the command has ended and no process and no name of it is left. Its mounts, which are in a namespace of
+    /// their own, are going; [`settle`] waits for them.
     ///
     /// # Errors
     /// The system cannot say how it ended.
@@ -513,16 +516,11 @@ impl Running {
         let waited = sys::wait(self.pidfd.as_fd());
         self.state = State::Reaped;
         // It holds the mounts, and no name that is a mount point can be removed cheaply; it is letting them go now.
-        let warden = self.warden.take().map(Warden::finish);
-        let (watched, going) = warden.unzip();
-        self.watched = watched;
+        self.watched = self.warden.take().map(Warden::finish);
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
         self.terminals.restore();
-        if let Some(going) = going {
-            going.join().unwrap_or_default();
-        }
         waited
     }
 }

@@ -4,6 +4,7 @@
 //! caught there (a descriptor compared, a mount that fails), never trusted.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::door;
 use crate::guarded;
 use crate::plan::PlanError;
 use crate::policy::{Access, Network, Reads, SandboxPolicy, homes_of_this_user};
+use crate::resolved::{each_once, within};
 
 /// The host's user and group that a command runs as where root starts it: of the range that no distribution, service
 /// manager or user database hands out.
@@ -207,14 +209,7 @@ impl Surroundings {
         let mut closed = Closed::default();
         let mut veils: Vec<PathBuf> = needed.filter_map(|path| closed.ancestor_of(path)).collect();
         veils.extend(home.clone());
-        veils.sort();
-        veils.dedup();
-        let outer = veils.clone();
-        veils.retain(|veil| {
-            !outer
-                .iter()
-                .any(|other| veil != other && veil.starts_with(other))
-        });
+        keep_outermost(&mut veils);
         let mut shown: Vec<PathBuf> = tools
             .iter()
             .filter_map(|tool| shown_folder(tool, &veils))
@@ -228,24 +223,30 @@ impl Surroundings {
     /// Keeps of `paths` what has to be shown: outside the roots, the outermost of each tree, and nothing that would
     /// bring back what is emptied or veiled.
     fn show(&mut self, policy: &SandboxPolicy, mut paths: Vec<PathBuf>) {
-        let in_a_root = |path: &Path| policy.roots().iter().any(|root| path.starts_with(root));
+        let in_a_root = |path: &Path| policy.roots().iter().any(|root| within(path, root));
         let brings_back = |path: &Path| {
             let emptied = EMPTIED.iter().map(Path::new);
             emptied
                 .chain(self.veils.iter().map(PathBuf::as_path))
-                .any(|folder| folder.starts_with(path))
+                .any(|folder| within(folder, path))
         };
         paths.retain(|path| !in_a_root(path) && !brings_back(path));
-        paths.sort();
-        paths.dedup();
-        let every = paths.clone();
-        paths.retain(|path| {
-            !every
-                .iter()
-                .any(|other| path != other && path.starts_with(other))
-        });
+        keep_outermost(&mut paths);
         self.shown = paths;
     }
+}
+
+/// Of resolved paths, those that lie in no other.
+fn keep_outermost(paths: &mut Vec<PathBuf>) {
+    each_once(paths);
+    let every = paths.clone();
+    let inner = |path: &PathBuf| {
+        let mut others = every
+            .iter()
+            .filter(|other| other.as_os_str() != path.as_os_str());
+        others.any(|other| within(path, other))
+    };
+    paths.retain(|path| !inner(path));
 }
 
 /// Folders of tools that may lie where another user cannot look.
@@ -265,8 +266,7 @@ fn tool_candidates(command: &Command, homes: &[PathBuf]) -> Vec<PathBuf> {
             .flat_map(|home| TOOL_FOLDERS.iter().map(|name| home.join(name))),
     );
     candidates.retain(|path| path.is_absolute());
-    candidates.sort();
-    candidates.dedup();
+    each_once(&mut candidates);
     candidates
         .iter()
         .filter_map(|path| path.canonicalize().ok())
@@ -275,7 +275,7 @@ fn tool_candidates(command: &Command, homes: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Which directories another user may not pass, each looked at once.
 #[derive(Debug, Default)]
-struct Closed<'a>(BTreeMap<&'a Path, bool>);
+struct Closed<'a>(BTreeMap<&'a OsStr, bool>);
 
 impl<'a> Closed<'a> {
     /// The outermost such directory on the way to `path`.
@@ -285,7 +285,7 @@ impl<'a> Closed<'a> {
         way.into_iter()
             .find(|directory| {
                 let look = || fs::metadata(directory).is_ok_and(|found| found.mode() & 0o001 == 0);
-                *self.0.entry(directory).or_insert_with(look)
+                *self.0.entry(directory.as_os_str()).or_insert_with(look)
             })
             .map(Path::to_path_buf)
     }
@@ -293,7 +293,7 @@ impl<'a> Closed<'a> {
 
 /// Which folder to show so that the tool at `path` works, where a veil covers it.
 fn shown_folder(path: &Path, veils: &[PathBuf]) -> Option<PathBuf> {
-    let veil = veils.iter().find(|veil| path.starts_with(veil))?;
+    let veil = veils.iter().find(|veil| within(path, veil))?;
     let below = path.strip_prefix(veil).ok()?;
     let first = below.components().next()?.as_os_str().to_str()?;
     if SECRET_FOLDERS.contains(&first) {

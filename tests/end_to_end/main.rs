@@ -27,6 +27,7 @@ mod real_tools;
 mod records;
 mod reduced;
 mod rules;
+mod session_tmp;
 mod standing_leave;
 mod telemetry;
 mod transparency;

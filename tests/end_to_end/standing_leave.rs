@@ -110,7 +110,12 @@ fn a_sessions_leave_outlasts_turns_until_it_is_ended() {
         .runner()
         .args(["request-permissions", "--session", "s-1", "--end"])
         .ran();
-    assert_eq!(answered(&ended), json!({"ended": 1}), "{}", ended.stderr);
+    assert_eq!(
+        answered(&ended),
+        json!({"ended": 1, "temporary_folder": "removed"}),
+        "{}",
+        ended.stderr
+    );
     assert!(!writes(&stage, TURN) && !writes(&stage, NEXT_TURN));
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Act {
     },
     Make(Make),
     Confine(Confine),
-    /// Waits until the parent has written the user map and the keeper knows this process.
+    /// Waits until the protected names stand and the keeper knows this process.
     AwaitGo,
     /// Enters the working directory, where it is still the same.
     WorkIn {

@@ -44,16 +44,22 @@ pub(super) fn build(
     if !trees.as_another {
         trees.pin(Path::new("/"));
     }
-    trees.steps.add(
-        "wait for the user map of",
-        Path::new("the command"),
-        Act::AwaitGo,
-    );
     if trees.as_another {
         early::act_as(trees.steps, trees.owner);
     }
     trees.stage(command);
+    let guards = |operation: &Operation| {
+        matches!(
+            operation,
+            Operation::Protect { .. } | Operation::Hide { .. } | Operation::Seal { .. }
+        )
+    };
+    let guarded = operations.iter().position(guards).unwrap_or_default();
     for (place, operation) in operations.iter().enumerate() {
+        // As late as can be: the keeper makes the names meanwhile that guards are to stand on.
+        if place == guarded {
+            trees.wait();
+        }
         trees.put(place, operation);
         if let Operation::Attach { at, .. } = operation
             && trees.as_another
@@ -150,6 +156,13 @@ impl Trees<'_> {
                 self.steps.place("pin", slot, path);
             }
         }
+    }
+
+    /// Waits until the protected names stand and their keeper knows whom to keep them for.
+    fn wait(&mut self) {
+        let object = Path::new("the command");
+        let step = "wait for the protected names of";
+        self.steps.add(step, object, Act::AwaitGo);
     }
 
     /// Makes what the command has of its own and takes each part.

@@ -152,22 +152,60 @@ fn the_temporary_folder_is_private() {
 }
 
 #[test]
-fn a_session_folder_is_the_temporary_folder_of_every_run_of_the_session() {
+fn a_session_folder_is_the_temporary_folder_of_every_confined_run_of_the_session() {
     let lab = Lab::new();
     let session = lab.base.join("session");
     std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700)
         .create(&session)
         .unwrap();
-    let policy = lab
-        .policy()
-        .private_tmp(PrivateTmp::Session(session))
-        .build()
-        .unwrap();
+    let policy = lab.policy().build().unwrap().in_session(&session).unwrap();
     lab.under(&policy, "echo kept > /tmp/kept");
     let seen = lab.under(&policy, "cat /tmp/kept");
     assert_eq!(seen.output, "kept\n");
-    let again = lab.permitted(&policy, "require_escalated", "cat /tmp/kept");
-    assert_eq!(again.output, "kept\n");
+    // What left the walls was held as it lies on the host, so that is what it finds.
+    let again = lab.permitted(&policy, "require_escalated", "ls /tmp/kept");
+    assert!(!again.output.starts_with("/tmp/kept"), "{}", again.output);
+}
+
+#[test]
+fn a_session_folder_that_is_excluded_stays_so_and_one_that_others_enter_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    let session = lab.base.join("session");
+    fs::create_dir(&session).unwrap();
+    let policy = |tmp| lab.policy().private_tmp(tmp).build().unwrap();
+    let open = fs::Permissions::from_mode(0o750);
+    fs::set_permissions(&session, open).unwrap();
+    assert!(policy(PrivateTmp::Fresh).in_session(&session).is_err());
+    fs::set_permissions(&session, fs::Permissions::from_mode(0o700)).unwrap();
+    let excluded = policy(PrivateTmp::Excluded).in_session(&session).unwrap();
+    assert_eq!(*excluded.private_tmp(), PrivateTmp::Excluded);
+}
+
+/// A command of the session could have left a link where the next one's workspace would be attached.
+#[test]
+fn nothing_is_attached_within_a_session_folder() {
+    let folder = std::env::temp_dir().join(format!("sandbox-in-session-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    let lab = Lab {
+        base: folder.clone(),
+        workspace: folder.canonicalize().unwrap(),
+    };
+    let elsewhere = Lab::new();
+    let session = elsewhere.base.join("session");
+    std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700)
+        .create(&session)
+        .unwrap();
+    let name = folder.strip_prefix("/tmp").unwrap();
+    std::os::unix::fs::symlink("/usr", session.join(name)).unwrap();
+    let policy = lab.policy().build().unwrap().in_session(&session).unwrap();
+    let seen = lab.under(
+        &policy,
+        "echo x > made; ls -A /tmp | wc -l; ls /usr/bin/env",
+    );
+    assert!(lab.workspace.join("made").exists(), "{}", seen.output);
+    assert_eq!(seen.output, "1\n/usr/bin/env\n");
+    assert_eq!(fs::read_dir(&session).unwrap().count(), 1);
 }
 
 #[test]
