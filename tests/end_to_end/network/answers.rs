@@ -175,7 +175,12 @@ fn a_yes_for_the_session_yields_to_a_later_deny_and_ends_when_it_is_ended() {
         .runner()
         .args(["request-permissions", "--session", "s-1", "--end"])
         .ran();
-    assert_eq!(ended.text().trim(), "{\"ended\":1}", "{}", ended.stderr);
+    assert_eq!(
+        ended.text().trim(),
+        "{\"ended\":1,\"temporary_folder\":\"removed\"}",
+        "{}",
+        ended.stderr
+    );
     assert_eq!(away(&stage, SESSION, &script).text(), NOT_ALLOWED);
 }
 
