@@ -2,14 +2,14 @@
 //!
 //! Nothing can be mounted where no name is, so a missing protected name is made for the command's time and removed at its
 //! end, however that comes. It is made as a socket that nobody listens on: a tenth of the price of a folder, and nothing
-//! that git lists. A process of its own makes them while the command's is made, on another processor: it shares this program's memory (see
+//! that git lists; all of one folder are names of one socket. A process of its own makes them while the command's is made, on another processor: it shares this program's memory (see
 //! `sys::clone`), so it costs no exec, and it outlives a runner that is killed. In the ordinary case the runner removes the
 //! names itself, without waiting for anybody. Whoever does it does it only when the whole process namespace is gone, and
 //! not while another run keeps names in the same folder (a shared `flock` on the folder, by one open file that runner and
 //! keeper have in common; the last to leave gets it alone). A mode that nobody uses marks the names as ours, so that the
 //! next run adopts what a power cut left.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -277,9 +277,13 @@ fn make_all(task: &Task) -> Result<(), (Errno, usize)> {
     for place in 0..task.folders.len() {
         child::with_descriptor(folder(place), hold).map_err(|error| (error, 0))?;
     }
+    let mut before: Option<(usize, &CString)> = None;
     for (at, (place, name)) in task.names.iter().enumerate() {
-        child::with_descriptor(folder(*place), |folder| make(folder, name))
+        let known = before.filter(|(folder, _)| folder == place);
+        let known = known.map(|(_, name)| name.as_c_str());
+        child::with_descriptor(folder(*place), |folder| make(folder, name, known))
             .map_err(|error| (error, at))?;
+        before = Some((*place, name));
     }
     Ok(())
 }
@@ -297,19 +301,33 @@ fn hold(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     Err(Errno::AGAIN)
 }
 
-/// Makes or adopts the name.
-fn make(folder: BorrowedFd<'_>, name: &CString) -> Result<(), Errno> {
+/// Makes or adopts the name, by preference as one more name of what is `known` to stand in the same folder: a file system
+/// that has just had files removed looks long for the number of a new one (ext4 leaves theirs alone for half a minute).
+fn make(folder: BorrowedFd<'_>, name: &CStr, known: Option<&CStr>) -> Result<(), Errno> {
+    if known.is_some_and(|known| link(folder, known, name).is_ok()) {
+        return Ok(());
+    }
     let mode = Mode::from_raw_mode(MARK);
-    match rustix::fs::mknodat(folder, name.as_c_str(), FileType::Socket, mode, 0) {
+    match rustix::fs::mknodat(folder, name, FileType::Socket, mode, 0) {
         // Something else took the name since the plan was made, or another run made it.
         Err(Errno::EXIST) if made_by_a_run(folder, name)?.is_some() => Ok(()),
         other => other,
     }
 }
 
+/// One more name of what a run made. Whatever else has come to stand under `known` gets none.
+fn link(folder: BorrowedFd<'_>, known: &CStr, name: &CStr) -> Result<(), Errno> {
+    rustix::fs::linkat(folder, known, folder, name, AtFlags::empty())?;
+    if made_by_a_run(folder, name)?.is_some() {
+        return Ok(());
+    }
+    rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
+    Err(Errno::EXIST)
+}
+
 /// What kind of thing a run made under this name; nothing where it is somebody else's.
-fn made_by_a_run(folder: BorrowedFd<'_>, name: &CString) -> Result<Option<FileType>, Errno> {
-    let found = rustix::fs::statat(folder, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+fn made_by_a_run(folder: BorrowedFd<'_>, name: &CStr) -> Result<Option<FileType>, Errno> {
+    let found = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let kind = FileType::from_raw_mode(found.st_mode);
     let ours =
         matches!(kind, FileType::Socket | FileType::Directory) && found.st_mode & 0o7777 == MARK;
@@ -370,4 +388,68 @@ fn remove_all(folder: BorrowedFd<'_>, task: &Task, place: usize) {
         rustix::fs::unlinkat(folder, name.as_c_str(), flags).ok();
     }
     rustix::fs::flock(folder, FlockOperation::Unlock).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Self {
+            use std::sync::atomic::AtomicU32;
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("sandbox-keeper-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn folder(&self) -> File {
+            File::open(&self.0).unwrap()
+        }
+
+        fn inode(&self, name: &str) -> Option<u64> {
+            let found = self.0.join(name).symlink_metadata();
+            found.ok().map(|found| found.ino())
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_of_a_folder_are_names_of_one_socket() {
+        let scratch = Scratch::new();
+        let folder = scratch.folder();
+        make(folder.as_fd(), c".git", None).unwrap();
+        make(folder.as_fd(), c".agents", Some(c".git")).unwrap();
+        // Made by a run before, and still there.
+        make(folder.as_fd(), c".agents", Some(c".git")).unwrap();
+        assert!(scratch.inode(".git").is_some());
+        assert_eq!(scratch.inode(".git"), scratch.inode(".agents"));
+    }
+
+    /// Another program may put its own file in the place of one that a name is to be added to.
+    #[test]
+    fn no_file_of_others_gets_a_protected_name() {
+        let scratch = Scratch::new();
+        let folder = scratch.folder();
+        std::fs::write(scratch.0.join(".git"), "somebody's").unwrap();
+        make(folder.as_fd(), c".agents", Some(c".git")).unwrap();
+        assert_ne!(scratch.inode(".git"), scratch.inode(".agents"));
+        let found = made_by_a_run(folder.as_fd(), c".agents").unwrap();
+        assert_eq!(found, Some(FileType::Socket));
+        let written = std::fs::read_to_string(scratch.0.join(".git"));
+        assert_eq!(written.unwrap(), "somebody's");
+        // What is somebody's under the name itself stays, and stops the start.
+        std::fs::write(scratch.0.join(".codex"), "theirs").unwrap();
+        let made = make(folder.as_fd(), c".codex", Some(c".agents"));
+        assert_eq!(made, Err(Errno::EXIST));
+    }
 }
