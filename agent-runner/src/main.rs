@@ -34,6 +34,7 @@ mod proxy_check;
 mod pty;
 mod ran;
 mod relay;
+mod remove_tree;
 mod replace_file;
 mod report;
 mod request;

@@ -14,11 +14,17 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use protocol::{CallerId, Canonical, SessionReference};
 use rustix::fs::{FlockOperation, flock};
+use uuid::Uuid;
 
+use crate::remove_tree::remove_tree;
 use crate::state::{State, StateError};
 
 /// How long one is kept behind its last command: longer than a working day.
 const LONGEST: Duration = Duration::from_hours(12);
+/// What the name of one ends with that is being removed.
+const GOING: &str = "going";
+/// How many files of those a command that makes a new one removes beside, in some tenths of a second at most.
+const AT_A_TIME: usize = 20_000;
 /// How often one that somebody is just removing is made anew.
 const TRIES: usize = 20;
 
@@ -88,7 +94,7 @@ pub(crate) fn end(state: &State, session: &SessionReference) -> Result<Removed, 
     let Some(outer) = folder(state, session)? else {
         return Ok(Removed::None);
     };
-    remove(&outer).map_err(|source| StateError::Unusable {
+    remove(&outer, usize::MAX).map_err(|source| StateError::Unusable {
         path: outer,
         source,
     })
@@ -117,11 +123,7 @@ fn hold(outer: &Path, now: Timestamp) -> io::Result<SessionTmp> {
             continue;
         };
         flock(&used, FlockOperation::LockShared)?;
-        let ours = used.metadata()?;
-        let is_there = outer
-            .symlink_metadata()
-            .is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino()));
-        if !is_there {
+        if !is_at(&used, outer)? {
             continue;
         }
         used.set_modified(now.into())?;
@@ -137,19 +139,21 @@ fn hold(outer: &Path, now: Timestamp) -> io::Result<SessionTmp> {
     Err(io::Error::other("it is removed again and again"))
 }
 
-/// Removes those whose last command was long ago. One that cannot be removed is nobody's hindrance.
+/// Removes those whose last command was long ago, and goes on with what is going. What cannot be removed is nobody's hindrance,
+/// and neither is what is large: so much at a time.
 fn remove_old(all: &Path, now: Timestamp) {
     let now = SystemTime::from(now);
     for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
         let last = entry.metadata().and_then(|found| found.modified());
         let old = last.is_ok_and(|last| now.duration_since(last).is_ok_and(|ago| ago > LONGEST));
-        if old {
-            drop(remove(&entry.path()));
+        if old || is_going(&entry.path()) {
+            drop(remove(&entry.path(), AT_A_TIME));
         }
     }
 }
 
-fn remove(outer: &Path) -> io::Result<Removed> {
+/// Takes it from its place at once, and removes it or as many `entries` of it.
+fn remove(outer: &Path, entries: usize) -> io::Result<Removed> {
     let used = match File::open(outer) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removed::None),
         opened => opened?,
@@ -157,41 +161,42 @@ fn remove(outer: &Path) -> io::Result<Removed> {
     if flock(&used, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(Removed::InUse);
     }
-    match std::fs::remove_dir_all(outer) {
-        // Folders that their owner may not change, as those of downloaded modules.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(outer)?;
-            std::fs::remove_dir_all(outer)?;
-        }
-        removed => removed?,
+    if !is_at(&used, outer)? {
+        // Somebody else ended it meanwhile. What may stand there now is a new one.
+        return Ok(Removed::None);
     }
+    let mut going = outer.to_owned();
+    if !is_going(outer) {
+        going.set_file_name(Uuid::new_v4().to_string());
+        going.set_extension(GOING);
+        std::fs::rename(outer, &going)?;
+    }
+    remove_tree(&going, entries)?;
     Ok(Removed::Yes)
 }
 
-/// Lets the owner change every folder below `top`, in which no command is at work.
-fn open_up(top: &Path) -> io::Result<()> {
-    let mut left = vec![top.to_owned()];
-    while let Some(folder) = left.pop() {
-        std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
-        for entry in std::fs::read_dir(&folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                left.push(entry.path());
-            }
-        }
-    }
-    Ok(())
+/// Whether the open `folder` is still the one at `path`.
+fn is_at(folder: &File, path: &Path) -> io::Result<bool> {
+    let ours = folder.metadata()?;
+    let there = path.symlink_metadata();
+    Ok(there.is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino())))
+}
+
+fn is_going(outer: &Path) -> bool {
+    outer.extension().is_some_and(|ending| ending == GOING)
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{Mode, OFlags};
+
     use super::*;
 
     struct Scratch(PathBuf);
 
     impl Scratch {
         fn new() -> Self {
-            let name = format!("auto-review-session-{}", uuid::Uuid::new_v4());
+            let name = format!("auto-review-session-{}", Uuid::new_v4());
             let path = std::env::temp_dir().join(name);
             std::fs::create_dir(&path).expect("a folder");
             Self(path.canonicalize().expect("a path"))
@@ -267,6 +272,43 @@ mod tests {
         drop(held);
         assert_eq!(end(&state, &a).expect("an end"), Removed::Yes);
         assert!(!closed.exists());
+    }
+
+    /// A command can nest folders deeper than a path is long.
+    #[test]
+    fn it_ends_whatever_was_left_in_it() {
+        let scratch = Scratch::new();
+        let state = scratch.state();
+        let a = session("a");
+        let held = SessionTmp::of(&state, &a, Timestamp::now()).expect("a folder");
+        let mut folder = File::open(held.expect("one").path()).expect("a folder");
+        for _ in 0..3_000 {
+            rustix::fs::mkdirat(&folder, "deep", Mode::RWXU).expect("a folder");
+            let inner = rustix::fs::openat(&folder, "deep", OFlags::DIRECTORY, Mode::empty());
+            folder = inner.expect("a folder").into();
+        }
+        assert_eq!(end(&state, &a).expect("an end"), Removed::Yes);
+        let left = std::fs::read_dir(state.temporary()).expect("a folder");
+        assert_eq!(left.count(), 0);
+    }
+
+    #[test]
+    fn what_is_large_goes_in_parts_and_its_name_at_once() {
+        let scratch = Scratch::new();
+        let state = scratch.state();
+        let a = session("a");
+        let held = SessionTmp::of(&state, &a, Timestamp::now()).expect("a folder");
+        let path = held.expect("one").path().to_owned();
+        for name in 0..9 {
+            std::fs::write(path.join(name.to_string()), "").expect("a file");
+        }
+        let outer = path.parent().expect("a folder");
+        assert_eq!(remove(outer, 5).expect("a part"), Removed::Yes);
+        assert!(!outer.exists());
+        assert_eq!(end(&state, &a).expect("an end"), Removed::None);
+        remove_old(&state.temporary(), Timestamp::now());
+        let left = std::fs::read_dir(state.temporary()).expect("a folder");
+        assert_eq!(left.count(), 0);
     }
 
     #[test]
