@@ -35,7 +35,7 @@ pub(crate) fn line(denial: &SandboxDenial) -> String {
             format!("connect {address}: the command's network does not lead there")
         }
         SandboxDenial::Socket { family } => format!("socket {family}: no such family inside"),
-        SandboxDenial::SystemCall { name } => format!("system call {name}: no command needs it"),
+        SandboxDenial::SystemCall { name } => format!("system call {name}: no command may make it"),
         other => format!("{other:?}"),
     }
 }
@@ -98,7 +98,7 @@ mod tests {
         refused: write /w/.git/config (openat): /w/.git decides what runs later
         refused: read /w/.env: the pattern **/*.env
         refused: connect 10.0.0.1:80: the command's network does not lead there
-        refused: system call mount: no command needs it
+        refused: system call mount: no command may make it
         refused: 3 more
         ");
     }

@@ -43,8 +43,8 @@ pub(crate) fn of_landlock(found: Result<u32, Errno>) -> Option<Cause> {
     match found {
         Ok(abi) if abi >= OLDEST_LANDLOCK_ABI => None,
         Ok(abi) => Some(Cause::new(
-            format!("this kernel's Landlock (ABI {abi}) cannot keep a file from being truncated"),
-            "use Linux 6.2 or newer",
+            format!("this kernel's Landlock (ABI {abi}) lets no file be moved to another folder"),
+            "use Linux 5.19 or newer",
         )),
         Err(Errno::OPNOTSUPP) => Some(Cause::new(
             "the kernel has Landlock but it is disabled at boot",
@@ -56,7 +56,7 @@ pub(crate) fn of_landlock(found: Result<u32, Errno>) -> Option<Cause> {
         )),
         Err(_) => Some(Cause::new(
             "the kernel has no Landlock",
-            "use Linux 6.2 or newer with CONFIG_SECURITY_LANDLOCK",
+            "use Linux 5.19 or newer with CONFIG_SECURITY_LANDLOCK",
         )),
     }
 }
@@ -109,7 +109,7 @@ pub(crate) fn of_namespace(host: &Probe, errno: Option<i32>) -> Cause {
         ),
         _ => Cause::new(
             "the kernel does not make the namespaces",
-            "use Linux 6.2 or newer with namespaces",
+            "use Linux 5.19 or newer with namespaces",
         ),
     }
 }
@@ -165,7 +165,7 @@ pub(crate) fn of_step(
     } else if refused {
         "a container or security policy around this process refuses it"
     } else {
-        "use Linux 6.2 or newer"
+        "use Linux 5.19 or newer"
     };
     (wall, Cause::new(cause, cure))
 }

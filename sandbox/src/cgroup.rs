@@ -22,6 +22,9 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// What the names of our groups begin with; the runner's process follows.
 const NAME: &str = "auto-review-";
 
+/// How many names are tried: one may be left of an earlier process of this number.
+const NUMBERS: u32 = 4;
+
 /// How often a group is tried to be removed, and how long after each time.
 const REMOVALS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -68,10 +71,12 @@ impl Leaf {
         if holds == Holds::default() {
             return None;
         }
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{NAME}{}-{number}", std::process::id());
-        let folder = parent.join(name);
-        fs::create_dir(&folder).ok()?;
+        let folder = (0..NUMBERS).find_map(|_| {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{NAME}{}-{number}", std::process::id());
+            let folder = parent.join(name);
+            fs::create_dir(&folder).ok().map(|()| folder)
+        })?;
         let leaf = Self { folder, holds };
         for (file, value, need) in settings {
             let written = fs::write(leaf.folder.join(file), value);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cause::{self, Cause};
 use crate::error::{SandboxError, Wall};
-use crate::landlock::OLDEST_LANDLOCK_ABI;
+use crate::landlock::{self, OLDEST_LANDLOCK_ABI};
 use crate::probe::{ControlGroups, Probe, WindowsSubsystem};
 
 /// What was found about one wall, or about what surrounds them.
@@ -133,7 +133,10 @@ fn landlock(host: &Probe, trial: &Trial) -> Finding {
     let of = Wall::Landlock.as_str();
     match (host.landlock_abi, trial) {
         (Some(abi), _) if abi >= OLDEST_LANDLOCK_ABI => {
-            Finding::new(of, Standing::Stands, format!("interface {abi}"))
+            let beside = landlock::beside(abi).map_or("", |_| {
+                "; before Linux 6.2 it does not judge truncation, so nothing is truncated by name (`truncate(2)`)"
+            });
+            Finding::new(of, Standing::Stands, format!("interface {abi}{beside}"))
         }
         (
             _,

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::seccomp::Filter;
+
 pub(crate) const EXECUTE: u64 = 1;
 pub(crate) const WRITE_FILE: u64 = 1 << 1;
 pub(crate) const READ_FILE: u64 = 1 << 2;
@@ -16,9 +18,14 @@ pub(crate) const REFER: u64 = 1 << 13;
 pub(crate) const TRUNCATE: u64 = 1 << 14;
 pub(crate) const IOCTL_DEV: u64 = 1 << 15;
 
-/// The oldest interface accepted: kernel 6.2, the first that also controls truncation. Before it a file outside could be
-/// emptied.
-pub const OLDEST_LANDLOCK_ABI: u32 = 3;
+/// The oldest interface accepted: kernel 5.19, the first under which files move between folders at all.
+pub const OLDEST_LANDLOCK_ABI: u32 = 2;
+
+/// What has to stand beside the rights that a kernel has, so that files outside are not changed: before interface 3 (kernel
+/// 6.2) one that may be read could be emptied.
+pub(crate) fn beside(abi: u32) -> Option<Filter> {
+    (abi < 3).then_some(Filter::Truncation)
+}
 
 /// Rights on files by the interface that brought them.
 fn file_rights(abi: u32) -> u64 {
@@ -144,7 +151,16 @@ mod tests {
     }
 
     #[test]
+    fn truncation_is_always_judged_by_somebody() {
+        for abi in OLDEST_LANDLOCK_ABI..=9 {
+            let judged = file_rights(abi) & TRUNCATE != 0;
+            assert_eq!(beside(abi).is_none(), judged, "{abi}");
+        }
+    }
+
+    #[test]
     fn rights_that_a_kernel_lacks_are_not_asked_for() {
+        assert_eq!(file_rights(2), (1 << 14) - 1);
         assert_eq!(file_rights(3), (1 << 15) - 1);
         assert_eq!(file_rights(9) >> 16, 1);
     }

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::command::{self, Command, Stdin, Terminal};
 use crate::door::Doorway;
-use crate::landlock::{Domain, Readable};
+use crate::landlock::{self, Domain, Readable};
 use crate::mounts::{self, Operation};
 use crate::policy::{Access, InvalidPolicy, Limits, Network, Reads, SandboxPolicy};
 use crate::seccomp::{Filter, Observing};
@@ -292,6 +292,7 @@ impl Plan {
         if around.sockets.unlocated > 0 {
             filters.push(Filter::UnixSockets);
         }
+        filters.extend(around.landlock_abi.and_then(landlock::beside));
         let devices = vec![PathBuf::from("/dev")];
         let (files, beneath) = mounts::writable(&operations)
             .into_iter()

@@ -37,6 +37,8 @@ pub enum Filter {
     Internet,
     /// What namespaces would keep apart, and what Landlock does not judge.
     Shared,
+    /// Emptying a file that was not opened to be written, which an old Landlock does not judge.
+    Truncation,
 }
 
 impl Filter {
@@ -52,6 +54,7 @@ impl Filter {
             Self::UnixSockets => "unix-sockets",
             Self::Internet => "internet",
             Self::Shared => "shared",
+            Self::Truncation => "truncation",
         }
     }
 
@@ -65,6 +68,7 @@ impl Filter {
             Self::UnixSockets => written::UNIX_SOCKETS,
             Self::Internet => written::INTERNET,
             Self::Shared => written::SHARED,
+            Self::Truncation => written::TRUNCATION,
         }
     }
 }

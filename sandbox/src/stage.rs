@@ -313,13 +313,13 @@ fn copy(path: &CStr, set: u64) -> Result<OwnedFd, Errno> {
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
     let tree = rustix::mount::open_tree(CWD, path, flags)?;
-    if set != 0 {
-        let wanted = MountAttributes {
-            set,
-            ..MountAttributes::default()
-        };
-        sys::mount_setattr(tree.as_fd(), c"", wanted, libc::AT_RECURSIVE)?;
-    }
+    let wanted = MountAttributes {
+        set,
+        // What is mounted on the original later is not mounted here.
+        propagation: libc::MS_PRIVATE,
+        ..MountAttributes::default()
+    };
+    sys::mount_setattr(tree.as_fd(), c"", wanted, libc::AT_RECURSIVE)?;
     Ok(tree)
 }
 

@@ -15,6 +15,7 @@ use crate::guarded;
 use crate::plan::PlanError;
 use crate::policy::{Access, Network, Reads, SandboxPolicy, homes_of_this_user};
 use crate::resolved::{each_once, within};
+use crate::sys;
 
 /// The host's user and group that a command runs as where root starts it: of the range that no distribution, service
 /// manager or user database hands out.
@@ -90,6 +91,8 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     pub(crate) user: u32,
+    /// The newest interface of this kernel's Landlock.
+    pub(crate) landlock_abi: Option<u32>,
     pub(crate) protected: Vec<Protected>,
     pub(crate) covered: Vec<(PathBuf, Kind)>,
     /// Of the writable roots, those that are files.
@@ -133,6 +136,7 @@ impl Surroundings {
         let guarded = guarded::look(policy)?;
         let mut surroundings = Self {
             user,
+            landlock_abi: sys::landlock_abi().ok(),
             protected: guarded.protected,
             covered: guarded.covered,
             files: policy

@@ -68,6 +68,9 @@ pub(crate) fn tree_of_the_commands_own(path: &Path, set: u64) -> Result<OwnedFd,
         .map_err(|error| unsupported(path, error.into()))?;
     let wanted = MountAttributes {
         set: set | libc::MOUNT_ATTR_IDMAP,
+        // A copy takes part in what is mounted on its original, and the host's are shared as a rule (systemd): what is put
+        // on this one would be put on the host's.
+        propagation: libc::MS_PRIVATE,
         user_namespace: u64::try_from(map.as_raw_fd()).unwrap_or(u64::MAX),
         ..MountAttributes::default()
     };

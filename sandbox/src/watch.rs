@@ -193,30 +193,52 @@ impl Watch {
         });
         match self.reading.of(call.number, arguments) {
             Told::Refused { name, errno } => {
+                let seen = self.look(call, name);
                 // Where its caller is gone there is nobody to answer.
                 notify::refuse(listener, call, errno).ok();
                 let [family, ..] = arguments;
-                self.denials.note(match name {
-                    "socket" | "socketpair" => SandboxDenial::Socket {
-                        family: family_name(family),
-                    },
-                    name => SandboxDenial::SystemCall {
-                        name: name.to_owned(),
-                    },
-                });
-            }
-            Told::Watched { name } => {
-                let seen = look(call, name);
-                let true_to_it = notify::still_waits(listener, call);
-                notify::let_go_on(listener, call).ok();
-                if true_to_it {
-                    let judged = seen
-                        .into_iter()
-                        .filter_map(|seen| judge(&self.judge, name, seen));
-                    judged.for_each(|denial| self.denials.note(denial));
+                if !self.judge(name, seen) {
+                    self.denials.note(refused(name, family));
                 }
             }
+            Told::Watched { name } => {
+                let seen = self.look(call, name);
+                notify::let_go_on(listener, call).ok();
+                self.judge(name, seen);
+            }
         }
+    }
+
+    /// What `call` is about; nothing where its caller waits no longer, whose memory may be another's by then.
+    fn look(&self, call: &Call, name: &str) -> Vec<Seen> {
+        let seen = look(call, name);
+        let true_to_it = notify::still_waits(self.listener.as_fd(), call);
+        if true_to_it { seen } else { Vec::new() }
+    }
+
+    /// Notes what of it the plan does not open, and answers whether there was anything.
+    fn judge(&mut self, name: &str, seen: Vec<Seen>) -> bool {
+        let judged = seen
+            .into_iter()
+            .filter_map(|seen| judge(&self.judge, name, seen));
+        let judged: Vec<_> = judged.collect();
+        let any = !judged.is_empty();
+        judged
+            .into_iter()
+            .for_each(|denial| self.denials.note(denial));
+        any
+    }
+}
+
+/// A call that is refused whatever it is about.
+fn refused(name: &str, family: u32) -> SandboxDenial {
+    match name {
+        "socket" | "socketpair" => SandboxDenial::Socket {
+            family: family_name(family),
+        },
+        name => SandboxDenial::SystemCall {
+            name: name.to_owned(),
+        },
     }
 }
 

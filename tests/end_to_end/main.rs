@@ -28,6 +28,7 @@ mod records;
 mod reduced;
 mod rules;
 mod session_tmp;
+mod shared_mounts;
 mod standing_leave;
 mod telemetry;
 mod transparency;

@@ -55,7 +55,9 @@ pub(crate) enum RemoteError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The HTTP client cannot be built.
-    #[error("cannot set up TLS")]
+    #[error(
+        "cannot set up TLS; the machine's certificates are those of its package `ca-certificates`, others are named by `ca_file`"
+    )]
     Tls(#[source] reqwest::Error),
 }
 
@@ -75,7 +77,10 @@ impl HttpServer {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_LIMIT)
             .user_agent(concat!("agent-runner/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = &server.ca_file {
+        if server.url.scheme() == "http" {
+            // No certificate will be asked for, so none of the machine's are read: it may have none.
+            builder = builder.tls_certs_only([]);
+        } else if let Some(path) = &server.ca_file {
             builder = builder.add_root_certificate(read_authority(path)?);
         }
         let client = builder.build().map_err(RemoteError::Tls)?;

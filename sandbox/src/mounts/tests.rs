@@ -7,6 +7,7 @@ use crate::surroundings::HostSockets;
 fn around(user: u32) -> Surroundings {
     Surroundings {
         user,
+        landlock_abi: Some(7),
         protected: Vec::new(),
         covered: Vec::new(),
         files: Vec::new(),

@@ -154,6 +154,9 @@ fn refused(filter: Filter) -> &'static str {
         Filter::UnixSockets => "Unix sockets but pairs",
         Filter::Internet => "every network",
         Filter::Shared => "what is shared with other programs, modes and times of files",
+        Filter::Truncation => {
+            "emptying files that are not opened to be written (this kernel's Landlock does not judge it)"
+        }
     }
 }
 

@@ -87,6 +87,7 @@ pub(super) mod calls {
 /// What a refused call fails with.
 pub(super) mod errnos {
     pub(in crate::seccomp) const EPERM: u32 = libc::EPERM.unsigned_abs();
+    pub(in crate::seccomp) const EACCES: u32 = libc::EACCES.unsigned_abs();
     pub(in crate::seccomp) const ENOSYS: u32 = libc::ENOSYS.unsigned_abs();
     pub(in crate::seccomp) const EAFNOSUPPORT: u32 = libc::EAFNOSUPPORT.unsigned_abs();
     pub(in crate::seccomp) const EPROTONOSUPPORT: u32 = libc::EPROTONOSUPPORT.unsigned_abs();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const EVERY: [Filter; 8] = [
+const EVERY: [Filter; 9] = [
     Filter::Terminal,
     Filter::Mounts,
     Filter::Namespaces,
@@ -11,6 +11,7 @@ const EVERY: [Filter; 8] = [
     Filter::UnixSockets,
     Filter::Internet,
     Filter::Shared,
+    Filter::Truncation,
 ];
 
 /// Runs classic BPF as the kernel would, for the instructions used here.
@@ -76,6 +77,8 @@ fn decides_as_it_reads(rules: &BTreeMap<u32, Vec<Rule>>) {
         0x80,
         0x41,
         0x201,
+        0x200,
+        0x203,
         8,
         0x1000_0000,
         0x0002_0000,

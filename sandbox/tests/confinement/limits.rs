@@ -58,6 +58,13 @@ fn memory_that_no_process_maps_is_limited_too() {
         ..Limits::default()
     };
     let policy = lab.policy().limits(limits).build().unwrap();
+    let sealed = "perl -e 'my $n = \"x\"; exit(syscall(319, $n, 8) < 0)'";
+    if lab.under(&policy, sealed).run.ending != Ending::Exited(0) {
+        eprintln!(
+            "SKIPPED: this kernel (before 6.3) seals no file against execution, and so inside none is made"
+        );
+        return;
+    }
     // A file without a name (sealed against execution, as the filters demand), written and never mapped; the same as many small ones.
     for (files, mebibytes) in [(1, 320), (64, 5)] {
         let line = format!(
